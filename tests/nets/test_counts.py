@@ -1,0 +1,79 @@
+"""Parameters of every network against the published integers; multiply-accumulates are in tests/channels."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ganshrink import nets
+
+
+def meta(name: str, **options) -> nn.Module:
+    with torch.device("meta"):
+        return nets.build(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "params", "macs"),
+    [
+        ("resnet9", {}, 11_378_179, 49_551_507_456),
+        ("resnet9", {"norm": "batch"}, 11_383_427, 49_551_507_456),
+        ("unet256", {}, 54_413_955, 6_048_186_368),
+        ("unet256", {"norm": "instance"}, 54_409_603, 6_048_186_368),
+        ("incres9", {}, 8_154_255, 36_242_644_992),
+        ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992),
+        ("patchgan", {"ndf": 128}, 11_042_433, 12_572_491_776),
+    ],
+)
+def test_parameters_and_macs_are_the_published_ones(name, options, params, macs):
+    network = meta(name, **options)
+    channels = 6 if name == "patchgan" else 3
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, channels, 256, 256, device="meta"))
+    assert sum(p.numel() for p in network.parameters()) == params
+    assert counter.get_total_flops() == 2 * macs
+
+
+def test_patchgan_scores_30_by_30_patches_of_a_256_image():
+    assert meta("patchgan")(torch.zeros(1, 6, 256, 256, device="meta")).shape == (1, 1, 30, 30)
+
+
+def test_one_incres_block_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in meta("incres9").blocks[0].parameters()) == 821_804
+
+
+def test_unet_skips_carry_the_activated_tensor():
+    """A transcription of the original recursion, where in-place LeakyReLUs change what the skip carries."""
+    torch.manual_seed(0)
+    net = nets.build("unet256", ngf=2, downs=5).eval()
+    x = torch.randn(1, 3, 32, 32)
+
+    def level(index: int, x: torch.Tensor) -> torch.Tensor:
+        activated = nn.functional.leaky_relu(x, 0.2)
+        inner = net.down[index][1:](activated)
+        if index < 4:
+            inner = level(index + 1, inner)
+        return torch.cat([activated, net.up[4 - index](inner)], 1)
+
+    expected = net.head(level(1, net.down[0](x)))
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_resnet_takes_any_number_of_blocks():
+    net = nets.build("resnet9", ngf=4, blocks=2)
+    assert len(net.blocks) == 2
+    assert net(torch.zeros(1, 3, 16, 24)).shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet8", {}, "unknown network 'resnet8'; did you mean 'resnet9'"),
+        ("resnet9", {"nfg": 3}, "resnet9 has no option 'nfg'; did you mean 'ngf'"),
+        ("resnet9", {"norm": "layer"}, "norm must be instance, batch or none, got 'layer'"),
+        ("unet256", {"downs": 3}, "downs must be at least 5, got 3"),
+    ],
+)
+def test_a_wrong_name_or_option_is_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        nets.build(name, **options)
