@@ -1,0 +1,162 @@
+"""What the data are: the typed settings of a data set, and how its folders are found.
+
+Defaults are those of Pix2Pix (Isola et al. 2017, section 6.2): resize to 286, crop 256 at random, mirror.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Split = Literal["train", "val", "test"]
+Size = tuple[PositiveInt, PositiveInt]
+
+ROOT_VARIABLE = "GANSHRINK_DATA"
+# Which settings belong to one kind of data set only; the rest apply to all.
+_ONLY = {
+    "facades-synthetic": {"counts", "seed"},
+    "paired": {"root", "a", "b"},
+    "labelled": {"photos", "labels", "num_classes", "void", "label_size"},
+}
+_JITTER = 286 / 256  # Pix2Pix, section 6.2
+
+
+class Counts(BaseModel):
+    """How many buildings each split of the synthetic data set has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: PositiveInt = Field(
+        400, description="buildings to train on (as many as the CMP facades of Pix2Pix)"
+    )
+    val: PositiveInt = Field(100, description="buildings to select on")
+    test: PositiveInt = Field(106, description="buildings to report on")
+
+
+class DataConfig(BaseModel):
+    """Settings of a data set of input-target pairs. `open_dataset` opens it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["facades-synthetic", "paired", "labelled"] = Field(
+        "facades-synthetic",
+        description="facades-synthetic: drawn by the package; paired: A|B files or two folders; "
+        "labelled: photos and label-id PNGs",
+    )
+    root: str | None = Field(
+        None, description="paired: folder holding train/, val/, test/ with A|B files side by side"
+    )
+    a: str | None = Field(None, description='paired, two folders: the A images, such as "{split}A"')
+    b: str | None = Field(None, description='paired, two folders: the B images, such as "{split}B"')
+    photos: str | None = Field(None, description='labelled: the photos, such as "camvid/{split}"')
+    labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
+    size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
+    load_size: int | Size | None = Field(
+        None,
+        description="resize to this, then crop at random to `size`; default size * 286/256; = size: no crop",
+    )
+    flip: bool = Field(True, description="mirror half of the training pairs")
+    direction: Literal["AtoB", "BtoA"] = Field(
+        "AtoB", description="which half is the input (synthetic: A is the label map, B the photo)"
+    )
+    num_classes: int | None = Field(
+        None, ge=2, le=1024, description="labelled: one-hot channels, void included where it has one"
+    )
+    void: int | None = Field(
+        None,
+        ge=0,
+        description="labelled: the channel of pixels without a class; ids out of range and 255 go there",
+    )
+    label_size: int | Size | None = Field(
+        None, description="labelled: size of the label maps that segmentation is scored on; none: size"
+    )
+    counts: Counts = Field(
+        Counts(train=400, val=100, test=106), description="facades-synthetic: buildings per split"
+    )
+    seed: int = Field(0, ge=0, description="facades-synthetic: which city is drawn")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        others = set[str]().union(*(keys for name, keys in _ONLY.items() if name != self.name))
+        for key in sorted(others):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} does not apply to name = {self.name!r}: remove it")
+        if self.name == "paired" and (self.root is None) == (self.a is None and self.b is None):
+            raise ValueError("paired data need either root (A|B files side by side) or a and b (two folders)")
+        if self.name == "paired" and (self.a is None) != (self.b is None):
+            raise ValueError("paired data in two folders need both a and b")
+        if self.name == "labelled":
+            self._check_labelled()
+        self._check_sizes()
+        return self
+
+    def _check_labelled(self) -> None:
+        for key in ("photos", "labels", "num_classes"):
+            if getattr(self, key) is None:
+                raise ValueError(f"labelled data need {key}")
+        if self.void is not None and self.num_classes is not None and self.void >= self.num_classes:
+            raise ValueError(
+                f"void = {self.void} is outside the {self.num_classes} channels: num_classes counts void too"
+            )
+        if self.direction != "AtoB":
+            raise ValueError("labelled data go from labels to photo: remove direction")
+
+    def _check_sizes(self) -> None:
+        for key, (height, width) in (("size", self.height_width), ("load_size", self.load_height_width)):
+            if not (8 <= height <= 8192 and 8 <= width <= 8192):
+                raise ValueError(f"{key} = {height} x {width}: each side must be 8 to 8192 pixels")
+        (height, width), (load_height, load_width) = self.height_width, self.load_height_width
+        if load_height < height or load_width < width:
+            raise ValueError(
+                f"load_size {load_height} x {load_width} is smaller than size {height} x {width}: "
+                "the crop would not fit"
+            )
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """(H, W) of what the network sees."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def load_height_width(self) -> tuple[int, int]:
+        """(H, W) before the random crop."""
+        if self.load_size is None:
+            height, width = self.height_width
+            return round(height * _JITTER), round(width * _JITTER)
+        return (self.load_size, self.load_size) if isinstance(self.load_size, int) else self.load_size
+
+    @property
+    def label_height_width(self) -> tuple[int, int]:
+        """(H, W) of the label maps that metrics see."""
+        if self.label_size is None:
+            return self.height_width
+        return (self.label_size, self.label_size) if isinstance(self.label_size, int) else self.label_size
+
+    def relevant(self) -> dict[str, Any]:
+        """The settings that decide what a network trains on, JSON-ready, sizes resolved."""
+        others = {"label_size"}.union(*(keys for name, keys in _ONLY.items() if name != self.name))
+        settings = self.model_dump(mode="json", exclude=others)
+        return settings | {"size": list(self.height_width), "load_size": list(self.load_height_width)}
+
+
+def find_folder(path: str, split: str, *, setting: str) -> Path:
+    """The existing folder that `path` names for a split.
+
+    `{split}` in the path is replaced. A relative path starts at the folder in the environment variable
+    GANSHRINK_DATA, or at the working directory where that is not set.
+
+    Raises:
+        FileNotFoundError: no such folder; the message names the path tried and the ways to set it.
+    """
+    base = Path(os.environ.get(ROOT_VARIABLE) or ".")
+    folder = (base / Path(path.replace("{split}", split)).expanduser()).absolute()
+    if not folder.is_dir():
+        start = (
+            f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"
+        )
+        raise FileNotFoundError(
+            f"data folder {folder} does not exist (data.{setting} = {path!r}, {start}): "
+            f"give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
+        )
+    return folder

@@ -1,0 +1,143 @@
+"""What a generator eats, small enough to travel in a weights file, and a user's picture turned into it."""
+
+import colorsys
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from ganshrink.data.config import DataConfig
+from ganshrink.data.pictures import (
+    convert_labels,
+    convert_rgb,
+    read_image,
+    read_labels,
+    to_tensor,
+    to_uint8,
+)
+from ganshrink.data.views import View, view_image, view_labels
+
+IGNORED_ID = 255  # the id that most label sets give to pixels nobody labelled
+
+
+class InputSpec(BaseModel):
+    """A generator's input. `model_dump_json` and `model_validate_json` carry it through a weights file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["image", "labels"] = Field(
+        "image", description="image: RGB in [-1, 1]; labels: one-hot 0/1"
+    )
+    channels: PositiveInt = Field(3, description="channels of the input tensor; labels: number of classes")
+    size: tuple[PositiveInt, PositiveInt] = Field(description="height and width it was trained at")
+    void: int | None = Field(None, description="labels: the channel of pixels without a class")
+
+
+class _Described(Protocol):
+    in_channels: int
+    size: tuple[int, int]
+
+
+def input_spec(source: "DataConfig | _Described") -> InputSpec:
+    """The input of a generator trained on this data set (an open one, or its settings)."""
+    if isinstance(source, DataConfig):
+        if source.name == "labelled":
+            assert source.num_classes is not None
+            size, classes = source.height_width, source.num_classes
+            return InputSpec(kind="labels", channels=classes, size=size, void=source.void)
+        return InputSpec(kind="image", channels=3, size=source.height_width, void=None)
+    spec = getattr(source, "spec", None)
+    if isinstance(spec, InputSpec):
+        return spec
+    return InputSpec(kind="image", channels=source.in_channels, size=source.size, void=None)
+
+
+def prepare(
+    image: str | Path | Image.Image | np.ndarray,
+    spec: InputSpec | DataConfig,
+    *,
+    size: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """A user's picture (or label-id map) as an input (channels, H, W), as in evaluation: no crop, no mirror.
+
+    Args:
+        image: a file, a Pillow image, or an array: uint8 (H, W, 3) for images, integer (H, W) for labels.
+        spec: what the generator eats.
+        size: (H, W) of the result instead of the trained size.
+
+    Raises:
+        ValueError: the picture cannot be used; the message names the file and what is wrong.
+    """
+    spec = spec if isinstance(spec, InputSpec) else input_spec(spec)
+    target = size or spec.size
+    view = View(target, target)
+    if spec.kind == "labels":
+        ids, where = _label_ids(image)
+        known = map_ids(view_labels(ids, view), spec.channels, void=spec.void, where=where)
+        return one_hot(torch.from_numpy(known), spec.channels)
+    if spec.channels != 3:
+        raise ValueError(f"a picture has 3 channels, this generator's input has {spec.channels}")
+    if isinstance(image, str | Path):
+        image = read_image(image)
+    elif isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"a picture is a uint8 array (H, W, 3), this is {image.dtype} {image.shape}")
+        image = Image.fromarray(image)
+    return to_tensor(view_image(convert_rgb(image), view))
+
+
+def _label_ids(image: str | Path | Image.Image | np.ndarray) -> tuple[np.ndarray, str]:
+    if isinstance(image, str | Path):
+        return read_labels(image), str(image)
+    if isinstance(image, Image.Image):
+        return convert_labels(image), "the label map"
+    if image.ndim != 2 or image.dtype.kind not in "iu":
+        raise ValueError(f"a label map is an integer array (H, W), this is {image.dtype} {image.shape}")
+    return image.astype(np.int32), "the label map"
+
+
+def map_ids(ids: np.ndarray, num_classes: int, *, void: int | None, where: str) -> np.ndarray:
+    """Class ids as int64 in [0, num_classes): unknown ids and 255 become `void` where it is declared.
+
+    Raises:
+        ValueError: an id out of range and no void channel; the message names the file and the id.
+    """
+    unknown = (ids < 0) | (ids >= num_classes) | ((ids == IGNORED_ID) & (void is not None))
+    if not unknown.any():
+        return ids.astype(np.int64)
+    if void is None:
+        raise ValueError(
+            f"{where}: class id {int(ids[unknown][0])} is outside 0..{num_classes - 1}: raise num_classes, "
+            "or declare a void channel (void = ID)"
+        )
+    return np.where(unknown, void, ids).astype(np.int64)
+
+
+def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Class ids int64 (H, W) as float32 (num_classes, H, W): 1 where the pixel has the class, else 0."""
+    planes = torch.zeros(num_classes, *labels.shape)
+    return planes.scatter_(0, labels[None], 1.0)
+
+
+def preview_input(tensor: torch.Tensor, spec: InputSpec) -> np.ndarray:
+    """A person's view of one input (channels, H, W), uint8 (H, W, 3): the picture, or a colour per class."""
+    if spec.kind == "labels":
+        return class_colours(spec.channels, void=spec.void)[tensor.argmax(0).cpu().numpy()]
+    if tensor.shape[0] == 3:
+        return to_uint8(tensor)
+    return np.repeat(to_uint8(tensor[:1]), 3, axis=-1)
+
+
+def class_colours(num_classes: int, *, void: int | None = None) -> np.ndarray:
+    """One colour per class, uint8 (num_classes, 3): hues a golden ratio apart; void is black."""
+    colours = [
+        colorsys.hsv_to_rgb(0.58 + 0.618034 * i, (0.45, 0.8, 0.6)[i % 3], (0.95, 0.8, 0.6)[i // 2 % 3])
+        for i in range(num_classes)
+    ]
+    pixels = np.round(np.array(colours) * 255).astype(np.uint8)
+    if void is not None:
+        pixels[void] = 0
+    return pixels

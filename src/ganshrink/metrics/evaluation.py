@@ -1,0 +1,87 @@
+"""Score a generator on held-out batches: one pass over the images, all metrics at once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganshrink.metrics.value import Metric, Pictures, Value
+
+
+def evaluate(
+    generator: nn.Module,
+    batches: Iterable[dict[str, Any]],
+    metrics: Sequence[Metric],
+    *,
+    teacher: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+    limit: int | None = None,
+) -> dict[str, Value]:
+    """Metric values of a generator by name, in the order of `metrics`, which are reset first.
+
+    Metrics of agreement with a teacher are left out where no `teacher` is given (as when the teacher itself
+    is scored). Training flags of both networks are restored; they must already lie on `device`.
+
+    Args:
+        batches: finite; dicts with "input" (N, C, H, W), "target" (N, 3, H, W) in [-1, 1]; for miou "labels".
+        limit: score at most this many images.
+
+    Raises:
+        ValueError: no images, images of another shape than the target's, NaN in an output, labels missing.
+    """
+    wanted = [metric for metric in metrics if teacher is not None or "teacher" not in metric.needs]
+    for metric in wanted:
+        metric.reset()
+    count = 0
+    with torch.no_grad(), _evaluating(generator, teacher):
+        for batch in batches if wanted else ():
+            batch = _first(batch, None if limit is None else limit - count)
+            pictures = _generate(generator, batch, teacher=teacher, device=device)
+            for metric in wanted:
+                metric.update(pictures)
+            count += len(pictures.fake)
+            if count == limit:
+                break
+    if wanted and not count:
+        raise ValueError("there are no images to score: the split is empty")
+    return {metric.name: metric.compute() for metric in wanted}
+
+
+def _first(batch: dict[str, Any], count: int | None) -> dict[str, Any]:
+    return {
+        key: batch[key][:count] if batch.get(key) is not None else None
+        for key in ("input", "target", "labels")
+    }
+
+
+def _generate(
+    generator: nn.Module, batch: dict[str, Any], *, teacher: nn.Module | None, device: str | torch.device
+) -> Pictures:
+    inputs = batch["input"].to(device)
+    labels: Tensor | None = batch["labels"]
+    return Pictures(
+        fake=generator(inputs),
+        target=batch["target"].to(device),
+        labels=None if labels is None else labels.to(device),
+        teacher=None if teacher is None else teacher(inputs),
+    )
+
+
+@contextmanager
+def _evaluating(*networks: nn.Module | None) -> Iterator[None]:
+    """Eval mode; afterwards every submodule's own flag as it was (there may be a frozen norm in training)."""
+    flags = [
+        (module, module.training)
+        for network in networks
+        if network is not None
+        for module in network.modules()
+    ]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training

@@ -1,0 +1,91 @@
+"""Mean intersection over union of the labels a photo was generated from and what a segmenter sees in it.
+
+One confusion matrix over the whole split (never a mean over images), kept by torchmetrics; void is left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ganshrink.metrics.value import Pictures, Seen, Value
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """`predict(pictures, size)` gives class ids (N, h, w) of uint8 pictures (N, 3, H, W) at `size` = (h, w).
+
+    Ids 0 .. classes - 1. The last is `void`: it may be predicted (and is then wrong) but is not scored.
+    """
+
+    name: str
+    predict: Callable[[Tensor, tuple[int, int]], Tensor]
+    classes: int
+    resize: str
+    sha256: str
+
+    @property
+    def void(self) -> int:
+        return self.classes - 1
+
+
+class MeanIoU:
+    """Mean IoU in percent over the classes without void, at the label maps' size; higher is better."""
+
+    name = "miou"
+    needs = frozenset({"labels"})
+
+    def __init__(self, segmenter: Segmenter, *, split: str) -> None:
+        from torchmetrics.classification import MulticlassJaccardIndex  # takes 0.5-1.2 s
+
+        self.segmenter = segmenter
+        self.split = split
+        # No synchronisation: a process scores what it is given, and may be the only one that scores.
+        self.jaccard = MulticlassJaccardIndex(
+            segmenter.classes, ignore_index=segmenter.void, validate_args=False, sync_on_compute=False
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        self.seen = Seen(self.split)
+        self.label_size = ""
+        self.jaccard.reset()
+
+    def update(self, batch: Pictures) -> None:
+        labels = self._checked(batch.labels)
+        height, width = labels.shape[-2:]
+        predicted = self.segmenter.predict(batch.saved("fake"), (height, width))
+        self.jaccard.update(predicted.cpu(), labels.cpu())
+        self.label_size = f"{width}x{height}"
+        self.seen.add(batch.fake)
+
+    def _checked(self, labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError(
+                "miou needs label maps and the data set gives none: use a labelled one or drop miou"
+            )
+        if labels.min() < 0 or labels.max() >= self.segmenter.classes:
+            raise ValueError(
+                f"label ids {labels.min().item()}..{labels.max().item()} are not within the "
+                f"0..{self.segmenter.void} of {self.segmenter.name}: data set and segmenter do not fit"
+            )
+        return labels
+
+    def compute(self) -> Value:
+        segmenter = self.segmenter
+        protocol = self.seen.protocol(self.name) | {
+            "network": segmenter.name,
+            "weights_sha256": segmenter.sha256,
+            "resize": segmenter.resize,
+            "label_size": self.label_size,
+            "classes": self._scored_classes(),
+            "void": "ignored",
+            "unit": "percent",
+        }
+        return Value(100 * self.jaccard.compute().item(), "higher", protocol)
+
+    def _scored_classes(self) -> int:
+        """Classes that occur in the labels or the predictions; an absent class has no IoU."""
+        matrix = self.jaccard.confmat
+        occurs = (matrix.sum(0) + matrix.sum(1))[: self.segmenter.void] > 0
+        return int(occurs.sum())

@@ -1,0 +1,151 @@
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from ganshrink.data import Batches, DataConfig, SyntheticFacades
+
+
+class Numbers:
+    """Ten samples that hold their index and a draw from their augmentation."""
+
+    in_channels = out_channels = 1
+    size = (1, 1)
+
+    def __init__(self, count=10, broken=None):
+        self.count, self.broken = count, broken
+
+    def __len__(self):
+        return self.count
+
+    def sample(self, index, rng):
+        if index == self.broken:
+            raise ValueError(f"cannot use image {index}.png: it is broken")
+        draw = rng.integers(2**40)
+        return {"input": torch.tensor([[[float(index)]]]), "draw": torch.tensor(draw), "name": str(index)}
+
+    def fingerprint(self):
+        return ""
+
+    def preview(self, input):
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+def names(batches, steps):
+    return [name for step in range(steps) for name in batches.at(step)["name"]]
+
+
+def test_the_stream_is_permutation_after_permutation_in_full_batches():
+    row = names(Batches(Numbers(), batch_size=4), 10)
+    assert len(row) == 40
+    epochs = [row[i : i + 10] for i in range(0, 40, 10)]
+    assert all(sorted(epoch) == sorted(map(str, range(10))) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_a_batch_larger_than_the_data_spans_epochs():
+    row = names(Batches(Numbers(3), batch_size=8), 3)
+    assert all(sorted(row[i : i + 3]) == ["0", "1", "2"] for i in range(0, 24, 3))
+
+
+def test_seeds_give_other_orders_and_other_augmentation():
+    first, second = (Batches(Numbers(), batch_size=10, seed=seed).at(0) for seed in (0, 1))
+    assert first["name"] != second["name"]
+    assert set(first["draw"].tolist()).isdisjoint(second["draw"].tolist())
+
+
+def test_augmentation_belongs_to_epoch_and_index_not_to_the_place_in_a_batch():
+    drawn = {}
+    for batch_size in (1, 4, 7):
+        batches = Batches(Numbers(), batch_size=batch_size)
+        for step in range(20 // batch_size):
+            batch = batches.at(step)
+            keys = batches.keys(step)
+            for key, value in zip(keys, batch["draw"].tolist(), strict=True):
+                assert drawn.setdefault(key, value) == value
+    assert len(set(drawn.values())) == len(drawn) == 20
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_shares_of_all_processes_are_the_global_batch(world):
+    shares = [Batches(Numbers(), batch_size=2, rank=rank, world=world) for rank in range(world)]
+    whole = Batches(Numbers(), batch_size=2 * world)
+    for step in range(6):
+        together = [batch.at(step) for batch in shares]
+        assert [name for batch in together for name in batch["name"]] == whole.at(step)["name"]
+        assert torch.equal(torch.cat([batch["draw"] for batch in together]), whole.at(step)["draw"])
+    assert shares[0].steps(3) == whole.steps(3) and shares[0].epoch(5) == whole.epoch(5)
+
+
+def test_steps_and_epochs():
+    batches = Batches(Numbers(), batch_size=4)
+    assert [batches.steps(epochs) for epochs in (0, 1, 2, 0.1, 100)] == [0, 3, 5, 1, 250]
+    assert [batches.epoch(step) for step in range(6)] == [0, 0, 0, 1, 1, 2]
+
+
+def equal(first, second):
+    return first["name"] == second["name"] and all(
+        torch.equal(first[key], second[key]) for key in first if key != "name"
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_from_k_is_the_stream_from_0_without_its_first_k(workers):
+    config = DataConfig(size=16, counts={"train": 5})
+    batches = Batches(SyntheticFacades(config, "train"), batch_size=2, seed=3, workers=workers)
+    whole, rest = batches.stream(0), batches.stream(3)
+    for step, batch in enumerate(itertools.islice(whole, 7)):
+        assert equal(batch, batches.at(step))
+        if step >= 3:
+            assert equal(batch, next(rest))
+    whole.close()
+    rest.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streaming_leaves_the_runs_random_numbers_alone(workers):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    stream = Batches(Numbers(), batch_size=2, workers=workers).stream()
+    next(stream)
+    stream.close()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+
+
+def test_closing_a_stream_ends_its_thread():
+    def running():
+        return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+    stream = Batches(Numbers(), batch_size=2).stream()
+    next(stream)
+    assert running()
+    stream.close()
+    assert not running()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_sample_reaches_the_reader_as_it_was_written(workers):
+    stream = Batches(Numbers(broken=4), batch_size=2, workers=workers).stream()
+    with pytest.raises(ValueError) as error:
+        for _ in range(5):
+            next(stream)
+    assert str(error.value) == "cannot use image 4.png: it is broken"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_size": 1, "workers": -1}, "workers = -1"),
+        ({"batch_size": 1, "rank": 2, "world": 2}, "rank = 2 is outside a world of 2"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(Numbers(), **settings)
+    with pytest.raises(ValueError, match="no samples"):
+        Batches(Numbers(0), batch_size=1)

@@ -1,0 +1,40 @@
+"""Small judges: feature networks and weights files without any download."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.segmenters.espnet import ESPNet
+from ganshrink.metrics.squeezenet import SqueezeNet
+
+
+class Corner(nn.Module):
+    """The top left pixel and its right neighbour of each picture as a 6-d feature: linear, so all is known."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures[:, :, 0, :2].float().flatten(1)
+
+
+@pytest.fixture
+def corner() -> FeatureNetwork:
+    return FeatureNetwork("corner", Corner(), dim=6, resize="none", sha256="0" * 12)
+
+
+def save_weights(network: nn.Module, file: Path) -> None:
+    """As the released files are: without BatchNorm's counters."""
+    state = network.state_dict()
+    save_file({name: value for name, value in state.items() if "num_batches" not in name}, file)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with random weights under the default names, which GANSHRINK_WEIGHTS points at."""
+    torch.manual_seed(0)
+    save_weights(SqueezeNet(), tmp_path / "squeezenet11_features.safetensors")
+    save_weights(ESPNet(), tmp_path / "espnet_camvid.safetensors")
+    monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
+    return tmp_path

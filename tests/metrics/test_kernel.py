@@ -1,0 +1,148 @@
+"""Kernel distance: a naive double loop, torchmetrics, what it is unbiased for, the bounded reservoir."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from ganshrink.metrics import Pictures
+from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.kernel import KernelDistance, Reservoir, kernel_distance
+
+
+def features(n: int, *, seed: int, dim: int = 5) -> Tensor:
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(n: int, *, seed: int, brightness: float = 1.0) -> Tensor:
+    return torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) * (1 + brightness) - 1
+
+
+def naive(x: Tensor, y: Tensor) -> float:
+    """Gretton et al. 2012, equation 4, term by term."""
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return (sum(p * q for p, q in zip(a.tolist(), b.tolist(), strict=True)) / len(a) + 1) ** 3
+
+    n = len(x)
+    total = 0.0
+    for i, j in itertools.permutations(range(n), 2):
+        total += kernel(x[i], x[j]) + kernel(y[i], y[j]) - kernel(x[i], y[j]) - kernel(x[j], y[i])
+    return total / (n * (n - 1))
+
+
+def test_equals_the_naive_double_loop() -> None:
+    x, y = features(9, seed=0), features(9, seed=1) + 0.5
+    assert kernel_distance(x, y)[0] == pytest.approx(naive(x, y), rel=1e-10)
+
+
+def test_standard_error_is_the_jackknife() -> None:
+    x, y = features(8, seed=2), features(8, seed=3)
+    rest = [[j for j in range(8) if j != i] for i in range(8)]
+    without = torch.tensor([naive(x[r], y[r]) for r in rest], dtype=torch.float64)
+    expected = (7 / 8 * ((without - without.mean()) ** 2).sum()).sqrt().item()
+    assert kernel_distance(x, y)[1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_differs_from_torchmetrics_by_the_matching_pairs_alone() -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    n, x, y = 12, features(12, seed=4).double(), features(12, seed=5).double()
+    cross = (x @ y.T / 5 + 1) ** 3
+    theirs = poly_mmd(x, y) + 2 * cross.sum() / n**2
+    ours = kernel_distance(x, y)[0] + 2 * (cross.sum() - cross.trace()) / (n * (n - 1))
+    assert ours == pytest.approx(theirs.item(), rel=1e-10)
+
+
+def test_identical_sets_are_at_zero_and_order_within_pairs_does_not_matter() -> None:
+    x, y = features(20, seed=6), features(20, seed=7)
+    value, error = kernel_distance(x, x)
+    assert value == pytest.approx(0.0, abs=1e-12)
+    assert error == pytest.approx(0.0, abs=1e-12)
+    assert kernel_distance(x, y)[0] == pytest.approx(kernel_distance(y, x)[0], rel=1e-10)
+
+
+def test_unbiased_for_independent_and_for_paired_samples() -> None:
+    """Both sides follow one distribution, so the expectation is 0, also where the two of a pair are alike."""
+    for alike in (0.0, 0.9):
+        values = []
+        for seed in range(400):
+            x, noise = features(6, seed=2 * seed, dim=2), features(6, seed=2 * seed + 1, dim=2)
+            values.append(kernel_distance(x, alike * x + (1 - alike**2) ** 0.5 * noise)[0])
+        sample = torch.tensor(values)
+        assert abs(sample.mean()) < 4 * sample.std() / len(values) ** 0.5
+
+
+def test_the_reservoir_is_bounded_and_depends_on_seed_and_order_alone() -> None:
+    x, y = features(50, seed=8), features(50, seed=9)
+    kept = []
+    for size, seed in ((50, 0), (7, 0), (7, 1)):
+        reservoir = Reservoir(5, capacity=10, seed=seed)
+        for a, b in zip(x.split(size), y.split(size), strict=True):
+            reservoir.add(a, b)
+            assert reservoir.pairs.shape == (2, 10, 5)
+        kept.append(torch.stack(reservoir.sample()))
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2])
+    for a, b in zip(*kept[0], strict=True):  # still pairs of one image, and from the set
+        assert ((x == a).all(1) & (y == b).all(1)).sum() == 1
+
+
+def test_every_image_is_equally_likely_to_stay() -> None:
+    counts = torch.zeros(20)
+    for seed in range(400):
+        reservoir = Reservoir(1, capacity=5, seed=seed)
+        reservoir.add(torch.arange(20.0)[:, None], torch.zeros(20, 1))
+        counts[reservoir.sample()[0].flatten().long()] += 1
+    assert counts.sum() == 2000
+    assert counts.min() > 100 - 4.5 * 75**0.5  # each is binomial(400, 1/4): mean 100, variance 75
+    assert counts.max() < 100 + 4.5 * 75**0.5
+
+
+def metric(network: FeatureNetwork, *, size: int = 1000, capacity: int = 10_000) -> KernelDistance:
+    return KernelDistance("kd", network, split="test", seed=3, subsets=20, size=size, capacity=capacity)
+
+
+def test_few_images_give_the_exact_estimate_with_its_error(corner: FeatureNetwork) -> None:
+    batch = Pictures(pictures(30, seed=0), pictures(30, seed=1))
+    kd = metric(corner)
+    kd.update(batch)
+    value = kd.compute()
+    x, y = (batch.saved(kind)[:, :, 0, :2].flatten(1).float() for kind in ("fake", "target"))
+    expected, error = kernel_distance(x, y)
+    assert value.value == pytest.approx(expected, rel=1e-12)
+    assert value.better == "lower"
+    assert value.protocol["standard_error"] == pytest.approx(error, rel=1e-12)
+    assert (value.protocol["images"], value.protocol["subset_size"]) == (30, 30)
+    assert value.protocol["seed"] == 3
+
+
+def test_many_images_give_subsets_whose_mean_is_near_the_exact_estimate(corner: FeatureNetwork) -> None:
+    fake, target = pictures(60, seed=0, brightness=0.2), pictures(60, seed=1)
+    exact, sampled = metric(corner), metric(corner, size=25)
+    results = []
+    for size in (60, 13):
+        sampled.reset()
+        for x, y in zip(fake.split(size), target.split(size), strict=True):
+            sampled.update(Pictures(x, y))
+        results.append(sampled.compute())
+    exact.update(Pictures(fake, target))
+    assert results[0] == results[1]  # streaming equals all at once, random subsets included
+    spread = float(results[0].protocol["standard_deviation"])
+    assert 0 < abs(results[0].value - exact.compute().value) < 4 * spread / 20**0.5
+    assert (results[0].protocol["subsets"], results[0].protocol["subset_size"]) == (20, 25)
+
+
+def test_the_protocol_says_how_many_of_the_images_were_sampled(corner: FeatureNetwork) -> None:
+    kd = metric(corner, capacity=8)
+    kd.update(Pictures(pictures(30, seed=0), pictures(30, seed=1)))
+    protocol = kd.compute().protocol
+    assert (protocol["images"], protocol["sampled_images"], protocol["subset_size"]) == (30, 8, 8)
+
+
+def test_two_images_are_too_few(corner: FeatureNetwork) -> None:
+    kd = metric(corner)
+    kd.update(Pictures(pictures(2, seed=0), pictures(2, seed=1)))
+    with pytest.raises(ValueError, match=r"kd needs at least 3 image\(s\), got 2"):
+        kd.compute()
