@@ -1,0 +1,110 @@
+"""Outputs from the inside of a network, by module path."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Taps:
+    """Catches the outputs of submodules during the next forward pass.
+
+    Install on the bare module, and before it is compiled: hooks that come later are not seen. A context manager;
+    the network must be closed again before it is exported or copied.
+
+    Args:
+        model: the network.
+        paths: paths of submodules, such as "blocks.2".
+
+    Raises:
+        ValueError: for a path that is not there, with the nearest one that is.
+    """
+
+    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
+        modules = dict(model.named_modules())
+        for path in paths:
+            if path not in modules:
+                close = difflib.get_close_matches(path, list(modules), n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"the network has no submodule {path!r} to tap{hint}")
+        self.paths = tuple(paths)
+        self._caught: dict[str, Tensor] = {}
+        self._hooks = [modules[path].register_forward_hook(self._catch(path)) for path in paths]
+
+    def _catch(self, path: str) -> Any:
+        caught = self._caught
+
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            caught[path] = output
+
+        return hook
+
+    def take(self) -> dict[str, Tensor]:
+        """What the last forward pass gave, by path, handed over: nothing is kept alive here.
+
+        Raises:
+            ValueError: if there was no forward pass since the last time, or it did not reach every tap.
+        """
+        missing = [path for path in self.paths if path not in self._caught]
+        if missing:
+            raise ValueError(f"nothing passed through {missing[0]!r} since its tap was last read")
+        outputs = {path: self._caught[path] for path in self.paths}
+        self._caught.clear()
+        return outputs
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._caught.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def default_taps(model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4) -> tuple[str, ...]:
+    """Places to tap in a network nobody has chosen taps for: evenly spaced outputs `width` channels wide.
+
+    On a residual generator with the width of its trunk these are the papers' four: the end of the stem, and three
+    blocks. Within a chain of single layers only the last counts, and nothing inside a module that itself counts.
+
+    Raises:
+        ValueError: if no submodule has an output of that width.
+    """
+    found: dict[str, Tensor] = {}
+
+    def watch(path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            known = any(output is other for other in found.values())  # a container's output is its last layer's
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width and not known:
+                found[path] = output
+
+        return hook
+
+    training = model.training
+    hooks = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
+    try:
+        with torch.no_grad():
+            model.eval()(*example)
+    finally:
+        model.train(training)
+        for handle in hooks:
+            handle.remove()
+    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    ends = [path for path, after in zip(outer, [*outer[1:], ""], strict=True) if not _chained(model, path, after)]
+    if not ends:
+        raise ValueError(f"no submodule has an output {width} channels wide: name taps, such as method.taps=['blocks.2']")
+    places = torch.linspace(0, len(ends) - 1, min(count, len(ends))).round().int().tolist()
+    return tuple(ends[place] for place in places)
+
+
+def _chained(model: nn.Module, path: str, after: str) -> bool:
+    """Whether two single layers of one parent follow each other."""
+    layers = [path, after]
+    same_parent = path.rpartition(".")[0] == after.rpartition(".")[0]
+    return bool(after) and same_parent and not any(list(model.get_submodule(layer).children()) for layer in layers)

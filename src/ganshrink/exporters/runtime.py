@@ -1,0 +1,56 @@
+"""ONNX Runtime behind one door: found late, opened the same way for parity checks and for measurements."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`
+DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+def load_optional(*modules: str) -> ModuleType:
+    """Import packages of the extra `onnx`, return the last.
+
+    Raises:
+        ValueError: when one does not import, for whatever reason, with the extra to install.
+    """
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # half-installed or mismatched packages raise far more than ImportError
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f'ONNX needs {name} ({reason}): pip install "ganshrink[onnx]"') from error
+    return module
+
+
+def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) -> Any:
+    """An `onnxruntime.InferenceSession` over one file.
+
+    Args:
+        path: an ONNX file.
+        threads: threads inside an operator; None leaves the choice to ONNX Runtime.
+        cuda: use a CUDA device where this ONNX Runtime has one.
+    """
+    runtime = load_optional("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    # Idle worker threads spin for a while after a run; beside another backend they would take its cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    wanted = ["CUDAExecutionProvider"] if cuda else []
+    there = runtime.get_available_providers()
+    providers = [name for name in wanted if name in there] + ["CPUExecutionProvider"]
+    return runtime.InferenceSession(str(path), options, providers=providers)
+
+
+def input_dtype(session: Any) -> np.dtype[Any]:
+    """The numpy type of the session's first input."""
+    name = session.get_inputs()[0].type
+    if name not in DTYPES:
+        raise ValueError(f"the ONNX file takes {name}; known are {', '.join(DTYPES)}")
+    return np.dtype(DTYPES[name])

@@ -1,0 +1,217 @@
+"""Teacher and student timed turn by turn in one run, so that what slows the machine slows both.
+
+Single figures move by 2x when something else takes a core; only ratios within a round compare.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganshrink.exporters import export_onnx
+from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.latency.backends import Run, onnxruntime_run, torch_run
+from ganshrink.latency.machine import core_count, cpu_name, device_name
+
+RUNTIMES = ("torch", "onnxruntime")
+MIN_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One network in one runtime."""
+
+    network: str
+    runtime: str
+    device: str
+    run: Run
+
+
+def measure_latency(
+    networks: Mapping[str, nn.Module],
+    example: Tensor,
+    *,
+    runtimes: Sequence[str] | None = None,
+    threads: int | None = None,
+    warmup: int = 3,
+    rounds: int = 30,
+    seconds: float = 30.0,
+    onnx_files: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """Time every network in every runtime, one run each per round, in an order that rotates every round.
+
+    Args:
+        networks: by name; ratios are to `teacher`, or to the first one where none has that name.
+        example: the input, (B, C, H, W), on the device to measure on.
+        runtimes: of `torch` (eager, float32 as the network is) and `onnxruntime`; None takes both, or torch alone
+            where the extra `onnx` is not installed.
+        threads: inside an operator, for both runtimes; None takes torch's present number.
+        rounds: at most so many; fewer, but at least three, when `seconds` have passed.
+        onnx_files: files already exported, by network; the others are exported to a temporary folder.
+
+    Returns:
+        latency.json: `device`, `protocol`, `rows` (milliseconds), `ratios` (by runtime: reference / student).
+
+    Raises:
+        ValueError: an unknown runtime, no network, or numbers out of range.
+    """
+    runtimes = _installed() if runtimes is None else runtimes
+    _check(networks, runtimes, threads, warmup, rounds)
+    threads = threads or torch.get_num_threads()
+    with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
+        contenders = list(
+            _contenders(networks, example, runtimes, threads, dict(onnx_files or {}), Path(folder))
+        )
+        times = interleave([one.run for one in contenders], warmup=warmup, rounds=rounds, seconds=seconds)
+    reference = "teacher" if "teacher" in networks else next(iter(networks))
+    fixed = {"threads": threads, "batch": len(example), "input": list(example.shape[1:])}
+    rows = [_row(one, times[:, column], fixed) for column, one in enumerate(contenders)]
+    for row, speedup in zip(rows, speedups(contenders, times, reference), strict=True):
+        row["speedup"] = speedup
+    compared = (
+        "student" if "student" in networks else next((n for n in networks if n != reference), reference)
+    )
+    return {
+        "device": device_name(example.device),
+        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, len(times), reference),
+        "rows": rows,
+        "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
+    }
+
+
+def interleave(
+    runs: Sequence[Run],
+    *,
+    warmup: int,
+    rounds: int,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> np.ndarray:
+    """Milliseconds (rounds, runs): every run once a round, each round starting one further on.
+
+    Stops early, after at least `MIN_ROUNDS`, once `seconds` have passed since the warm-up began.
+    """
+    start = clock()
+    for _ in range(warmup):
+        for run in runs:
+            run()
+    table: list[list[float]] = []
+    while len(table) < rounds and (len(table) < MIN_ROUNDS or clock() - start < seconds):
+        row = [0.0] * len(runs)
+        for turn in range(len(runs)):
+            column = (turn + len(table)) % len(runs)
+            before = clock()
+            runs[column]()
+            row[column] = (clock() - before) * 1000
+        table.append(row)
+    return np.array(table)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """So many threads for torch's operators, then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _installed() -> list[str]:
+    try:
+        load_optional(*PACKAGES)
+    except ValueError:
+        return ["torch"]
+    return list(RUNTIMES)
+
+
+def _check(
+    networks: Mapping[str, nn.Module], runtimes: Sequence[str], threads: int | None, warmup: int, rounds: int
+) -> None:
+    unknown = [name for name in runtimes if name not in RUNTIMES]
+    if unknown or not runtimes:
+        given = repr(unknown[0]) if unknown else "none"
+        raise ValueError(f"runtimes must be of {', '.join(RUNTIMES)}, got {given}")
+    if not networks:
+        raise ValueError("there is no network to measure: give at least one")
+    for name, value, least in (
+        ("threads", threads, 1),
+        ("warmup", warmup, 0),
+        ("rounds", rounds, MIN_ROUNDS),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _contenders(
+    networks: Mapping[str, nn.Module],
+    example: Tensor,
+    runtimes: Sequence[str],
+    threads: int,
+    files: dict[str, Path],
+    folder: Path,
+) -> Iterator[Contender]:
+    for runtime in runtimes:
+        for number, (name, network) in enumerate(networks.items()):
+            if runtime == "torch":
+                yield Contender(name, runtime, example.device.type, torch_run(network, example))
+                continue
+            if name not in files:
+                files[name] = folder / f"{number}.onnx"
+                export_onnx(network, example, files[name])
+            run, device = onnxruntime_run(files[name], example, threads=threads)
+            yield Contender(name, runtime, device, run)
+
+
+def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:
+    q1, p50, q3, p95 = np.percentile(times, (25, 50, 75, 95))
+    return {
+        "network": one.network,
+        "runtime": one.runtime,
+        "device": one.device,
+        **fixed,
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "iqr_ms": float(q3 - q1),
+        "runs": len(times),
+    }
+
+
+def speedups(contenders: Sequence[Contender], times: np.ndarray, reference: str) -> list[dict[str, float]]:
+    """Per contender: quartiles over the rounds of the reference's time / its own, in the same runtime."""
+    base = {one.runtime: times[:, i] for i, one in enumerate(contenders) if one.network == reference}
+    answer = []
+    for column, one in enumerate(contenders):
+        q1, p50, q3 = np.percentile(base[one.runtime] / times[:, column], (25, 50, 75))
+        answer.append({"p50": float(p50), "q1": float(q1), "q3": float(q3)})
+    return answer
+
+
+def _protocol(
+    runtimes: Sequence[str], threads: int, warmup: int, rounds: int, seconds: float, ran: int, reference: str
+) -> dict[str, Any]:
+    versions = {"torch": str(torch.__version__)}
+    if "onnxruntime" in runtimes:
+        versions["onnxruntime"] = str(load_optional("onnxruntime").__version__)
+    return {
+        "order": "interleaved, one run of each per round, rotated every round",
+        "ratio": f"median over rounds of {reference} / network within the round, in the same runtime",
+        "noise": "iqr_ms, and q1 and q3 of the ratio: the middle half of the rounds",
+        "precision": "float32",
+        "cpu": cpu_name(),
+        "cores": core_count(),
+        "threads": threads,
+        "warmup": warmup,
+        "rounds": ran,
+        "rounds_asked": rounds,
+        "seconds_cap": seconds,
+        **versions,
+    }

@@ -1,0 +1,127 @@
+"""Loss curves as small multiples: one SVG per loss term, drawn by matplotlib, coloured by the page's style sheet."""
+
+import io
+import logging
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from ganshrink.reports.files import Stage, number
+from ganshrink.reports.numbers import duration, integer, score
+
+POINTS = 400  # what a curve a few hundred pixels wide can show
+RAW, SMOOTH, TEXT = (
+    "#010203",
+    "#040506",
+    "#070809",
+)  # stand-ins; the page's colours depend on the reader's scheme
+STYLE = {RAW: "var(--faint)", SMOOTH: "var(--accent)", TEXT: "currentColor"}
+
+
+def loss_curves(stages: list[Stage]) -> list[dict[str, Any]]:
+    """Per stage with events: `name`, `summary`, `terms` of (name, last smoothed value, svg)."""
+    found = []
+    for stage in stages:
+        terms = _terms(stage.events)
+        if not terms:
+            continue
+        last = stage.events[-1]
+        counts = [(number(last, key), unit) for key, unit in (("step", "steps"), ("images", "images"))]
+        facts = [f"{integer(count)} {unit}" for count, unit in counts if count is not None]
+        seconds = number(stage.done, "seconds") or number(last, "time")
+        if seconds is not None:
+            facts.append(duration(seconds))
+        charts = [_chart(f"{stage.name}-{number}", name, *terms[name]) for number, name in enumerate(terms)]
+        found.append({"name": stage.name, "summary": ", ".join(facts), "terms": charts})
+    return found
+
+
+def _terms(events: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and values by loss term, without what is not finite."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for event in events:
+        losses, step = event.get("losses"), event.get("step")
+        if isinstance(losses, dict) and isinstance(step, int | float):
+            for name, value in losses.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    points.setdefault(str(name), []).append((step, value))
+    return {
+        name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1])
+        for name, pairs in points.items()
+        if len(pairs) > 1
+    }
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """A running exponential mean over about a twentieth of the points, unbiased at the start (Kingma and Ba 2015)."""
+    keep = 1 - 1 / max(len(values) / 20, 1)
+    answer, mean, weight = np.empty(len(values)), 0.0, 0.0
+    for i, value in enumerate(values):
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        answer[i] = mean / weight
+    return answer
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most `POINTS` values, each the mean of its stretch."""
+    if len(values) <= POINTS:
+        return values
+    return np.array([part.mean() for part in np.array_split(values, POINTS)])
+
+
+def _chart(key: str, name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, str]:
+    smooth = smoothed(values)
+    label = f"{name} over {integer(steps[-1])} steps: from {score(smooth[0])} to {score(smooth[-1])}"
+    svg = _draw(_thinned(steps), _thinned(values), _thinned(smooth))
+    return {"name": name, "last": score(smooth[-1]), "label": label, "svg": _inline(svg, key)}
+
+
+def _draw(steps: np.ndarray, values: np.ndarray, smooth: np.ndarray) -> str:
+    logging.getLogger("matplotlib.font_manager").setLevel(
+        logging.ERROR
+    )  # it announces that it builds a cache
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ganshrink", "font.size": 8}):
+        figure = Figure(figsize=(2.9, 1.45), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.plot(steps, values, color=RAW, linewidth=0.8)
+        axes.plot(steps, smooth, color=SMOOTH, linewidth=1.6)
+        low, high = np.percentile(values, (0.5, 99.5))  # a first spike must not flatten the rest
+        margin = 0.06 * (high - low) or 0.5
+        axes.set(xlim=(0, steps[-1]), ylim=(low - margin, high + margin))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(RAW)
+        axes.tick_params(color=RAW, labelcolor=TEXT, length=3)
+        figure.patch.set_alpha(0)
+        axes.patch.set_alpha(0)
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    return buffer.getvalue()
+
+
+def _inline(svg: str, key: str) -> str:
+    """The `<svg>` element alone: ids unique in the page, no namespaces (HTML knows them), the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\g<1>{re.escape(_slug(key))}-", svg)
+    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
+    for stand_in, colour in STYLE.items():
+        svg = svg.replace(stand_in, colour)
+    return svg
+
+
+def _slug(key: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", key)

@@ -1,0 +1,66 @@
+"""The run directory's files in, one report.html out; it imports no torch and asks nothing of the network."""
+
+import importlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ganshrink.atomic import write_text
+from ganshrink.reports import sections, summary
+from ganshrink.reports.curves import loss_curves
+from ganshrink.reports.files import RunFiles, read_run
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def write_report(run_dir: Path | str) -> Path:
+    """Write `report.html` into a run directory, whole or not at all, and return its path.
+
+    A section whose file is missing says so, and which command makes it.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the folder is no run directory, or the extra `report` is not installed.
+    """
+    run = read_run(run_dir)
+    page = render(run)
+    path = run.folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def render(run: RunFiles) -> str:
+    """The page's text."""
+    jinja2 = _load_optional("jinja2")
+    _load_optional("matplotlib")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    networks = summary.network_names(run)
+    gallery = sections.gallery(run)
+    return template.render(
+        run=run,
+        networks=networks,
+        problems=run.problems,
+        headline=summary.headline(run),
+        budget=summary.budget_sentences(run),
+        strip=summary.strip(run),
+        table=summary.table(run, networks),
+        arrow=summary.arrow,
+        gallery=gallery,
+        pair=sections.pair(gallery),
+        widths=sections.widths(run),
+        frozen=sections.frozen(run),
+        curves=loss_curves(run.stages),
+        parity=sections.parity(run),
+        protocols=sections.protocols(run),
+        provenance=sections.provenance(run),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _load_optional(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # half-installed packages raise far more than ImportError
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f'the report needs {name} ({reason}): pip install "ganshrink[report]"') from error

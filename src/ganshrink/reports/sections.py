@@ -1,0 +1,173 @@
+"""The page's sections below the table, as plain values for the template."""
+
+from typing import Any
+
+from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
+from ganshrink.reports.numbers import duration, file_size, integer
+from ganshrink.reports.summary import network_names
+
+ROWS = 24  # pictures beyond this many rows make the page heavy and tell nothing new
+NAME = 21  # longer names lose their middle: what tells them apart stands at both ends
+COLUMNS_FROM = 16  # groups: more than so many stand in two columns
+
+
+def gallery(run: RunFiles) -> dict[str, Any]:
+    """Columns (input, networks, target) and rows of `data:` URIs; `left_out` rows beyond the first two dozen."""
+    rows = dicts(run.get("samples/samples.json"), "rows")
+    present = dict.fromkeys(key for row in rows for key in row if key != "name")
+    order = ["input", *network_names(run), *present, "target"]
+    columns = [name for name in dict.fromkeys(order) if name in present and name != "target"]
+    columns += ["target"] if "target" in present else []
+    shown = [
+        {
+            "name": str(row.get("name", number)),
+            "images": [data_uri(run, row.get(column)) for column in columns],
+        }
+        for number, row in enumerate(rows[:ROWS])
+    ]
+    return {"columns": columns, "rows": shown, "left_out": len(rows) - len(shown)}
+
+
+def pair(gallery: dict[str, Any]) -> list[tuple[str, str]]:
+    """Teacher's and student's first picture, for the top of the page; nothing unless both are there."""
+    row = gallery["rows"][0]["images"] if gallery["rows"] else []
+    images = dict(zip(gallery["columns"], row, strict=False))
+    names = ("teacher", "student")
+    return [(name, images[name]) for name in names] if all(images.get(name) for name in names) else []
+
+
+def widths(run: RunFiles) -> dict[str, Any]:
+    """Groups and layers with kept and total width, in percent of the widest; groups in one or two columns."""
+    plan = run.get("plan.json")
+    groups = [_bar(group, "name", group.get("kept")) for group in dicts(plan, "groups")]
+    layers = [
+        _bar(
+            {**layer, "path": f"{layer.get('path')} ({layer.get('axis', 'out')})"}, "path", len(layer["kept"])
+        )
+        for layer in dicts(plan, "layers")
+        if isinstance(layer.get("kept"), list)
+    ]
+    for bars in (groups, layers):
+        widest = max((bar["of"] for bar in bars), default=1) or 1
+        for bar in bars:
+            bar["track"] = 100 * bar["of"] / widest
+            bar["fill"] = 100 * bar["kept"] / bar["of"] if bar["of"] else 0
+    bases = list(dict.fromkeys(str(group["basis"]) for group in dicts(plan, "groups") if group.get("basis")))
+    return {
+        "groups": _columns(groups),
+        "layers": _columns(layers),
+        "kept": integer(sum(bar["kept"] for bar in groups)),
+        "of": integer(sum(bar["of"] for bar in groups)),
+        "count": len(groups),
+        "removed": sum(bar["removed"] for bar in groups),
+        "bases": bases,
+    }
+
+
+def _bar(entry: dict[str, Any], key: str, kept: Any) -> dict[str, Any]:
+    kept, total = (value if isinstance(value, int) else 0 for value in (kept, entry.get("of")))
+    frozen = bool(entry.get("frozen"))
+    name = str(entry.get(key))
+    return {
+        "name": name,
+        "short": _shortened(name),
+        "kept": kept,
+        "of": total,
+        "removed": kept == 0,
+        "frozen": frozen,
+    }
+
+
+def _shortened(name: str) -> str:
+    if len(name) <= NAME:
+        return name
+    parts = name.split(".")
+    for first in range(3, len(parts)):  # the first two names of a path, and as many of the last as fit
+        short = f"{parts[0]}.{parts[1]}…{'.'.join(parts[first:])}"
+        if len(short) <= NAME:
+            return short
+    return f"{name[: NAME // 3]}…{name[-(NAME - NAME // 3 - 1) :]}"
+
+
+def _columns(bars: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    half = (len(bars) + 1) // 2
+    parts = [bars] if len(bars) <= COLUMNS_FROM else [bars[:half], bars[half:]]
+    return [part for part in parts if part]
+
+
+def frozen(run: RunFiles) -> list[dict[str, Any]]:
+    """Reasons why groups kept their full width, each with the groups' names."""
+    reasons: dict[str, list[str]] = {}
+    for group in dicts(run.get("plan.json"), "groups"):
+        if group.get("frozen"):
+            reasons.setdefault(str(group["frozen"]), []).append(f"{group.get('name')} ({group.get('of')})")
+    return [{"reason": reason, "groups": names} for reason, names in reasons.items()]
+
+
+def parity(run: RunFiles) -> list[dict[str, Any]]:
+    """The exported files and how they compare with torch."""
+    rows = []
+    for name, entry in run.get("parity.json").items():
+        if isinstance(entry, dict):
+            psnr, diff, size = (number(entry, key) for key in ("psnr_db", "max_abs_diff", "bytes"))
+            rows.append(
+                {
+                    "file": name,
+                    "max_abs_diff": f"{diff:.3g}" if diff is not None else "–",
+                    "psnr_db": f"{psnr:.1f} dB" if psnr is not None else "–",
+                    "inputs": entry.get("inputs", "–"),
+                    "opset": entry.get("opset", "–"),
+                    "bytes": file_size(size) if size is not None else "–",
+                }
+            )
+    return rows
+
+
+def protocols(run: RunFiles) -> list[dict[str, Any]]:
+    """Every metric's protocol, once for all networks measured the same way; the latency's last."""
+    rows: list[dict[str, Any]] = []
+    for network, metrics in run.get("metrics.json").items():
+        for name, entry in (metrics if isinstance(metrics, dict) else {}).items():
+            facts = _facts(dig(entry, "protocol"))
+            same = next((row for row in rows if row["metric"] == name and row["facts"] == facts), None)
+            if same:
+                same["networks"].append(network)
+            else:
+                rows.append({"metric": name, "networks": [network], "facts": facts})
+    order = {name: place for place, name in enumerate(dict.fromkeys(row["metric"] for row in rows))}
+    rows.sort(key=lambda row: order[row["metric"]])
+    latency = run.get("latency.json")
+    if latency:
+        facts = [("device", str(latency.get("device", "unknown"))), *_facts(latency.get("protocol"))]
+        rows.append({"metric": "latency", "networks": ["all"], "facts": facts})
+    return rows
+
+
+def provenance(run: RunFiles) -> dict[str, Any]:
+    """Command, machine and versions, then one row per stage."""
+    env = run.get("env.json")
+    command = env.get("command")
+    return {
+        "command": " ".join(map(str, command)) if isinstance(command, list) else command,
+        "facts": _facts({key: value for key, value in env.items() if key != "command"}),
+        "stages": [_stage(stage) for stage in run.stages],
+        "recipe": run.recipe,
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    seconds = number(stage.done, "seconds")
+    finished = duration(seconds) if seconds is not None else "not finished"
+    stamps = {name: str(stage.done.get(name, "–")) for name in ("key", "data", "code")}
+    return {"name": stage.name, "time": finished, "config": _facts(stage.done.get("config")), **stamps}
+
+
+def _facts(found: Any) -> list[tuple[str, str]]:
+    """A dict as (name, value) pairs, nested ones with dotted names, empty values left out."""
+    facts: list[tuple[str, str]] = []
+    for key, value in (found if isinstance(found, dict) else {}).items():
+        if isinstance(value, dict):
+            facts += [(f"{key}.{name}", text) for name, text in _facts(value)]
+        elif value is not None and value != "":
+            facts.append((str(key), str(value)))
+    return facts

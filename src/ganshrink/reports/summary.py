@@ -1,0 +1,229 @@
+"""The verdict in one sentence, the strip of from-to figures, and the before/after table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ganshrink.reports.files import RunFiles, dicts, dig, number
+from ganshrink.reports.numbers import MINUS, file_size, integer, milliseconds, quantity, score, times
+
+RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+BUDGETS = {"macs": "exact MACs", "paper_macs": "paper MACs", "params": "parameters", "bytes": "bytes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure, and a smaller one under it."""
+
+    main: str
+    sub: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quantity over all networks; `better` is `higher` or `lower`, `good` whether the student gained."""
+
+    label: str
+    note: str
+    better: str
+    cells: list[Cell]
+    change: Cell
+    good: bool
+
+
+def network_names(run: RunFiles) -> list[str]:
+    """teacher and student first, then whatever else the files hold."""
+    found = ["teacher", "student"]
+    for name in ("cost.json", "metrics.json"):
+        found += [key for key, value in run.get(name).items() if isinstance(value, dict)]
+    found += [str(row.get("network")) for row in latency_rows(run)]
+    return [name for name in dict.fromkeys(found) if name not in ("input", "budget", "None")]
+
+
+def latency_rows(run: RunFiles) -> list[dict[str, Any]]:
+    """The rows of latency.json that name a network and a time."""
+    return [row for row in dicts(run.get("latency.json"), "rows") if number(row, "p50_ms") is not None]
+
+
+def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
+    """`params`, `exact` or `paper` of a network."""
+    path = ("params",) if kind == "params" else ("macs", kind)
+    return number(run.get("cost.json"), network, *path)
+
+
+def speedup(run: RunFiles, runtime: str) -> float | None:
+    """Teacher through student, paired, in one runtime."""
+    return number(run.get("latency.json"), "ratios", runtime, "p50")
+
+
+def headline(run: RunFiles) -> str:
+    """`10.0× fewer MACs, 8.9× fewer parameters, 4.1× faster in ONNX Runtime`."""
+    parts = []
+    for kind, word in (("exact", "MACs"), ("params", "parameters")):
+        ratio = _ratio(cost_of(run, "teacher", kind), cost_of(run, "student", kind))
+        if ratio:
+            parts.append(f"{_compared(ratio, 'fewer', 'more')} {word}")
+    fastest = next((name for name in ("onnxruntime", "torch") if speedup(run, name)), None)
+    if fastest:
+        parts.append(f"{_compared(speedup(run, fastest) or 1, 'faster', 'slower')} in {RUNTIMES[fastest]}")
+    return ", ".join(parts) or "A run without costs or times so far"
+
+
+def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
+    """Per limit of the budget: whether it is met, and the sentence that says so."""
+    given, resolved = (dig(run.get("cost.json"), "budget", key) for key in ("given", "resolved"))
+    limits = resolved if isinstance(resolved, dict) else {}
+    sentences = []
+    for kind in limits:
+        limit, reached = number(limits, kind), _reached(run, kind)
+        if limit is None or reached is None:
+            continue
+        met = reached <= limit
+        unit = BUDGETS[kind]
+        write = file_size if kind == "bytes" else quantity
+        name = given if given and len(limits) == 1 else kind
+        sentences.append(
+            (
+                met,
+                f"The budget {name} ({write(limit)} {unit}) is {'met' if met else 'not met'}: {write(reached)}.",
+            )
+        )
+    return sentences
+
+
+def _reached(run: RunFiles, kind: str) -> float | None:
+    if kind == "bytes":
+        return run.size("student.onnx") or run.size("student.safetensors")
+    names = {"macs": "exact", "paper_macs": "paper", "params": "params"}
+    return cost_of(run, "student", names[kind]) if kind in names else None
+
+
+def strip(run: RunFiles) -> list[dict[str, str]]:
+    """A handful of figures, student's large, teacher's beside: label, before, after."""
+    found = []
+    for kind, label in (("exact", "MACs, exact"), ("params", "Parameters")):
+        found.append((label, cost_of(run, "teacher", kind), cost_of(run, "student", kind), quantity))
+    p50 = {(row.get("network"), row.get("runtime")): row["p50_ms"] for row in latency_rows(run)}
+    for runtime in ("onnxruntime", "torch"):
+        if ("student", runtime) in p50:
+            label = f"Latency, {RUNTIMES[runtime]}"
+            found.append((label, p50.get(("teacher", runtime)), p50["student", runtime], milliseconds))
+            break
+    for name in list(_metrics(run))[:1]:
+        values = [_metric(run, network, name) for network in ("teacher", "student")]
+        found.append((f"{name} {arrow(_metrics(run)[name])}", values[0], values[1], score))
+    return [
+        {"label": label, "before": write(before) if before is not None else "", "after": write(after)}
+        for label, before, after, write in found
+        if after is not None
+    ]
+
+
+def arrow(better: str) -> str:
+    """The direction in which a figure gets better."""
+    return {"higher": "↑", "lower": "↓"}.get(better, "")
+
+
+def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
+    """The before/after table: (heading, rows) for cost, speed and quality."""
+    groups = [
+        ("Cost", _cost_rows(run, networks)),
+        ("Speed", _speed_rows(run, networks)),
+        ("Quality", [_metric_row(run, networks, name) for name in _metrics(run)]),
+    ]
+    return [(heading, rows) for heading, rows in groups if rows]
+
+
+def _cost_rows(run: RunFiles, networks: list[str]) -> list[Row]:
+    rows = []
+    kinds = (
+        ("params", "Parameters", ""),
+        ("exact", "MACs, exact", "convolutions and linears, per image"),
+        ("paper", "MACs, papers' way", "transposed convolutions at output size"),
+    )
+    for kind, label, note in kinds:
+        values = [cost_of(run, network, kind) for network in networks]
+        cells = [Cell(quantity(v), integer(v)) if v is not None else Cell("–") for v in values]
+        if any(value is not None for value in values):
+            rows.append(_lower_row(label, note, cells, values, networks, ("fewer", "more")))
+    for suffix, label in ((".safetensors", "Weights file"), (".onnx", "ONNX file")):
+        values = [run.size(network + suffix) for network in networks]
+        cells = [Cell(file_size(v)) if v is not None else Cell("–") for v in values]
+        if any(value is not None for value in values):
+            rows.append(_lower_row(label, suffix, cells, values, networks, ("smaller", "larger")))
+    return rows
+
+
+def _lower_row(
+    label: str,
+    note: str,
+    cells: list[Cell],
+    values: list[float | None],
+    networks: list[str],
+    words: tuple[str, str],
+) -> Row:
+    ratio = _ratio(*(values[networks.index(name)] for name in ("teacher", "student")))
+    change = Cell(_compared(ratio, *words)) if ratio else Cell("")
+    return Row(label, note, "lower", cells, change, bool(ratio and ratio > 1))
+
+
+def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
+    rows = []
+    for runtime in dict.fromkeys(str(row.get("runtime")) for row in latency_rows(run)):
+        mine = {row.get("network"): row for row in latency_rows(run) if row.get("runtime") == runtime}
+        cells = [_latency_cell(mine.get(network)) for network in networks]
+        first = next(iter(mine.values()))
+        size = "×".join(str(n) for n in first["input"]) if isinstance(first.get("input"), list) else ""
+        note = f"p50, batch {first.get('batch', 1)}, {size}, {first.get('threads', '?')} threads"
+        ratio = speedup(run, runtime)
+        change = Cell(_compared(ratio, "faster", "slower"), _spread(run, runtime)) if ratio else Cell("")
+        label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
+        rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio > 1)))
+    return rows
+
+
+def _latency_cell(row: dict[str, Any] | None) -> Cell:
+    if row is None:
+        return Cell("–")
+    p95 = number(row, "p95_ms")
+    return Cell(milliseconds(row["p50_ms"]), f"p95 {milliseconds(p95)}" if p95 is not None else "")
+
+
+def _spread(run: RunFiles, runtime: str) -> str:
+    q1, q3 = (number(run.get("latency.json"), "ratios", runtime, key) for key in ("q1", "q3"))
+    return f"{times(q1)} to {times(q3)}" if q1 is not None and q3 is not None else ""
+
+
+def _metrics(run: RunFiles) -> dict[str, str]:
+    """Names of all metrics of all networks, each with its better direction."""
+    names: dict[str, str] = {}
+    for network in run.get("metrics.json").values():
+        for name, entry in (network if isinstance(network, dict) else {}).items():
+            if number(entry, "value") is not None:
+                names.setdefault(name, str(entry.get("better", "")))
+    return names
+
+
+def _metric(run: RunFiles, network: str, name: str) -> float | None:
+    return number(run.get("metrics.json"), network, name, "value")
+
+
+def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
+    better = _metrics(run)[name]
+    values = [_metric(run, network, name) for network in networks]
+    cells = [Cell(score(v)) if v is not None else Cell("–") for v in values]
+    teacher, student = (values[networks.index(network)] for network in ("teacher", "student"))
+    if teacher is None or student is None or better not in ("higher", "lower"):
+        return Row(name, "", better, cells, Cell(""), False)
+    gain = (student - teacher) * (1 if better == "higher" else -1)
+    sign = "+" if student >= teacher else MINUS
+    word = "better" if gain > 0 else "worse" if gain < 0 else "equal"
+    change = Cell(f"{sign}{score(abs(student - teacher), like=teacher)} {word}")
+    return Row(name, "", better, cells, change, gain > 0)
+
+
+def _ratio(teacher: float | None, student: float | None) -> float | None:
+    return teacher / student if teacher and student else None
+
+
+def _compared(ratio: float, more: str, less: str) -> str:
+    return f"{times(ratio)} {more}" if ratio >= 1 else f"{times(1 / ratio)} {less}"

@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch import nn
+
+from ganshrink.engine import adam
+from ganshrink.engine.optim import decay_factor, set_learning_rate
+
+
+def test_the_schedule_is_the_field_s():
+    """1 - max(0, e + 1 - N) / (N_decay + 1), epochs from 0."""
+    factors = [decay_factor(e, epochs=3, decay_epochs=4) for e in range(7)]
+    assert factors == pytest.approx([1, 1, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5])
+
+
+def test_the_last_epoch_s_factor_is_one_over_the_decay_plus_one():
+    assert decay_factor(199, epochs=100, decay_epochs=100) == pytest.approx(1 / 101)
+
+
+def test_without_decay_the_rate_is_constant_and_it_never_falls_below_zero():
+    assert [decay_factor(e, epochs=5, decay_epochs=0) for e in range(5)] == [1] * 5
+    assert decay_factor(50, epochs=5, decay_epochs=2) == 0
+
+
+def test_rates_scale_from_each_group_s_own_and_do_not_compound():
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.2}])
+    for factor in (1.0, 0.5, 0.5, 0.25):
+        set_learning_rate([optimizer], factor)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.025, 0.05])
+
+
+def test_adam_has_the_field_s_settings():
+    group = adam([nn.Parameter(torch.ones(1))]).param_groups[0]
+    assert group["lr"] == 2e-4 and group["betas"] == (0.5, 0.999)

@@ -1,0 +1,151 @@
+"""An exported file computes what torch computes, or there is no file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ganshrink import nets
+from ganshrink.exporters import check_parity, export_onnx, open_session
+
+NETS = {
+    "resnet9": (32, {"blocks": 1}),
+    "incres9": (32, {"blocks": 1}),
+    "unet256": (256, {}),
+}
+
+
+def tiny(name: str, **options: int) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    size, more = NETS[name]
+    net = nets.build(name, **{"ngf": 4, **more, **options}).eval()
+    return net, torch.rand(1, 3, size, size) * 2 - 1
+
+
+def run(path: Path, batch: Tensor) -> np.ndarray:
+    return open_session(path, threads=1).run(["image"], {"input": batch.numpy()})[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_at_any_batch_and_size(name: str, tmp_path: Path) -> None:
+    net, example = tiny(name)
+    path = tmp_path / "net.onnx"
+    entry = export_onnx(net, example, path, dynamic_size=True, inputs=[example[0]])
+    size = example.shape[2]
+    for shape in ((1, 3, size, size), (3, 3, size, size), (2, 3, 2 * size, size)):
+        batch = torch.rand(shape) * 2 - 1
+        with torch.no_grad():
+            wanted = net(batch).numpy()
+        assert np.abs(run(path, batch) - wanted).max() < 1e-4
+    assert entry["max_abs_diff"] < 0.01 and entry["psnr_db"] > 100
+    assert entry["inputs"] == 7 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+
+
+def test_one_whole_file_that_says_what_it_is(tmp_path: Path) -> None:
+    net, example = tiny("resnet9")
+    net.train()
+    path = tmp_path / "deep" / "net.onnx"
+    entry = export_onnx(net, example, path)
+    model = onnx.load(path)
+    assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]  # no external weights, nothing half-made
+    assert entry["bytes"] == path.stat().st_size > 4 * sum(p.numel() for p in net.parameters())
+    assert entry["opset"] == next(o.version for o in model.opset_import if o.domain == "")
+    assert [i.name for i in model.graph.input] == ["input"] and [o.name for o in model.graph.output] == [
+        "image"
+    ]
+    assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()  # no path of the maker's machine
+    assert net.training  # the user's network is as it was
+
+
+def test_export_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export_onnx(*tiny("resnet9"), tmp_path / "net.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_uint8_pictures_in_and_out(tmp_path: Path) -> None:
+    net, example = tiny("resnet9")
+    path = tmp_path / "net.onnx"
+    entry = export_onnx(net, example, path, image_io="uint8")
+    picture = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = ((net(picture.float() / 127.5 - 1) + 1) / 2 * 255).round().clamp(0, 255)
+    given = run(path, picture)
+    assert given.dtype == np.uint8 and np.abs(given.astype(int) - wanted.numpy()).max() <= 1
+    assert len(np.unique(given)) > 20  # a picture, not a constant
+    assert entry["image_io"] == "uint8"
+
+
+def test_one_hot_labels_stay_as_they_are(tmp_path: Path) -> None:
+    net, _ = tiny("resnet9", in_channels=5)
+    labels = nn.functional.one_hot(torch.randint(5, (1, 32, 32)), 5).permute(0, 3, 1, 2).float()
+    path = tmp_path / "net.onnx"
+    export_onnx(net, labels, path, image_io="float32", dynamic_batch=False)
+    with torch.no_grad():
+        wanted = (net(labels).numpy() + 1) * 127.5
+    given = run(path, labels)
+    assert given.dtype == np.float32 and np.abs(given - wanted).max() < 0.05
+
+
+class Shifted(nn.Module):
+    """Runs one way when traced and another when called: what a faulty converter looks like from outside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh() + (0.1 if torch.compiler.is_compiling() else 0.0)
+
+
+class Stubborn(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum().item() > 0 else -x
+
+
+def test_a_file_that_computes_something_else_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"differs from torch by 12\.\d* of 255 levels"):
+        export_onnx(Shifted(), torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_does_not_export_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"an earlier file")
+    with pytest.raises(ValueError, match="does not export to ONNX: ") as caught:
+        export_onnx(Stubborn(), torch.zeros(1, 3, 8, 8), path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == b"an earlier file" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_parity_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    export_onnx(nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 8, 8), path)
+    with pytest.raises(ValueError, match="differs"):
+        check_parity(path, nn.Conv2d(3, 3, 1).requires_grad_(False), [torch.rand(1, 3, 8, 8)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"example": torch.zeros(3, 8, 8)}, "must have the shape"),
+        ({"image_io": "int4"}, "image_io must be uint8 or float32, got 'int4'"),
+        ({"inputs": [torch.zeros(3, 9, 9)]}, r"a real input has the shape \(3, 9, 9\)"),
+    ],
+)
+def test_bad_arguments(options: dict, message: str, tmp_path: Path) -> None:
+    example = options.pop("example", torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=message):
+        export_onnx(nn.Identity(), example, tmp_path / "net.onnx", **options)
+
+
+def test_a_network_of_one_size_only_says_so(tmp_path: Path) -> None:
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3 * 64), nn.Unflatten(1, (3, 8, 8)))
+    with pytest.raises(ValueError, match="runs at 8x8 but at none of"):
+        export_onnx(fixed, torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx", dynamic_size=True)
+
+
+def test_a_missing_install_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # what Python itself uses for "cannot be imported"
+    with pytest.raises(ValueError, match=r'onnxscript .*pip install "ganshrink\[onnx\]"'):
+        export_onnx(nn.Identity(), torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx")

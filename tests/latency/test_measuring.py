@@ -1,0 +1,112 @@
+"""What latency.json holds; how long anything takes is not asserted."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ganshrink.exporters import export_onnx
+from ganshrink.latency import measure_latency
+from ganshrink.latency.measuring import Contender, interleave, speedups, torch_threads
+
+
+def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
+    networks = {"teacher": nn.Conv2d(3, 3, 5), "student": nn.Conv2d(3, 3, 1)}
+    file = tmp_path / "student.onnx"
+    example = torch.rand(2, 3, 16, 16)
+    export_onnx(networks["student"], example, file)
+    before = torch.get_num_threads()
+    found = measure_latency(networks, example, threads=1, warmup=1, rounds=5, onnx_files={"student": file})
+    assert torch.get_num_threads() == before
+    assert json.loads(json.dumps(found)) == found
+    pairs = [(row["network"], row["runtime"]) for row in found["rows"]]
+    assert pairs == [(n, r) for r in ("torch", "onnxruntime") for n in ("teacher", "student")]
+    for row in found["rows"]:
+        assert row["runs"] == 5 and row["batch"] == 2 and row["input"] == [3, 16, 16] and row["threads"] == 1
+        assert 0 < row["p50_ms"] <= row["p95_ms"] and row["iqr_ms"] >= 0
+        assert row["speedup"]["q1"] <= row["speedup"]["p50"] <= row["speedup"]["q3"]
+        if row["network"] == "teacher":
+            assert row["speedup"] == {"p50": 1, "q1": 1, "q3": 1}
+        else:
+            assert found["ratios"][row["runtime"]] == row["speedup"]
+    assert found["device"] and found["protocol"]["rounds"] == 5
+    assert found["protocol"]["torch"] == str(torch.__version__)
+
+
+def test_networks_stay_as_they_are() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    measure_latency({"student": net}, torch.rand(2, 3, 4, 4), runtimes=["torch"], rounds=3)
+    assert net.training and net[1].num_batches_tracked == 0 and all(p.requires_grad for p in net.parameters())
+
+
+def test_each_round_runs_all_and_starts_one_further_on() -> None:
+    order: list[str] = []
+    runs = [lambda name=name: order.append(name) for name in "abc"]
+    table = interleave(runs, warmup=1, rounds=4, seconds=100)
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab" + "abc"
+    assert table.shape == (4, 3)
+
+
+def test_times_stand_in_the_column_of_their_run() -> None:
+    now = 0.0
+
+    def lasting(seconds: float):
+        def run() -> None:
+            nonlocal now
+            now += seconds
+
+        return run
+
+    table = interleave([lasting(0.1), lasting(0.4)], warmup=1, rounds=9, seconds=2.2, clock=lambda: now)
+    # half a second a round, the warm-up's too: 2.2 s are over after the fourth
+    np.testing.assert_allclose(table, np.tile([100, 400], (4, 1)))
+    slow = interleave([lasting(60)], warmup=0, rounds=9, seconds=1, clock=lambda: now)
+    assert len(slow) == 3  # a few rounds at least
+
+
+def test_the_ratio_is_the_median_of_paired_ratios() -> None:
+    # a machine that gets ten times slower half-way: the ratio of the medians would be wrong, the pairs are not
+    pace = np.array([1, 1, 1, 10, 10, 10, 10])
+    times = np.stack([8 * pace, 2 * pace, 9 * pace, 3 * pace], axis=1)
+    contenders = [
+        Contender(n, r, "cpu", lambda: None) for r in ("torch", "onnxruntime") for n in ("teacher", "student")
+    ]
+    times[2, 1] = 20  # one outlier of the student alone
+    found = speedups(contenders, times, "teacher")
+    assert [one["p50"] for one in found] == [1, 4, 1, 3]
+
+
+def test_threads_are_restored_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError), torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+def test_without_onnxruntime_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    networks = {"teacher": nn.Identity(), "student": nn.Identity()}
+    found = measure_latency(networks, torch.rand(1, 3, 4, 4), rounds=3)
+    assert {row["runtime"] for row in found["rows"]} == {"torch"}
+    with pytest.raises(ValueError, match="pip install"):
+        measure_latency(networks, torch.rand(1, 3, 4, 4), runtimes=["onnxruntime"], rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtimes": ["tvm"]}, "runtimes must be of torch, onnxruntime, got 'tvm'"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"rounds": 1}, "rounds must be at least 3, got 1"),
+        ({"networks": {}}, "no network"),
+    ],
+)
+def test_bad_arguments(options: dict, message: str) -> None:
+    networks = options.pop("networks", {"student": nn.Identity()})
+    with pytest.raises(ValueError, match=message):
+        measure_latency(networks, torch.rand(1, 3, 4, 4), **options)
