@@ -1,0 +1,152 @@
+"""From scores to a plan that keeps a budget."""
+
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ganshrink.channels.atoms import Index
+from ganshrink.channels.budget import Budget, readable, spending
+from ganshrink.channels.graph import Channels, Group
+from ganshrink.channels.plan import Plan
+
+Floor = int | Mapping[str, int] | Callable[[Group], int]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One group's atoms by falling score, and the widths it may have."""
+
+    atoms: Index
+    scores: np.ndarray  # falling
+    least: int
+    step: int
+
+    def width(self, threshold: float) -> int:
+        """How many stay if those above the threshold do."""
+        above = int(np.searchsorted(-self.scores, -threshold, side="left"))
+        return max(self.least, above if above == len(self.atoms) else above // self.step * self.step)
+
+    def next(self, width: int) -> int:
+        return min(len(self.atoms), (width // self.step + 1) * self.step)
+
+
+def bisect_threshold(
+    channels: Channels,
+    scores: torch.Tensor,
+    budget: Budget | str,
+    *,
+    floor: Floor = 1,
+    round_to: int = 1,
+) -> Plan:
+    """Keep the atoms whose score is above the lowest threshold that fits the budget (CAT, Algorithm 1, on sorted scores).
+
+    Then atoms (or blocks of `round_to`) come back one by one, by falling score, as long as they fit. Ties go to the lower
+    atom number, so the result is exact and the same every time; it never exceeds the budget.
+
+    Args:
+        scores: (num_atoms,) floats; those of frozen groups are not read.
+        budget: limits that must all hold, or their text such as "macs=2.6G".
+        floor: the least width of a group that cannot be removed: for all, by group name (others 1), or a function of
+            the group. Removable groups may reach zero.
+        round_to: kept widths are multiples of this; a group's full width is always allowed.
+
+    Raises:
+        ValueError: for an infeasible budget (with the smallest reachable cost), or scores that do not fit.
+    """
+    if round_to < 1:
+        raise ValueError(f"round_to must be at least 1, got {round_to}")
+    limits = (Budget.parse(budget) if isinstance(budget, str) else budget).resolve(channels)
+    ladders = _ladders(channels, scores, floor, round_to)
+
+    def fits(widths: Index) -> bool:
+        return all(spending(channels, widths, limit.kind) <= limit.amount for limit in limits.limits)
+
+    widths = channels.full_widths()
+    if fits(widths):
+        return Plan.full(channels)
+    smallest = _at(ladders, widths, math.inf)
+    if not fits(smallest):
+        raise ValueError(_infeasible(channels, limits, smallest))
+    widths = _add_back(ladders, _lowest_fitting(ladders, widths, fits), fits)
+    keep = np.ones(channels.num_atoms, bool)
+    for number, ladder in ladders.items():
+        keep[ladder.atoms[widths[number] :]] = False
+    return Plan(torch.from_numpy(keep))
+
+
+def _ladders(channels: Channels, scores: torch.Tensor, floor: Floor, step: int) -> dict[int, Ladder]:
+    if scores.shape != (channels.num_atoms,):
+        raise ValueError(f"scores must be ({channels.num_atoms},), one per atom, got {tuple(scores.shape)}")
+    values = scores.detach().double().cpu().numpy()
+    ladders = {}
+    for number, group in enumerate(channels.groups):
+        if group.frozen is not None:
+            continue
+        atoms = group.atoms.numpy()
+        if np.isnan(values[atoms]).any():
+            raise ValueError(f"the scores of {group.name} are not numbers")
+        order = np.argsort(-values[atoms], kind="stable")
+        least = 0 if group.removable else max(1, _floor(floor, group))
+        least = min(len(atoms), -(-least // step) * step)
+        ladders[number] = Ladder(atoms[order], values[atoms][order], least, step)
+    return ladders
+
+
+def _floor(floor: Floor, group: Group) -> int:
+    if isinstance(floor, int):
+        return floor
+    return floor.get(group.name, 1) if isinstance(floor, Mapping) else floor(group)
+
+
+def _at(ladders: Mapping[int, Ladder], full: Index, threshold: float) -> Index:
+    widths = full.copy()
+    for number, ladder in ladders.items():
+        widths[number] = ladder.least if threshold == math.inf else ladder.width(threshold)
+    return widths
+
+
+def _lowest_fitting(ladders: Mapping[int, Ladder], full: Index, fits: Callable[[Index], bool]) -> Index:
+    values = np.unique(np.concatenate([ladder.scores for ladder in ladders.values()]))
+    thresholds = [*values.tolist(), math.inf]
+    low, high = 0, len(thresholds) - 1  # the last one fits
+    while low < high:
+        middle = (low + high) // 2
+        if fits(_at(ladders, full, thresholds[middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return _at(ladders, full, thresholds[low])
+
+
+def _add_back(ladders: Mapping[int, Ladder], widths: Index, fits: Callable[[Index], bool]) -> Index:
+    """What did not fit once never will again: costs only grow."""
+    waiting = [
+        (-ladder.scores[widths[n]], int(ladder.atoms[widths[n]]), n)
+        for n, ladder in ladders.items()
+        if widths[n] < len(ladder.atoms)
+    ]
+    heapq.heapify(waiting)
+    while waiting:
+        number = heapq.heappop(waiting)[2]
+        ladder = ladders[number]
+        wider = widths.copy()
+        wider[number] = ladder.next(int(widths[number]))
+        if not fits(wider):
+            continue
+        widths = wider
+        at = int(widths[number])
+        if at < len(ladder.atoms):
+            heapq.heappush(waiting, (-ladder.scores[at], int(ladder.atoms[at]), number))
+    return widths
+
+
+def _infeasible(channels: Channels, limits: Budget, smallest: Index) -> str:
+    reached = []
+    for limit in limits.limits:
+        least = spending(channels, smallest, limit.kind)
+        reached.append(f"{limit.kind}={readable(least)} ({least})")
+    return f"the budget {limits} cannot be met; the smallest reachable cost is {', '.join(reached)}"

@@ -1,0 +1,53 @@
+"""Copies of a user's model: parametrizations folded into plain weights, the model itself never touched."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+
+def folded_copy(model: nn.Module) -> nn.Module:
+    """A deep copy whose weight and spectral norms (new and old style) are folded into plain parameters, as in evaluation.
+
+    Training flags are the model's own.
+    """
+    double = copy_of(model)
+    training = {path: module.training for path, module in double.named_modules()}
+    double.eval()
+    with torch.no_grad():
+        for module in list(double.modules()):
+            if parametrize.is_parametrized(module):
+                for name in list(module.parametrizations):  # type: ignore[arg-type]
+                    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            _fold_hooks(module)
+    for path, module in double.named_modules():
+        module.training = training.get(path, model.training)
+    return double
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """`deepcopy`, also where old-style norms have left computed (non-leaf) tensors as attributes."""
+    memo: dict[int, object] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def _fold_hooks(module: nn.Module) -> None:
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if type(hook).__name__ == "WeightNorm" and hasattr(hook, "compute_weight"):
+            hook.remove(module)
+            del module._forward_pre_hooks[key]
+        elif type(hook).__name__ == "SpectralNorm" and hasattr(hook, "compute_weight"):
+            hook.remove(module)
+            del module._forward_pre_hooks[key]
+            for extra in list(module._state_dict_hooks):
+                if type(module._state_dict_hooks[extra]).__name__ == "SpectralNormStateDictHook":
+                    del module._state_dict_hooks[extra]
+            for extra in list(module._load_state_dict_pre_hooks):
+                held = getattr(module._load_state_dict_pre_hooks[extra], "hook", None)
+                if type(held).__name__ == "SpectralNormLoadStateDictPreHook":
+                    del module._load_state_dict_pre_hooks[extra]

@@ -1,0 +1,32 @@
+"""The field's initialisation, for networks that start anew."""
+
+import torch
+from torch import nn
+
+WEIGHT_STD = 0.02
+
+
+def initialise(model: nn.Module) -> nn.Module:
+    """Initialise in place: convolutions and linear layers N(0, 0.02) with bias 0, norms scale 1, shift 0 and their
+    running statistics reset. Raw parameters and other modules stay. Returns the model."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+                # assigned, not filled: a parametrized weight then reaches its original
+                module.weight = _like(module.weight, torch.randn_like(module.weight) * WEIGHT_STD)  # type: ignore[assignment]
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
+                if isinstance(module, nn.modules.batchnorm._NormBase):
+                    module.reset_running_stats()
+                if module.weight is not None:
+                    module.weight.fill_(1)
+                if getattr(module, "bias", None) is not None:
+                    module.bias.zero_()
+    return model
+
+
+def _like(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    if isinstance(old, nn.Parameter):
+        return old.copy_(new)  # the same object: shared weights stay shared
+    return new

@@ -1,0 +1,103 @@
+"""How much a channel matters, read off the weights: one number per atom, frozen ones infinite."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ganshrink.channels.folding import folded_copy
+from ganshrink.channels.graph import Channels
+from ganshrink.channels.surgery import check_shapes, named
+
+NORM_SCALE, L2 = "norm scale", "L2"
+
+
+def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
+    """|gamma| of the first affine norm directly after an atom's producer (CAT, section 3.2), (num_atoms,) float64.
+
+    Of several producers the first in forward order with such a norm counts, so a residual trunk reads its last
+    down-sampling norm. Groups without one fall back to `l2`, divided by the group's mean to be comparable.
+    """
+    plain = folded_copy(model)
+    check_shapes(plain, channels)
+    scores = _norms(plain, channels)
+    weights = _l2(plain, channels)
+    for group in channels.groups:
+        missing = group.atoms[torch.isnan(scores[group.atoms])]
+        if len(missing):
+            scores[missing] = weights[missing] / weights[group.atoms].mean().clamp_min(1e-12)
+    return _with_frozen(scores, channels)
+
+
+def norm_scale_basis(channels: Channels) -> dict[str, str]:
+    """Per group name, what `norm_scale` reads: "norm scale" or "L2"."""
+    reached = np.zeros(channels.num_atoms, bool)
+    for norm in channels.norms:
+        reached[_atoms(channels, norm.producer)] = True
+    return {g.name: NORM_SCALE if reached[g.atoms.numpy()].all() else L2 for g in channels.groups}
+
+
+def l2(model: nn.Module, channels: Channels) -> torch.Tensor:
+    """The L2 norm of all weights that make an atom: its slices of every producer, biases never. (num_atoms,) float64."""
+    plain = folded_copy(model)
+    check_shapes(plain, channels)
+    return _with_frozen(_l2(plain, channels), channels)
+
+
+def _norms(model: nn.Module, channels: Channels) -> torch.Tensor:
+    scores = torch.full((channels.num_atoms,), torch.nan, dtype=torch.float64)
+    for norm in sorted(channels.norms, key=lambda n: n.producer):
+        atoms = channels.axes.get(norm.scale, (None,))[0]
+        if atoms is None:
+            continue
+        scale = _per_atom(named(model, norm.scale).abs(), atoms, channels.num_atoms)
+        count = _per_atom(torch.ones(len(atoms)), atoms, channels.num_atoms)
+        made = np.zeros(channels.num_atoms, bool)
+        made[_atoms(channels, norm.producer)] = True
+        new = torch.from_numpy(made) & torch.isnan(scores) & (count > 0)
+        scores[new] = (scale / count.clamp_min(1))[new]
+    return scores
+
+
+def _l2(model: nn.Module, channels: Channels) -> torch.Tensor:
+    squares = torch.zeros(channels.num_atoms, dtype=torch.float64)
+    made = torch.zeros(channels.num_atoms, dtype=torch.bool)
+    for producer in channels.producers:
+        atoms = channels.axes.get(producer.parameter, ())
+        if atoms and atoms[producer.axis] is not None:
+            squares += _axis_squares(model, channels, producer.parameter, producer.axis)
+            made[_atoms(channels, channels.producers.index(producer))] = True
+    others = torch.zeros_like(squares)  # atoms that no layer makes: all that stands on their axes
+    for name, axes in channels.axes.items():
+        for number, axis in enumerate(axes):
+            if axis is not None and name not in channels.unzeroed and not made[axis[axis >= 0]].all():
+                others += _axis_squares(model, channels, name, number)
+    return torch.where(made, squares, others).sqrt()
+
+
+def _axis_squares(model: nn.Module, channels: Channels, name: str, axis: int) -> torch.Tensor:
+    tensor = named(model, name).double()
+    rest = [d for d in range(tensor.ndim) if d != axis]
+    atoms = channels.axes[name][axis]
+    assert atoms is not None
+    return _per_atom(tensor.square().sum(rest) if rest else tensor.square(), atoms, channels.num_atoms)
+
+
+def _per_atom(values: torch.Tensor, atoms: np.ndarray, count: int) -> torch.Tensor:
+    """Sum values over the positions of each atom."""
+    index = torch.from_numpy(np.where(atoms >= 0, atoms, count))
+    return torch.zeros(count + 1, dtype=torch.float64).index_add_(0, index, values.detach().double().cpu())[:count]
+
+
+def _atoms(channels: Channels, producer: int) -> np.ndarray:
+    found = channels.producers[producer]
+    atoms = channels.axes.get(found.parameter, ())
+    axis = atoms[found.axis] if atoms else None
+    return np.zeros(0, np.int64) if axis is None else axis[axis >= 0]
+
+
+def _with_frozen(scores: torch.Tensor, channels: Channels) -> torch.Tensor:
+    for group in channels.groups:
+        if group.frozen is not None:
+            scores[group.atoms] = torch.inf
+    return scores
+

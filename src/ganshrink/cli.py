@@ -1,0 +1,265 @@
+"""The command line: verbs to functions. Everything heavy is imported inside the verbs, so that `--help` answers at once."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+app = typer.Typer(
+    help="Make image-to-image generators small and fast enough to ship.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe (TOML)")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="values to change, such as data.size=128", show_default=False
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")]
+Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="print every resolved value and its origin, then stop")
+]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the trace of an error")] = False,
+) -> None:
+    pass  # read in main(), before and after any verb
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    explain: Explain = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Train the generator of a recipe: the teacher that `compress` would train, in the same run folder."""
+    from ganshrink import pipeline
+
+    resolved = _recipe(recipe, overrides, explain)
+    _start_logging(quiet)
+    summary = pipeline.train_recipe(resolved, progress=not quiet)
+    _answer(summary, json_, f"teacher: {summary['weights']}")
+
+
+@app.command()
+def compress(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    explain: Explain = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Make a generator small: train or load the teacher, search, distil, evaluate, export, report."""
+    from ganshrink import pipeline
+
+    resolved = _recipe(recipe, overrides, explain)
+    _start_logging(quiet)
+    outcome = pipeline.compress_recipe(resolved, progress=not quiet)
+    _answer(
+        outcome.cost,
+        json_,
+        f"student: {outcome.path / 'student.safetensors'}\nreport:  {outcome.path / 'report.html'}",
+    )
+
+
+@app.command()
+def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -> None:
+    """Score the networks of a run again; KEY=VALUE changes the recipe's [metrics], such as metrics.split=test."""
+    from ganshrink import finished
+
+    metrics = finished.evaluate_run(run, overrides or ())
+    if json_:
+        _answer(metrics, json_, "")
+        return
+    table = Table("metric", *metrics)
+    for name in next(iter(metrics.values())):
+        table.add_row(
+            name, *(f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics)
+        )
+    Console().print(table)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    dynamic_size: Annotated[bool, typer.Option(help="let height and width vary")] = False,
+    image_io: Annotated[
+        str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write the student of a run as ONNX and check it against torch."""
+    from ganshrink import finished
+
+    parity = finished.export_run(run, dynamic_size=dynamic_size, image_io=image_io)
+    found = parity["student.onnx"]
+    _answer(
+        parity,
+        json_,
+        f"{run / 'student.onnx'}: at most {found['max_abs_diff']:.2g} from torch, {found['psnr_db']:.1f} dB",
+    )
+
+
+@app.command()
+def measure(
+    run: RunFolder,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="about how long to measure")] = 20,
+    json_: Json = False,
+) -> None:
+    """Time teacher and student of a run here, interleaved, in torch and ONNX Runtime."""
+    from ganshrink import finished
+
+    latency = finished.measure_run(run, threads=threads, seconds=seconds)
+    if json_:
+        _answer(latency, json_, "")
+        return
+    table = Table("network", "runtime", "threads", "p50 ms", "p95 ms", title=latency["device"])
+    for row in latency["rows"]:
+        table.add_row(
+            row["network"],
+            row["runtime"],
+            str(row["threads"]),
+            f"{row['p50_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def profile(
+    net: Annotated[str, typer.Argument(metavar="NET", help="a network, as `ganshrink nets` lists them")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OPTION=VALUE]...", help="options of the network, such as ngf=32", show_default=False
+        ),
+    ] = None,
+    input_: Annotated[
+        str, typer.Option("--input", metavar="CxHxW", help="the size of one input")
+    ] = "3x256x256",
+    json_: Json = False,
+) -> None:
+    """Count a network's parameters and MACs, in both conventions."""
+    from ganshrink import profiling
+
+    found = profiling.profile(net, overrides or (), input_)
+    macs = found["macs"]
+    _answer(
+        found,
+        json_,
+        f"{found['params']:,} parameters, {found['bytes'] / 1e6:.2f} MB as float32\n"
+        f"{macs['exact']:,} MACs (exact)\n{macs['paper']:,} MACs (paper: transposed convolutions at output resolution)\n"
+        f"{found['prunable']} of {found['groups']} groups of channels can be pruned",
+    )
+
+
+@app.command()
+def predict(
+    student: Annotated[
+        Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or the folder of a run")
+    ],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="an image, or a folder of images")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
+) -> None:
+    """Run a student on an image or a folder of images."""
+    from ganshrink import prediction
+
+    written = prediction.predict(student, source, target)
+    typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {target}")
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write report.html anew from the files of a run."""
+    from ganshrink.reports import write_report
+
+    typer.echo(f"report: {write_report(run)}")
+
+
+@app.command()
+def nets(json_: Json = False) -> None:
+    """List the networks and their options."""
+    from ganshrink.nets import NETS, net_options
+
+    listing = {name: net_options(name) for name in NETS}
+    lines = (
+        f"{name:10} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
+    )
+    _answer(listing, json_, "\n".join(lines))
+
+
+@app.command()
+def methods(json_: Json = False) -> None:
+    """List the methods."""
+    from ganshrink.methods import METHODS
+
+    listing = {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}
+    _answer(listing, json_, "\n".join(f"{name:10} {text}" for name, text in listing.items()))
+
+
+def main() -> None:
+    """Run a verb. An error is one clear line and a non-zero exit code; `--debug` shows the trace."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, ValueError | OSError | RuntimeError)
+        typer.echo(
+            f"error: {error}"
+            if expected
+            else f"error: {type(error).__name__}: {error} (--debug shows where)",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:
+    from ganshrink import recipe
+
+    resolved = recipe.read_recipe(path, overrides or ())
+    if explain:
+        table = Table("key", "value", "from")
+        for key, value, origin in recipe.explain(resolved, path, overrides or ()):
+            table.add_row(key, str(value), origin)
+        Console().print(table)
+        raise typer.Exit
+    return resolved
+
+
+def _start_logging(quiet: bool) -> None:
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
+    package = logging.getLogger("ganshrink")
+    package.handlers[:] = [handler]
+    package.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _answer(value: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value, indent=2) if as_json else text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Verbs on the folder of a finished run: score, export and time its networks again."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganshrink import outcome
+from ganshrink.data import Images, open_dataset
+from ganshrink.recipe import Recipe, parse_overrides, resolve
+from ganshrink.reports import write_report
+from ganshrink.run import Run
+from ganshrink.weights import load_network, read_spec
+
+
+def load_networks(path: Path, original: nn.Module | None = None) -> dict[str, nn.Module]:
+    """The networks that a finished run kept, by name.
+
+    Args:
+        path: the run's folder.
+        original: the uncut network, for runs on a network of the user's own.
+
+    Raises:
+        FileNotFoundError: if the folder holds no student.
+    """
+    if not (path / "student.safetensors").is_file():
+        raise FileNotFoundError(f"{path} holds no student.safetensors: is it the folder of a finished run?")
+    files = {name: path / f"{name}.safetensors" for name in outcome.NETWORKS}
+    return {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
+
+
+def evaluate_run(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Score the networks of a run again; overrides change the recipe's settings, such as `metrics.split=test`."""
+    recipe = _recipe(path, overrides)
+    networks = load_networks(path)
+    metrics = outcome.write_metrics(Run(path), networks, _held_out(recipe, path), recipe.metrics)
+    write_report(path)
+    return metrics
+
+
+def export_run(path: Path, *, dynamic_size: bool = False, image_io: str | None = None) -> dict[str, Any]:
+    """Write student.onnx again."""
+    student = load_networks(path)["student"]
+    parity = outcome.write_onnx(
+        Run(path), student, _example(path), None, dynamic_size=dynamic_size, image_io=image_io
+    )
+    write_report(path)
+    return parity
+
+
+def measure_run(path: Path, *, threads: int | None = None, seconds: float = 20) -> dict[str, Any]:
+    """Time teacher and student here."""
+    latency = outcome.write_latency(
+        Run(path), load_networks(path), _example(path), threads=threads, seconds=seconds
+    )
+    write_report(path)
+    return latency
+
+
+def _example(path: Path) -> torch.Tensor:
+    return torch.zeros(read_spec(path / "student.safetensors").example[0])
+
+
+def _held_out(recipe: Recipe, path: Path) -> Images:
+    if recipe.data is None:
+        raise ValueError(f"{path} was made from data in memory: score it with ganshrink.evaluate")
+    return open_dataset(recipe.data, recipe.metrics.split)
+
+
+def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:
+    file = path / "recipe.toml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no recipe.toml: is it the folder of a finished run?")
+    raw = tomllib.loads(file.read_text())
+    for table, values in parse_overrides(overrides).items():
+        raw[table] = {**raw.get(table, {}), **values} if isinstance(values, dict) else values
+    return resolve(raw, source=str(file))

@@ -1,0 +1,132 @@
+"""The job that a method is given: a generator, a teacher on request, a task, data and a budget; and what it gives back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ganshrink.channels import Budget, Channels, Plan
+from ganshrink.data import Batches, Images
+from ganshrink.engine import FitConfig, Taps, fit, rank_and_world
+from ganshrink.run import Run, Stage
+from ganshrink.tasks import Task, Term
+
+Nets = dict[str, nn.Module]
+
+
+# Settings that change how a training is watched and where it runs, not what it is.
+INCIDENTAL = {
+    "log_every",
+    "tensorboard",
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "accelerator",
+    "devices",
+    "threads",
+    "workers",
+}
+
+
+class Training(FitConfig):
+    """How one network is trained."""
+
+    batch_size: int = Field(default=1, ge=1, description="images a step, for each process")
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what comes out, for a stage's stamp."""
+        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made small, and with what.
+
+    Attributes:
+        build: the original generator, freshly initialised.
+        teacher: the trained nets, `{"G": generator}` and, where there is one, `"D"`; made when first called.
+        task: what is optimised.
+        data: the training images.
+        example: inputs of the size at which costs count.
+        budget: what the student may cost; percentages are of the original generator.
+        training: how the student is trained.
+        progress: whether to show a progress bar.
+    """
+
+    build: Callable[[], nn.Module]
+    teacher: Callable[[], Nets]
+    task: Task
+    data: Images
+    example: tuple[Tensor, ...]
+    budget: Budget
+    training: Training
+    progress: bool = True
+
+    def describe(self) -> dict[str, Any]:
+        """What decides a training's result besides the stages before it, for a stage's stamp."""
+        return describe(self.task, self.data, self.training)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method gives back. One student is the rule; a method that makes two names both.
+
+    Attributes:
+        students: the small generators, trained.
+        plans: their cuts, one boolean per atom of `channels`.
+        channels: the channel structure of `originals`.
+        originals: the networks that the plans cut: the teacher, perhaps with norms made affine.
+        affine: whether norms were made affine.
+        basis: what each group's scores were read from, by group name.
+    """
+
+    students: Nets
+    plans: dict[str, Plan]
+    channels: dict[str, Channels]
+    originals: Nets
+    affine: bool = False
+    basis: Mapping[str, str] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """One published method: reads like its paper, calls shared verbs, imports no other method."""
+
+    def __call__(self, run: Run, job: Job, config: Any) -> Result: ...
+
+
+def fit_nets(
+    stage: Stage,
+    nets: Nets,
+    task: Task,
+    data: Images,
+    training: Training,
+    *,
+    terms: Sequence[Term] = (),
+    taps: Mapping[str, Taps] | None = None,
+    progress: bool = True,
+) -> None:
+    """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint."""
+    rank, world = rank_and_world(training)
+    size, seed, workers = training.batch_size, training.seed, training.workers
+    fit(
+        nets,
+        task.updates(nets, terms),
+        Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world),
+        training,
+        forward=task.forward(nets, taps),
+        directory=stage.path,
+        name=stage.path.name,
+        key=stage.key,
+        frozen=task.frozen,
+        progress=progress,
+    )
+
+
+def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
+    """What decides a training's result, JSON-ready; how often it reports or saves does not."""
+    return {
+        "task": task.config.model_dump(mode="json"),
+        "data": data.fingerprint(),
+        "training": training.decisive(),
+    }

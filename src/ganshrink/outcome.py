@@ -1,0 +1,131 @@
+"""What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels import Budget, Channels, Plan
+from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.run import Run
+
+logger = logging.getLogger(__name__)
+
+NETWORKS = ("teacher", "student", "scratch")  # the networks of a run, in the order of every table
+
+
+def write_cost(
+    run: Run, networks: Mapping[str, nn.Module], channels: Channels, plan: Plan, budget: Budget, given: str
+) -> dict[str, Any]:
+    """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved."""
+
+    def cost(network: nn.Module, plan: Plan | None) -> dict[str, Any]:
+        macs = {convention: channels.cost(plan, convention).macs for convention in ("exact", "paper")}
+        return {"params": sum(p.numel() for p in network.parameters()), "macs": macs}
+
+    costs: dict[str, Any] = {
+        name: cost(network, None if name == "teacher" else plan) for name, network in networks.items()
+    }
+    costs["input"] = list(channels.example[0].shape[1:])
+    costs["budget"] = {"given": given, "resolved": dict(budget.numbers())}
+    run.write("cost.json", costs)
+    return costs
+
+
+def write_metrics(
+    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig
+) -> dict[str, Any]:
+    """metrics.json: every metric of every network on the same images, each value with its protocol."""
+    metrics = build(config)
+    values: dict[str, Any] = {}
+    for name, network in networks.items():
+        teacher = None if name == "teacher" else networks["teacher"]
+        logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
+        found = evaluate(
+            network,
+            evaluation_batches(images, config.batch_size),
+            metrics,
+            teacher=teacher,
+            limit=config.limit,
+        )
+        values[name] = {metric: value.to_json() for metric, value in found.items()}
+    run.write("metrics.json", values)
+    return values
+
+
+def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
+    """All images once, in order, without augmentation."""
+    for start in range(0, len(images), batch_size):
+        samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
+        keys = [key for key, value in samples[0].items() if isinstance(value, Tensor)]
+        yield {key: torch.stack([sample[key] for sample in samples]) for key in keys}
+
+
+def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
+    """samples/: the first images of the evaluation split as input, every network's output, and target."""
+    folder = run.path / "samples"
+    rows = []
+    for index in range(min(count, len(images))):
+        sample = images.sample(index, None)
+        pictures = {"input": images.preview(sample["input"]), "target": to_uint8(sample["target"])}
+        for name, network in networks.items():
+            with torch.no_grad():
+                pictures[name] = to_uint8(network.eval()(sample["input"][None])[0])
+        row = {"name": sample["name"]}
+        for kind, picture in pictures.items():
+            row[kind] = f"{index:03d}_{kind}.png"
+            write_png(folder / row[kind], picture)
+        rows.append(row)
+    run.write("samples/samples.json", {"rows": rows})
+
+
+def write_onnx(
+    run: Run, student: nn.Module, example: Tensor, images: Images | None, **options: Any
+) -> dict[str, Any]:
+    """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
+    from ganshrink.exporters import export_onnx
+
+    logger.info("exporting student.onnx and comparing it with torch")
+    inputs = [images.sample(i, None)["input"] for i in range(min(2, len(images)))] if images else []
+    entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
+    parity = {"student.onnx": entry}
+    run.write("parity.json", parity)
+    return parity
+
+
+def write_latency(
+    run: Run, networks: Mapping[str, nn.Module], example: Tensor, *, threads: int | None, seconds: float
+) -> dict[str, Any]:
+    """latency.json: teacher and student timed here, interleaved, in torch and in ONNX Runtime where it is installed."""
+    from ganshrink.latency import measure_latency
+
+    logger.info("timing teacher and student")
+    pair = {name: networks[name] for name in ("teacher", "student")}
+    latency = measure_latency(pair, example, threads=threads, seconds=seconds)
+    run.write("latency.json", latency)
+    return latency
+
+
+def score(
+    generator: nn.Module,
+    images: Images,
+    metrics: MetricsConfig | Sequence[str] | None = None,
+    *,
+    teacher: nn.Module | None = None,
+) -> dict[str, Value]:
+    """Score a generator on a data set: each metric's value with its protocol.
+
+    Args:
+        generator: (B, C, H, W) to images (B, 3, H, W) in [-1, 1].
+        images: held-out images.
+        metrics: names, or the full settings; none: PSNR and SSIM.
+        teacher: for metrics of agreement.
+    """
+    if metrics is None:
+        metrics = MetricsConfig()
+    config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
+    batches = evaluation_batches(images, config.batch_size)
+    return evaluate(generator, batches, build(config), teacher=teacher, limit=config.limit)

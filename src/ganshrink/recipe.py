@@ -1,0 +1,220 @@
+"""A recipe: a TOML file that names generator, data, task, method and budget, and says what differs from the defaults.
+
+Unknown keys are refused with the nearest valid one; every value can be overridden as `key=value` (`data.size=128`).
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, get_args, get_type_hints
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ganshrink.data import DataConfig
+from ganshrink.job import Training
+from ganshrink.methods import METHODS
+from ganshrink.metrics import MetricsConfig
+from ganshrink.spelling import did_you_mean
+from ganshrink.tasks import TASKS
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetConfig(BaseModel):
+    """The original generator. Whatever is not `name` is an option of the network."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(description="a network of this package, as `ganshrink nets` lists them")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TeacherConfig(Training):
+    """How the teacher comes to be: loaded, or trained here."""
+
+    weights: Path | None = Field(
+        default=None, description="a .safetensors file of the original generator; none: train it"
+    )
+
+
+class ExportConfig(Config):
+    onnx: bool = Field(default=True, description="write student.onnx and check it against torch")
+    dynamic_size: bool = Field(default=False, description="let height and width of the ONNX input vary")
+    image_io: Literal["uint8", "float32"] | None = Field(
+        default=None, description="put the scaling from and to 0..255 images of this type inside the graph"
+    )
+
+
+class LatencyConfig(Config):
+    enabled: bool = Field(default=True, description="time teacher and student, interleaved")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; none: as torch has it")
+    seconds: float = Field(default=20, gt=0, description="about how long to measure")
+
+
+TaskOptions = TypeVar("TaskOptions", bound=BaseModel)
+MethodOptions = TypeVar("MethodOptions", bound=BaseModel)
+
+
+class Recipe(Config, Generic[TaskOptions, MethodOptions]):
+    """Everything a run needs. Defaults are those of the papers."""
+
+    run: Path | None = Field(default=None, description="the run's folder; runs/NAME if not given")
+    seed: int = Field(default=0, ge=0, description="seed of initialisation, data order and augmentation")
+    budget: str = Field(
+        default="macs=10%", description="what the student may cost, such as macs=2.6G or macs=10%,params=0.4M"
+    )
+    scratch: bool = Field(
+        default=False, description="also train the student's architecture without a teacher, for as long"
+    )
+    net: NetConfig
+    data: DataConfig | None = Field(default=None, description="none: the data came from Python")
+    task: TaskOptions
+    method: MethodOptions
+    teacher: TeacherConfig = TeacherConfig()
+    student: Training = Training()
+    metrics: MetricsConfig = MetricsConfig()
+    export: ExportConfig = ExportConfig()
+    latency: LatencyConfig = LatencyConfig()
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The typed recipe of a TOML file with `key=value` overrides.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: one line for each thing that is wrong: where, what, and the nearest valid key.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _put(raw, override)
+    raw.setdefault("run", f"runs/{path.parent.name}-{path.stem}")
+    return resolve(raw, source=str(path))
+
+
+def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+    """The typed recipe of a nested mapping. What `[student]` leaves open is as in `[teacher]`.
+
+    Raises:
+        ValueError: as `read_recipe`.
+    """
+    filled = {"task": {}, "method": {}, **raw}
+    for table in ("net", "task", "method"):
+        if isinstance(filled.get(table), str):
+            filled[table] = {"name": filled[table]}  # `method = "cat"` says all that is needed
+    for table in ("task", "method", "teacher", "student"):
+        if not isinstance(filled.setdefault(table, {}), Mapping):
+            raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
+    filled["task"] = {"name": "pix2pix", **filled["task"]}
+    filled["method"] = {"name": "cat", **filled["method"]}
+    task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
+    method = _chosen(
+        filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source
+    )
+    inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
+    filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
+    filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
+    model = Recipe[task, method]  # type: ignore[valid-type]
+    try:
+        return model.model_validate(filled)
+    except ValidationError as error:
+        lines = [f"{source}: {_explain(e, model)}" for e in error.errors()]
+        raise ValueError("\n".join(lines)) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as TOML, every value written out."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[tuple[str, Any, str]]:
+    """Every resolved value and where it comes from: `(key, value, "recipe" | "command line" | "default")`."""
+    written = _flatten(tomllib.loads(path.read_text()))
+    typed = _flatten(parse_overrides(overrides))
+
+    def origin(key: str) -> str:
+        if key in typed:
+            return "command line"
+        return "recipe" if key in written else "default"
+
+    return [(key, value, origin(key)) for key, value in _flatten(recipe.model_dump(mode="json")).items()]
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words as a nested dictionary.
+
+    Raises:
+        ValueError: for a word that is no key=value.
+    """
+    given: dict[str, Any] = {}
+    for override in overrides:
+        _put(given, override)
+    return given
+
+
+def _chosen(
+    raw: Mapping[str, Any], table: str, choices: Mapping[str, type[BaseModel]], source: str
+) -> type[BaseModel]:
+    """The config class that a table's `name` picks."""
+    name = raw[table].get("name")
+    if name not in choices:
+        raise ValueError(f"{source}: {table}.name: {name!r} is unknown{did_you_mean(name, choices)}")
+    return choices[name]
+
+
+def _put(raw: dict[str, Any], override: str) -> None:
+    """Set `a.b=value` in a nested dictionary; the value is TOML if it is valid TOML, else a string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"{override!r} is no key=value; write for example data.size=128")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        raw = raw.setdefault(table, {})
+        if not isinstance(raw, dict):
+            raise ValueError(f"{override!r}: {table} is a value, not a table")
+    if isinstance(raw.get(last), dict) and isinstance(value, str):
+        raw[last]["name"] = value  # `method=cat` means `method.name=cat`
+    else:
+        raw[last] = value
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    """One line for one of pydantic's errors: the key, what is wrong with it, the value that was given."""
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        for part in error["loc"][:-1]:
+            annotation = model.model_fields[str(part)].annotation
+            model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+        return f"{where}: unknown key{did_you_mean(error['loc'][-1], model.model_fields)}"
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: what is not set is not written."""
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}

@@ -1,0 +1,98 @@
+"""A network in one file: its weights, and in the metadata all that is needed to build it again.
+
+A pruned network has shapes that no constructor knows, so the file names the original network and carries the plan.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from ganshrink import nets
+from ganshrink.channels import Plan, add_affine, extract, trace
+from ganshrink.data import InputSpec
+from ganshrink.run import save_tensors
+
+
+class NetworkSpec(BaseModel):
+    """How to build a network again.
+
+    Attributes:
+        net: name and options for `nets.build`; None for a user's own module.
+        affine: whether the norms were made affine before the cut.
+        plan: the cut, as in plan.json; None for a whole network.
+        example: the shapes of the inputs that the plan was traced with.
+        input: what pictures the network takes; None if unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    net: dict[str, Any] | None
+    affine: bool = False
+    plan: dict[str, Any] | None = None
+    example: list[list[int]]
+    input: InputSpec | None = None
+
+
+def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:
+    save_tensors(path, network.state_dict(), {"ganshrink": spec.model_dump_json()})
+
+
+def load_network(path: Path, original: nn.Module | None = None) -> tuple[nn.Module, NetworkSpec]:
+    """The network of a file that `save_network` wrote, in eval mode, and its spec.
+
+    Args:
+        path: a .safetensors file.
+        original: the uncut network, for files of networks that this package cannot build by name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such file, or does not fit.
+    """
+    spec = read_spec(path)
+    network = build_network(spec, original, source=str(path))
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit the network it names: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return network.eval(), spec
+
+
+def read_spec(path: Path) -> NetworkSpec:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    if "ganshrink" not in metadata:
+        raise ValueError(
+            f"{path} does not say which network it holds: only files written by ganshrink can be built from alone"
+        )
+    return NetworkSpec.model_validate(json.loads(metadata["ganshrink"]))
+
+
+def build_network(spec: NetworkSpec, original: nn.Module | None = None, *, source: str = "spec") -> nn.Module:
+    """The network that a spec describes, freshly initialised."""
+    if original is None:
+        if spec.net is None:
+            raise ValueError(
+                f"{source} holds a cut of a network of your own: pass the uncut network as `original`"
+            )
+        options = {key: value for key, value in spec.net.items() if key != "name"}
+        original = nets.build(spec.net["name"], **options)
+    if spec.affine:
+        original = add_affine(original)
+    if spec.plan is None:
+        return original
+    example = [torch.zeros(shape) for shape in spec.example]
+    channels = trace(original, *example)
+    return extract(original, channels, Plan.from_json(channels, spec.plan))

@@ -1,0 +1,149 @@
+"""The command line as a user meets it: the whole road on the quick recipe, then every verb on what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+GANSHRINK = [sys.executable, "-m", "ganshrink.cli"]
+pytestmark = pytest.mark.slow
+
+
+def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*GANSHRINK, *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    done = run("compress", "recipes/cat/quick.toml", f"run={folder}", "scratch=true")
+    assert str(folder / "report.html") in done.stdout
+    return folder
+
+
+def test_a_run_leaves_every_file(finished):
+    names = "recipe.toml env.json plan.json cost.json metrics.json latency.json parity.json"
+    files = [*names.split(), "student.safetensors", "student.onnx", "report.html", "samples/samples.json"]
+    assert [name for name in files if not (finished / name).is_file()] == []
+
+
+def test_the_student_meets_the_budget_and_the_file_says_what_it_costs(finished):
+    cost = read(finished / "cost.json")
+    assert cost["budget"]["given"] == "macs=25%"
+    assert cost["budget"]["resolved"]["macs"] == cost["teacher"]["macs"]["exact"] // 4
+    assert 0 < cost["student"]["macs"]["exact"] <= cost["budget"]["resolved"]["macs"]
+    with safe_open(finished / "student.safetensors", "pt") as file:
+        sizes = [file.get_tensor(name).numel() for name in file.keys()]  # noqa: SIM118 - a safetensors file is no mapping
+    assert cost["student"]["params"] == sum(sizes)  # instance norms keep no buffers
+    assert cost["scratch"] == cost["student"]
+
+
+def test_metrics_carry_their_protocol(finished):
+    metrics = read(finished / "metrics.json")
+    assert list(metrics) == ["teacher", "student", "scratch"]
+    assert set(metrics["student"]) == {"psnr", "ssim", "psnr_teacher", "ssim_teacher"}
+    for value in metrics["student"].values():
+        assert value["protocol"]["split"] == "test" and value["protocol"]["images"] == 16
+
+
+def test_parity_and_latency_are_recorded(finished):
+    parity = read(finished / "parity.json")["student.onnx"]
+    assert parity["max_abs_diff"] < 0.5 and parity["psnr_db"] > 60
+    latency = read(finished / "latency.json")
+    assert {(row["network"], row["runtime"]) for row in latency["rows"]} == {
+        (network, runtime) for network in ("teacher", "student") for runtime in ("torch", "onnxruntime")
+    }
+
+
+def test_the_same_command_again_trains_nothing(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")}
+    weights = (finished / "student.safetensors").read_bytes()
+    run("compress", "recipes/cat/quick.toml", f"run={finished}", "scratch=true")
+    assert {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")} == before
+    assert (finished / "student.safetensors").read_bytes() == weights
+
+
+def test_predict_writes_what_the_sample_shows(finished, tmp_path):
+    done = run("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
+    assert "1 image" in done.stdout
+    ours, theirs = (np.asarray(Image.open(p), int) for p in (tmp_path / "out.png", finished / "samples" / "000_student.png"))
+    assert abs(ours - theirs).max() <= 1
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(2):
+        Image.open(finished / "samples" / "001_input.png").save(folder / f"picture {i}.png")
+    run("predict", finished / "student.safetensors", folder, tmp_path / "many")
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["picture 0.png", "picture 1.png"]
+
+
+def test_evaluate_export_measure_and_report_work_on_the_folder(finished):
+    scored = json.loads(run("evaluate", finished, "metrics.names=['psnr']", "--json").stdout)
+    assert set(scored["student"]) == {"psnr"}
+    parity = json.loads(run("export", finished, "--dynamic-size", "--json").stdout)
+    assert parity["student.onnx"]["dynamic_size"] is True
+    latency = json.loads(run("measure", finished, "--threads", 1, "--seconds", 1, "--json").stdout)
+    assert latency["rows"][0]["threads"] == 1
+    assert "report.html" in run("report", finished).stdout
+
+
+def test_profile_prints_the_published_integers():
+    found = json.loads(run("profile", "resnet9", "--input", "3x256x256", "--json").stdout)
+    assert found["params"] == 11_378_179
+    assert found["macs"] == {"exact": 49_551_507_456, "paper": 56_799_264_768}
+    small = json.loads(run("profile", "resnet9", "ngf=32", "norm=batch", "--json").stdout)
+    assert small["params"] < found["params"] / 3
+
+
+def test_listings_and_help():
+    assert set(json.loads(run("nets", "--json").stdout)) >= {"resnet9", "unet256", "incres9", "patchgan"}
+    assert "cat" in json.loads(run("methods", "--json").stdout)
+    verbs = "train compress evaluate export measure profile predict report nets methods".split()
+    text = run("--help").stdout
+    assert [verb for verb in verbs if verb not in text] == []
+    assert "lambda_dist" in run("compress", "recipes/cat/quick.toml", "--explain").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compress", "recipes/cat/quick.toml", "data.sise=3"], "data.sise: unknown key; did you mean 'size'?"),
+        (["compress", "recipes/cat/none.toml"], "there is no recipe recipes/cat/none.toml"),
+        (["compress", "recipes/cat/quick.toml", "budget=macs=0.001%"], "the smallest reachable"),
+        (["compress", "recipes/cat/quick.toml", "budget=mcas=10%"], "mcas"),
+        (["compress", "recipes/cat/incres9-camvid.toml", "data.photos=/none/{split}"], "/none/train does not exist"),
+        (["train", "recipes/cat/quick.toml", "teacher.weights=none.safetensors"], "there is no file none.safetensors"),
+        (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
+        (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
+        (["evaluate", "recipes"], "recipes holds no recipe.toml"),
+        (["predict", "none.safetensors", "a.png", "b.png"], "there is no weights file none.safetensors"),
+        (["report", "recipes"], "recipes"),
+    ],
+)
+def test_an_error_is_one_clear_line(words, message, tmp_path):
+    if words[0] in ("compress", "train"):
+        words = [*words, f"run={tmp_path / 'run'}", "teacher.max_steps=1"]
+    done = run(*words, code=1)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_trace():
+    assert "Traceback" in run("profile", "resnet8", "--debug", code=1).stderr
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, ganshrink.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

@@ -1,0 +1,87 @@
+"""Recipes: what they resolve to, and what is refused with which words."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ganshrink.recipe import dump, explain, read_recipe, resolve
+
+RECIPES = sorted(Path("recipes").rglob("*.toml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_there_are_recipes():
+    assert Path("recipes/cat/quick.toml") in RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_every_recipe_resolves_is_short_and_survives_its_own_dump(path):
+    recipe = read_recipe(path)
+    assert len([line for line in path.read_text().splitlines() if line and line[0] != "#"]) <= 32
+    assert resolve(tomllib.loads(dump(recipe))) == recipe
+
+
+def test_the_student_is_trained_as_the_teacher_unless_it_says_otherwise():
+    raw = {"net": {"name": "resnet9"}, "teacher": {"epochs": 7, "batch_size": 3}, "student": {"batch_size": 5}}
+    recipe = resolve(raw)
+    assert (recipe.student.epochs, recipe.student.batch_size) == (7, 5)
+
+
+def test_the_seed_reaches_both_trainings():
+    recipe = resolve({"seed": 9, "net": {"name": "resnet9"}})
+    assert (recipe.teacher.seed, recipe.student.seed) == (9, 9)
+
+
+def test_overrides_are_toml_or_else_strings(tmp_path):
+    path = write(tmp_path, "[net]\nname = 'resnet9'\n[data]\nsize = 64\n")
+    recipe = read_recipe(path, ["budget=macs=2.6G", "run=out/x", "data.flip=false", "net.ngf=32", "method=cat"])
+    assert recipe.budget == "macs=2.6G" and recipe.run == Path("out/x")
+    assert recipe.data.flip is False and recipe.net.options == {"ngf": 32}
+    origins = {key: origin for key, _, origin in explain(recipe, path, ["data.flip=false"])}
+    assert origins["data.flip"] == "command line"
+    assert origins["data.size"] == "recipe"
+    assert origins["teacher.epochs"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.lambda_dst=2", "method.lambda_dst: unknown key; did you mean 'lambda_dist'?"),
+        ("tasks.ndf=3", "tasks: unknown key; did you mean 'task'?"),
+        ("data.counts.trian=3", "data.counts.trian: unknown key; did you mean 'train'?"),
+        ("method.name=dog", "method.name: 'dog' is unknown; there are: cat"),
+        ("teacher.epochs=-1", "teacher.epochs: Input should be greater than or equal to 0 (got -1)"),
+        ("teacher.epochs=many", "teacher.epochs: Input should be a valid integer"),
+        ("metrics.names=['psnrr']", "metrics.names: unknown metric 'psnrr'; the nearest is 'psnr'"),
+        ("budget", "'budget' is no key=value"),
+        ("seed.x=1", "seed: Input should be a valid integer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, override, message):
+    path = write(tmp_path, "[net]\nname = 'resnet9'\n[data]\nsize = 64\n")
+    with pytest.raises(ValueError) as error:
+        read_recipe(path, [override])
+    lines = str(error.value).splitlines()
+    assert any(message in line for line in lines), lines
+
+
+def test_all_errors_are_told_at_once(tmp_path):
+    path = write(tmp_path, "[net]\nname = 'resnet9'\n[teacher]\nepochs = -1\nlog_evry = 2\n")
+    with pytest.raises(ValueError) as error:
+        read_recipe(path)
+    text = str(error.value)
+    assert "teacher.epochs" in text and "did you mean 'log_every'" in text
+    assert all(line.startswith(str(path)) for line in text.splitlines())
+
+
+def test_a_missing_or_broken_recipe_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no recipe .*none.toml"):
+        read_recipe(tmp_path / "none.toml")
+    with pytest.raises(ValueError, match="not valid TOML"):
+        read_recipe(write(tmp_path, "a = = 1"))
