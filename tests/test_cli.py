@@ -78,7 +78,10 @@ def test_the_same_command_again_trains_nothing(finished):
 def test_predict_writes_what_the_sample_shows(finished, tmp_path):
     done = run("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
     assert "1 image" in done.stdout
-    ours, theirs = (np.asarray(Image.open(p), int) for p in (tmp_path / "out.png", finished / "samples" / "000_student.png"))
+    ours, theirs = (
+        np.asarray(Image.open(p), int)
+        for p in (tmp_path / "out.png", finished / "samples" / "000_student.png")
+    )
     assert abs(ours - theirs).max() <= 1
     folder = tmp_path / "in"
     folder.mkdir()
@@ -109,7 +112,7 @@ def test_profile_prints_the_published_integers():
 def test_listings_and_help():
     assert set(json.loads(run("nets", "--json").stdout)) >= {"resnet9", "unet256", "incres9", "patchgan"}
     assert "cat" in json.loads(run("methods", "--json").stdout)
-    verbs = "train compress evaluate export measure profile predict report nets methods".split()
+    verbs = ["train", "compress", "evaluate", "export", "measure", "profile", "predict", "report", "nets", "methods"]
     text = run("--help").stdout
     assert [verb for verb in verbs if verb not in text] == []
     assert "lambda_dist" in run("compress", "recipes/cat/quick.toml", "--explain").stdout
@@ -118,12 +121,21 @@ def test_listings_and_help():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["compress", "recipes/cat/quick.toml", "data.sise=3"], "data.sise: unknown key; did you mean 'size'?"),
+        (
+            ["compress", "recipes/cat/quick.toml", "data.sise=3"],
+            "data.sise: unknown key; did you mean 'size'?",
+        ),
         (["compress", "recipes/cat/none.toml"], "there is no recipe recipes/cat/none.toml"),
         (["compress", "recipes/cat/quick.toml", "budget=macs=0.001%"], "the smallest reachable"),
         (["compress", "recipes/cat/quick.toml", "budget=mcas=10%"], "mcas"),
-        (["compress", "recipes/cat/incres9-camvid.toml", "data.photos=/none/{split}"], "/none/train does not exist"),
-        (["train", "recipes/cat/quick.toml", "teacher.weights=none.safetensors"], "there is no file none.safetensors"),
+        (
+            ["compress", "recipes/cat/incres9-camvid.toml", "data.photos=/none/{split}"],
+            "/none/train does not exist",
+        ),
+        (
+            ["train", "recipes/cat/quick.toml", "teacher.weights=none.safetensors"],
+            "there is no file none.safetensors",
+        ),
         (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
         (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
         (["evaluate", "recipes"], "recipes holds no recipe.toml"),

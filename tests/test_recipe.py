@@ -28,7 +28,11 @@ def test_every_recipe_resolves_is_short_and_survives_its_own_dump(path):
 
 
 def test_the_student_is_trained_as_the_teacher_unless_it_says_otherwise():
-    raw = {"net": {"name": "resnet9"}, "teacher": {"epochs": 7, "batch_size": 3}, "student": {"batch_size": 5}}
+    raw = {
+        "net": {"name": "resnet9"},
+        "teacher": {"epochs": 7, "batch_size": 3},
+        "student": {"batch_size": 5},
+    }
     recipe = resolve(raw)
     assert (recipe.student.epochs, recipe.student.batch_size) == (7, 5)
 
@@ -40,7 +44,9 @@ def test_the_seed_reaches_both_trainings():
 
 def test_overrides_are_toml_or_else_strings(tmp_path):
     path = write(tmp_path, "[net]\nname = 'resnet9'\n[data]\nsize = 64\n")
-    recipe = read_recipe(path, ["budget=macs=2.6G", "run=out/x", "data.flip=false", "net.ngf=32", "method=cat"])
+    recipe = read_recipe(
+        path, ["budget=macs=2.6G", "run=out/x", "data.flip=false", "net.ngf=32", "method=cat"]
+    )
     assert recipe.budget == "macs=2.6G" and recipe.run == Path("out/x")
     assert recipe.data.flip is False and recipe.net.options == {"ngf": 32}
     origins = {key: origin for key, _, origin in explain(recipe, path, ["data.flip=false"])}

@@ -18,6 +18,7 @@ def folded_copy(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for module in list(double.modules()):
             if parametrize.is_parametrized(module):
+                _own_class(module)
                 for name in list(module.parametrizations):  # type: ignore[arg-type]
                     parametrize.remove_parametrizations(module, name, leave_parametrized=True)
             _fold_hooks(module)
@@ -34,6 +35,13 @@ def copy_of(model: nn.Module) -> nn.Module:
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(model, memo)
+
+
+def _own_class(module: nn.Module) -> None:
+    """A parametrized module shares its made-up class with its copies; folding strips that class of its properties."""
+    shared = type(module)
+    content = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, content)
 
 
 def _fold_hooks(module: nn.Module) -> None:

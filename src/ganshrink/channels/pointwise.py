@@ -15,7 +15,8 @@ from ganshrink.channels.context import Context, operator_name
 from ganshrink.channels.values import UNKNOWN, Axis, Dead, Value, dead_vector, simplified
 
 # Stand-ins for a number that is not known: a result that is the same for all of them is known after all.
-SAMPLES = np.array([0.37, -1.9, 1e3, 0.0, -0.1, 2.6, -1e3])
+# Zero is not among them: an unknown divisor is taken to be none, or the whole network would not be finite either.
+SAMPLES = np.array([0.37, -1.9, 1e3, 0.7, -0.1, 2.6, -1e3])
 
 SUMS = {"aten.add", "aten.add_", "aten.sub", "aten.sub_"}
 

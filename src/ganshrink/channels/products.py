@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -158,12 +159,9 @@ def attention(ctx: Context, node: fx.Node, q: Value, k: Value, v: Value, mask: A
 
 def contract_like(ctx: Context, left: Value, right: Value, spec: tuple[str, str, str]) -> Value:
     """`contract` for an inner step that has no node of its own."""
-
-    class Step:
-        sizes = dict(zip(spec[0] + spec[1], left.shape + right.shape, strict=True))
-        meta = {"val": np.empty([sizes[letter] for letter in spec[2]], bool)}
-
-    return contract(ctx, Step, left, right, spec)  # type: ignore[arg-type]
+    sizes = dict(zip(spec[0] + spec[1], left.shape + right.shape, strict=True))
+    step = SimpleNamespace(meta={"val": np.empty([sizes[letter] for letter in spec[2]], bool)})
+    return contract(ctx, step, left, right, spec)  # type: ignore[arg-type]
 
 
 def frozen(ctx: Context, node: fx.Node, *args: Any) -> Any:
