@@ -9,7 +9,7 @@ demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a
 	$(BIN)/ganshrink compress recipes/cat/demo.toml run=runs/demo
 
 test: $(INSTALLED)  ## the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 GANSHRINK = [sys.executable, "-m", "ganshrink.cli"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cli")]  # one worker, which makes the run once
 
 
 def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -21,8 +21,10 @@ SINGLE = "it has a single channel"
 class Assembly:
     """The intermediate tables. Atoms are numbered group by group, in forward order of their first producers."""
 
-    def __init__(self, ctx: Context, reader: Reader, images: int, example: tuple[Any, ...]) -> None:
+    def __init__(self, ctx: Context, reader: Reader, images: int, hidden: int, example: tuple[Any, ...]) -> None:
         self.ctx, self.reader, self.images, self.example = ctx, reader, images, example
+        if hidden:
+            ctx.terms.append(RawTerm(None, hidden, hidden, (), False))
         self.classes = ctx.ties.solve()
         self.number = np.full(ctx.ties.count, -1, np.int64)  # root -> atom
         self.places = self._places()
@@ -138,6 +140,7 @@ class Assembly:
             name = first.module if first.parameter.endswith("weight") and first.module else first.parameter
             at = first.indices
             return name if len(at) == size else f"{name}[{at[0]}:{at[-1] + 1}]"
+        made = {p.parameter for p in self.ctx.producers}
         for parameter, value in self.ctx.parameters.items():
             for d, axis in enumerate(value.axes):
                 if isinstance(axis, str):
@@ -145,7 +148,7 @@ class Assembly:
                 atoms = self.compact(axis)
                 if (self.group_of[atoms[atoms >= 0]] == number).any():
                     layer = parameter.rpartition(".")[0]
-                    return f"{layer}:in" if value.parameter and value.ndim > 1 and layer else f"{parameter}:{d}"
+                    return f"{layer}:in" if parameter in made and layer else f"{parameter}:{d}"
         return f"group {number}"
 
     def _full(self, term: RawTerm) -> int:

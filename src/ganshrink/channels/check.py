@@ -1,7 +1,7 @@
 """Does the small network compute what the big one with dead channels does? Asked on the traced example."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -22,25 +22,42 @@ def mismatch(
     """
     with _evaluating(small), _evaluating(big):
         if any(t.dtype in HALVES for t in big.parameters()):
-            small, big = deepcopy(small).float(), deepcopy(big).float()
-            tensors = {name: t.float() if t.dtype in HALVES else t for name, t in tensors.items()}
+            small, big, tensors = _cast(small, big, tensors, torch.float32)
+        found = _compared(small, big, tensors, examples(example))
+        if found is not None and "off by" in found and all(t.dtype != torch.float64 for t in big.parameters()):
+            exact = [tuple(_double(t) for t in inputs) for inputs in examples(example)]
+            with suppress(RuntimeError):  # user code may insist on float32
+                found = _compared(*_cast(small, big, tensors, torch.float64), exact)
+        return found
 
-        def reference(*inputs: Any) -> Any:
-            return torch.func.functional_call(big, dict(tensors), inputs)
 
-        sizes = list(examples(example))
-        for inputs in sizes:
-            try:
-                expected = _run(reference, inputs)
-            except Exception:  # too small an example for this network, whatever it raises: the next is larger
-                if inputs is sizes[-1]:
-                    raise
-                continue
-            try:
-                return _difference(_run(small, inputs), expected)
-            except Exception as error:  # whatever a cut makes user code raise is the answer
-                return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+def _compared(small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: list[Any]) -> str | None:
+    def reference(*inputs: Any) -> Any:
+        return torch.func.functional_call(big, dict(tensors), inputs)
+
+    for inputs in sizes:
+        try:
+            expected = _run(reference, inputs)
+        except Exception:  # too small an example for this network, whatever it raises: the next is larger
+            if inputs is sizes[-1]:
+                raise
+            continue
+        try:
+            return _difference(_run(small, inputs), expected)
+        except Exception as error:  # whatever a cut makes user code raise is the answer
+            return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
     raise AssertionError("no example ran")
+
+
+def _cast(
+    small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> tuple[nn.Module, nn.Module, dict[str, torch.Tensor]]:
+    cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    return deepcopy(small).to(dtype), deepcopy(big).to(dtype), cast
+
+
+def _double(tensor: Any) -> Any:
+    return tensor.double() if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else tensor
 
 
 @contextmanager
@@ -54,27 +71,26 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def examples(example: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """The example, smaller where its sides allow, in float32; at last as it is. Constant inputs become noise."""
-    images = [t for t in example if isinstance(t, torch.Tensor) and t.ndim >= 4]
-    for factor in (8, 4, 2):
-        sides = [side for t in images for side in t.shape[2:]]
-        largest = max((min(t.shape[2:]) for t in images), default=0)
-        if sides and largest // factor >= SMALLEST and all(s % factor == 0 for s in sides):
-            yield tuple(_probe(t, factor) for t in example)
-    yield tuple(_probe(t, 1) for t in example)
+def examples(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The example, first smaller where its sides allow, at last as it is; two images of it do. Constants become noise."""
+    tensors = [t for t in example if isinstance(t, torch.Tensor)]
+    images = [t for t in tensors if t.ndim >= 4]
+    batched = len({t.shape[:1] for t in tensors}) == 1
+    sides = [side for t in images for side in t.shape[2:]]
+    largest = max((min(t.shape[2:]) for t in images), default=0)
+    factors = [f for f in (8, 4, 2) if largest // f >= SMALLEST and all(s % f == 0 for s in sides)]
+    return [tuple(_probe(t, factor, batched) for t in example) for factor in (*factors, 1)]
 
 
-def _probe(tensor: Any, factor: int) -> Any:
+def _probe(tensor: Any, factor: int, batched: bool) -> Any:
     if not isinstance(tensor, torch.Tensor):
         return tensor
-    small = tensor[:2]
-    if tensor.ndim >= 4:
-        for d in range(2, tensor.ndim):
-            small = small[(slice(None),) * d + (slice(None, None, factor),)]
+    small = tensor[:2] if batched and tensor.ndim else tensor
+    for d in range(2, tensor.ndim if tensor.ndim >= 4 else 0):
+        small = small[(slice(None),) * d + (slice(None, None, factor),)]
     if small.is_floating_point():
         small = small.float() if small.dtype in HALVES else small
-        if small.numel() and bool((small == small.flatten()[0]).all()):
+        if small.numel() > 1 and bool((small == small.flatten()[0]).all()):
             noise = torch.randn(small.shape, generator=torch.Generator().manual_seed(0))
             small = noise.to(small)
     return small.contiguous()

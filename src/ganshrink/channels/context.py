@@ -28,7 +28,7 @@ class RawProducer:
 class RawTerm:
     """`coefficient * product of kept sizes` multiply-accumulates, one call of one layer."""
 
-    node: fx.Node
+    node: fx.Node | None
     exact: int
     paper: int
     axes: tuple[Index, ...]

@@ -54,7 +54,7 @@ def batch_norm(
     known = next((p.parameter for p in (weight, bias, mean, variance) if p is not None and p.parameter), None)
     ctx.resize(known if ctx.caller() is None else None, "num_features", axis)
     _handle(ctx, x, weight)
-    ctx.flow((ctx.raw[0],), kills=(bias, mean))
+    ctx.flow((ctx.raw[0],), kills=(weight, bias, mean))
     return _normalised(ctx, x, axis, weight, bias)
 
 
@@ -70,7 +70,7 @@ def group_norm(
         if not ctx.resize(None, "num_groups", rows[:, 0]):
             ctx.written_out(axis)
     _handle(ctx, x, weight)
-    ctx.flow((ctx.raw[0],), kills=(bias,))
+    ctx.flow((ctx.raw[0],), kills=(weight, bias))
     return _normalised(ctx, x, axis, weight, bias)
 
 
@@ -105,7 +105,7 @@ def over_space(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:
     for axis in x.axes[x.ndim - spatial :]:
         ctx.fix(axis)
     axes = [*x.axes[: x.ndim - spatial], *("" if isinstance(a, str) else a for a in x.axes[x.ndim - spatial :])]
-    axes = [a if isinstance(a, str) or x.shape[d] == shape[d] else "it is resized" for d, a in enumerate(axes)]
+    axes = [a if isinstance(a, str) or x.shape[d] == shape[d] else f"{ctx.where()} runs over it" for d, a in enumerate(axes)]
     out = x.but(shape=shape, axes=axes, dead=_only(axes, blurred(x)), origin=None)
     ctx.flow((ctx.raw[0],))
     return [out, *fixed_like(example[1:], f"it comes out of {ctx.where()}")] if several else out

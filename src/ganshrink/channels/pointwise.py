@@ -33,15 +33,14 @@ def pointwise(ctx: Context, node: fx.Node, *args: Any) -> Value:
     call = _call(ctx, node, args)
     dead = [_dead(call, operands, d, len(shape), size, axes[d]) for d, size in enumerate(shape)]
     _flow(ctx, node, call, operands, nodes)
-    first_why = next((o.why for o in operands if o.why), "")
     spoiled = any(d is not None for d in dead)
-    was_spoiled = any(d is not None for o in operands for d in o.dead)
+    earlier = [o for o, kind in zip(operands, call[2], strict=True) if kind != "bool" and any(d is not None for d in o.dead)]
     origins = {o.origin or o.parameter for o in operands}
     return Value(
         shape,
         axes,
         dead,
-        why=(first_why if was_spoiled else "") or (ctx.where() if spoiled else ""),
+        why=next((o.why for o in earlier if o.why), "") or (ctx.where() if spoiled else ""),
         origin=origins.pop() if len(origins) == 1 and operands[0].shape == shape else None,
         from_input=any(o.from_input for o in operands),
     )

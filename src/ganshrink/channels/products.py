@@ -76,9 +76,18 @@ def linear(ctx: Context, node: fx.Node, x: Value, weight: Value, bias: Value | N
     ctx.channel(weight.axes[0])
     if bias is not None:
         out.axes[-1] = ctx.meet(out.axes[-1], bias.axes[0])
+        _spoil(ctx, out, range(x.ndim - 1))
     ctx.flow((ctx.raw[0],), kills=(bias,))
     out.producer = ctx.produce(weight, 0)
     return out
+
+
+def _spoil(ctx: Context, value: Value, over: range) -> None:
+    """A bias was added: what was zero along these axes is no longer."""
+    for d in over:
+        if not isinstance(value.axes[d], str):
+            value.dead[d] = np.full(value.shape[d], UNKNOWN)
+            value.why = value.why or ctx.where()
 
 
 def matmul(ctx: Context, node: fx.Node, left: Value, right: Value) -> Value:
@@ -201,7 +210,7 @@ def conv(
 ) -> Value:
     at = x.ndim - weight.ndim + 1
     if weight.from_input:
-        raise NotImplementedError("a convolution whose weight is an activation")
+        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
     wide = weight.shape[1]
     _kernel_is_fixed(ctx, weight, depthwise=groups > 1 and wide == 1)
     if groups == 1:
@@ -231,7 +240,7 @@ def conv_transpose(
 ) -> Value:
     at = x.ndim - weight.ndim + 1
     if weight.from_input:
-        raise NotImplementedError("a convolution whose weight is an activation")
+        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
     _kernel_is_fixed(ctx, weight, depthwise=groups == weight.shape[0] and groups > 1)
     producer: int | None = 1
     if groups == weight.shape[0] and groups > 1:
@@ -307,13 +316,12 @@ def _convolved(
     inside, outside = kernel * math.prod(x.shape[at + 1 :]), kernel * math.prod(shape[at + 1 :])
     exact = inside if transposed else outside
     ctx.cost([*axes, ""], [*sizes, exact], paper=fixed * outside)
-    dead: list[Dead] = [None] * len(shape)
-    if at:
-        dead[0] = None if x.dead[0] is None else np.full(shape[0], UNKNOWN)
     for axis in x.axes[at + 1 :]:
         ctx.fix(axis)
     ctx.flow((ctx.raw[0],), kills=(bias,))
-    made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], dead, why=x.why)
+    made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], why=x.why)
+    if bias is not None or any(d is not None for d in x.dead[:at]):
+        _spoil(ctx, made, range(at))
     made.producer = ctx.produce(weight, producer) if producer is not None else None
     return made
 

@@ -1,5 +1,6 @@
 """From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
 
+import sysconfig
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +12,12 @@ from ganshrink.channels.assembly import Assembly
 from ganshrink.channels.context import TORCH, Context
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.graph import Channels
+from ganshrink.channels.opaque import with_stand_ins
 from ganshrink.channels.probing import probed
 from ganshrink.channels.reading import TWO_WAYS, Reader
 from ganshrink.channels.rules import Rule
+
+STANDARD = sysconfig.get_path("stdlib")
 
 
 def trace(
@@ -40,45 +44,45 @@ def trace(
         if path not in paths:
             raise ValueError(f"freeze names {path!r}, but the model has no such submodule")
     plain = folded_copy(model).eval().requires_grad_(False)
-    program, images = _exported(plain, example)
-    found = _read(plain, program, images, example, freeze, dict(rules or {}), "largest")
-    channels, ambiguous = probed(plain, found[0]), found[1]
+    program, images, hidden = _exported(plain, example, freeze)
+
+    def read(carry: str) -> tuple[Channels, bool]:
+        ctx = Context(plain, carry)
+        reader = Reader(ctx, dict(rules or {}), freeze)
+        reader.read(program)
+        return probed(plain, Assembly(ctx, reader, images, hidden, example).build()), ctx.ambiguous
+
+    channels, ambiguous = read("largest")
     for carry in ("first", "last") if ambiguous and channels.refused else ():
-        other = probed(plain, _read(plain, program, images, example, freeze, dict(rules or {}), carry)[0])
+        other = read(carry)[0]
         if other.prunable > channels.prunable:
             channels = other
     return channels
 
 
-def _read(
-    model: nn.Module,
-    program: torch.export.ExportedProgram,
-    images: int,
-    example: tuple[Any, ...],
-    freeze: Sequence[str],
-    rules: dict[str, Rule],
-    carry: str,
-) -> tuple[Channels, bool]:
-    ctx = Context(model, carry)
-    reader = Reader(ctx, rules, freeze)
-    reader.read(program)
-    return Assembly(ctx, reader, images, example).build(), ctx.ambiguous
+def _exported(
+    plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]
+) -> tuple[torch.export.ExportedProgram, int, int]:
+    """The graph, for how many images, and the multiply-accumulates that it does not show.
 
-
-def _exported(model: nn.Module, example: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, int]:
-    """The graph, traced with two images where the model takes two, so that a batch axis is not mistaken for another."""
+    Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
+    are looked into where they can be exported, for their costs; else stand-ins take their place.
+    """
     doubled, images = _doubled(example)
-    if doubled is not None:
-        try:
-            return torch.export.export(model, doubled, strict=False), images
-        except Exception:  # the model takes one image only, or not even that: the next attempt tells
-            pass
     first = next(t for t in example if isinstance(t, torch.Tensor))
-    try:
-        return torch.export.export(model, example, strict=False), first.shape[0] if first.ndim > 1 else 1
-    except Exception as error:  # whatever user code raises while exported
-        text = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ValueError(f"the model cannot be exported: {text}, at {_user_frame(error)}; {TWO_WAYS}") from error
+    attempts = [(doubled, images)] if doubled is not None else []
+    attempts.append((example, first.shape[0] if first.ndim > 1 else 1))
+    failure: Exception | None = None
+    for stand_ins in (False, True) if freeze else (False,):
+        for inputs, count in attempts:
+            try:
+                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (plain, 0)
+                return torch.export.export(net, inputs, strict=False), count, hidden
+            except Exception as error:  # whatever user code raises while it is exported
+                failure = error
+    text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
+    assert failure is not None
+    raise ValueError(f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}") from failure
 
 
 def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
@@ -97,6 +101,6 @@ def _user_frame(error: BaseException) -> str:
     own = [
         f"{frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(TORCH) and frame.filename != __file__
+        if not frame.filename.startswith((TORCH, STANDARD, "<")) and frame.filename != __file__
     ]
     return own[-1] if own else "an unknown line"

@@ -8,6 +8,7 @@ import copy
 import logging
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -51,18 +52,20 @@ class CatConfig(BaseModel):
 
 def cat(run: Run, job: Job, config: CatConfig) -> Result:
     """CAT: one-step pruning of the teacher by its norm scales, then distillation by kernel alignment."""
-    teacher = job.teacher()
-
-    # Section 3.2. Any generator can be the teacher: one without norm scales is given scales of 1.
-    generator = add_affine(teacher["G"])
-    channels = trace(generator, *job.example)
+    # Any generator can be the teacher: one without norm scales is given scales of 1.
+    channels = trace(add_affine(job.build()), *job.example)
     basis = norm_scale_basis(channels)
 
+    def prune(scores: Tensor) -> Plan:
+        return bisect_threshold(channels, scores, job.budget, floor=config.floor, round_to=config.round_to)
+
+    prune(torch.zeros(channels.num_atoms))  # a budget that cannot be met fails here, before anything is trained
+    teacher = job.teacher()
+    generator = add_affine(teacher["G"])
+
     def search(stage: Stage) -> Artefacts:
-        # Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
-        scores = norm_scale(generator, channels)
-        plan = bisect_threshold(channels, scores, job.budget, floor=config.floor, round_to=config.round_to)
-        return {"plan": plan.to_json(channels, basis=basis)}
+        # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
+        return {"plan": prune(norm_scale(generator, channels)).to_json(channels, basis=basis)}
 
     searched = run.stage(
         "search",
