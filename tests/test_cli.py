@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 GANSHRINK = [sys.executable, "-m", "ganshrink.cli"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cli")]  # one worker, which makes the run once
@@ -75,6 +78,24 @@ def test_the_same_command_again_trains_nothing(finished):
     assert (finished / "student.safetensors").read_bytes() == weights
 
 
+def test_a_run_killed_in_any_training_goes_on_to_the_same_weights(finished, tmp_path):
+    often = [f"{who}.checkpoint_steps=10" for who in ("teacher", "student")]
+    short = ["latency.enabled=false", "export.onnx=false"]
+    command = [*GANSHRINK, "compress", "recipes/cat/quick.toml", f"run={tmp_path}", *often, *short]
+    for stage in ("teacher", "distill"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "stages" / stage / "checkpoint.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "stages" / stage / "done.json").exists()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    for network in ("teacher", "student"):
+        ours, theirs = (load_file(folder / f"{network}.safetensors") for folder in (tmp_path, finished))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_predict_writes_what_the_sample_shows(finished, tmp_path):
     done = run("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
     assert "1 image" in done.stdout
@@ -112,7 +133,18 @@ def test_profile_prints_the_published_integers():
 def test_listings_and_help():
     assert set(json.loads(run("nets", "--json").stdout)) >= {"resnet9", "unet256", "incres9", "patchgan"}
     assert "cat" in json.loads(run("methods", "--json").stdout)
-    verbs = ["train", "compress", "evaluate", "export", "measure", "profile", "predict", "report", "nets", "methods"]
+    verbs = [
+        "train",
+        "compress",
+        "evaluate",
+        "export",
+        "measure",
+        "profile",
+        "predict",
+        "report",
+        "nets",
+        "methods",
+    ]
     text = run("--help").stdout
     assert [verb for verb in verbs if verb not in text] == []
     assert "lambda_dist" in run("compress", "recipes/cat/quick.toml", "--explain").stdout

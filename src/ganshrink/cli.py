@@ -89,7 +89,7 @@ def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -
         _answer(metrics, json_, "")
         return
     table = Table("metric", *metrics)
-    for name in next(iter(metrics.values())):
+    for name in dict.fromkeys(name for values in metrics.values() for name in values):
         table.add_row(
             name, *(f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics)
         )
@@ -99,7 +99,9 @@ def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -
 @app.command()
 def export(
     run: RunFolder,
-    dynamic_size: Annotated[bool, typer.Option(help="let height and width vary")] = False,
+    dynamic_size: Annotated[
+        bool | None, typer.Option(help="let height and width vary; as in the recipe if not given")
+    ] = None,
     image_io: Annotated[
         str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
     ] = None,
@@ -221,9 +223,10 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     try:
         app(args=arguments)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # what typer makes of Ctrl-C
+            typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        raise
     except Exception as error:
         if debug:
             raise

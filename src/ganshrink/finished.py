@@ -1,6 +1,5 @@
 """Verbs on the folder of a finished run: score, export and time its networks again."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from torch import nn
 
 from ganshrink import outcome
 from ganshrink.data import Images, open_dataset
-from ganshrink.recipe import Recipe, parse_overrides, resolve
+from ganshrink.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.reports import write_report
 from ganshrink.run import Run
-from ganshrink.weights import load_network, read_spec
+from ganshrink.weights import example_input, load_network, read_spec
 
 
 def load_networks(path: Path, original: nn.Module | None = None) -> dict[str, nn.Module]:
@@ -33,20 +32,31 @@ def load_networks(path: Path, original: nn.Module | None = None) -> dict[str, nn
 
 
 def evaluate_run(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Score the networks of a run again; overrides change the recipe's settings, such as `metrics.split=test`."""
+    """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`."""
+    for table in parse_overrides(overrides):
+        if table not in ("metrics", "data"):
+            raise ValueError(
+                f"evaluate takes metrics.KEY=VALUE and data.KEY=VALUE, not {table!r}: the run is finished"
+            )
     recipe = _recipe(path, overrides)
     networks = load_networks(path)
-    metrics = outcome.write_metrics(Run(path), networks, _held_out(recipe, path), recipe.metrics)
+    images = _held_out(recipe, path)
+    metrics = outcome.write_metrics(Run(path), networks, images, recipe.metrics, recipe.metrics.split)
     write_report(path)
     return metrics
 
 
-def export_run(path: Path, *, dynamic_size: bool = False, image_io: str | None = None) -> dict[str, Any]:
-    """Write student.onnx again."""
-    student = load_networks(path)["student"]
-    parity = outcome.write_onnx(
-        Run(path), student, _example(path), None, dynamic_size=dynamic_size, image_io=image_io
-    )
+def export_run(
+    path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None
+) -> dict[str, Any]:
+    """Write student.onnx again; what is not given is as in the recipe."""
+    recipe, student = _recipe(path, ()), load_networks(path)["student"]
+    images = None if recipe.data is None else _held_out(recipe, path)
+    options = {
+        "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
+        "image_io": recipe.export.image_io if image_io is None else image_io,
+    }
+    parity = outcome.write_onnx(Run(path), student, _example(path), images, **options)
     write_report(path)
     return parity
 
@@ -61,7 +71,8 @@ def measure_run(path: Path, *, threads: int | None = None, seconds: float = 20) 
 
 
 def _example(path: Path) -> torch.Tensor:
-    return torch.zeros(read_spec(path / "student.safetensors").example[0])
+    spec = read_spec(path / "student.safetensors")
+    return torch.zeros(spec.example[0]) if spec.input is None else example_input(spec.input)
 
 
 def _held_out(recipe: Recipe, path: Path) -> Images:
@@ -74,7 +85,4 @@ def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:
     file = path / "recipe.toml"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no recipe.toml: is it the folder of a finished run?")
-    raw = tomllib.loads(file.read_text())
-    for table, values in parse_overrides(overrides).items():
-        raw[table] = {**raw.get(table, {}), **values} if isinstance(values, dict) else values
-    return resolve(raw, source=str(file))
+    return read_recipe(file, overrides)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ class Job:
         task: what is optimised.
         data: the training images.
         example: inputs of the size at which costs count.
-        budget: what the student may cost; percentages are of the original generator.
+        budget: what the student may cost, in absolute numbers.
         training: how the student is trained.
         progress: whether to show a progress bar.
     """
@@ -106,7 +107,10 @@ def fit_nets(
     taps: Mapping[str, Taps] | None = None,
     progress: bool = True,
 ) -> None:
-    """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint."""
+    """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
+
+    Afterwards they, and the task's teacher, are on the CPU in eval mode, whatever device they were trained on.
+    """
     rank, world = rank_and_world(training)
     size, seed, workers = training.batch_size, training.seed, training.workers
     fit(
@@ -121,6 +125,8 @@ def fit_nets(
         frozen=task.frozen,
         progress=progress,
     )
+    for network in (*nets.values(), *task.frozen):
+        network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
@@ -129,4 +135,5 @@ def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
         "task": task.config.model_dump(mode="json"),
         "data": data.fingerprint(),
         "training": training.decisive(),
+        "processes": rank_and_world(training)[1],  # they multiply the batch
     }

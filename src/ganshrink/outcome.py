@@ -9,12 +9,55 @@ from torch import Tensor, nn
 
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.exporters import export_onnx
+from ganshrink.exporters.runtime import load_optional
+from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.recipe import Recipe
 from ganshrink.run import Run
 
 logger = logging.getLogger(__name__)
 
 NETWORKS = ("teacher", "student", "scratch")  # the networks of a run, in the order of every table
+
+
+# Everything that the functions below write: what an earlier student left must not stand beside a new one.
+FILES = ("cost", "metrics", "parity", "latency", "samples/samples")
+
+
+def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
+    """Fail before anything is trained for what would fail after it: missing weights, extras, shapes that do not fit.
+
+    Raises:
+        ValueError: if the generator does not turn the data's inputs into images like their targets.
+        FileNotFoundError: if a weights file of a metric is missing.
+    """
+    metrics = build(recipe.metrics)
+    sample = images.sample(0, None)
+    for metric in metrics:
+        if "labels" in metric.needs and "labels" not in sample:
+            raise ValueError(f"metrics.names: {metric.name} needs label maps, and these data have none")
+    if recipe.export.onnx:
+        load_optional("onnx", "onnxscript", "onnxruntime")
+    try:
+        with torch.no_grad():
+            made = original.eval()(sample["input"][None])[0]
+    except RuntimeError as error:
+        shape = tuple(sample["input"].shape)
+        raise ValueError(
+            f"the generator cannot take the data's inputs {shape}: {str(error).splitlines()[0]}"
+        ) from None
+    if made.shape != sample["target"].shape:
+        shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
+        raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
+
+
+def clear(run: Run) -> None:
+    """Remove what an earlier student of this run left behind."""
+    for name in (*(f"{file}.json" for file in FILES), "student.onnx", "scratch.safetensors", "report.html"):
+        (run.path / name).unlink(missing_ok=True)
+    for picture in (run.path / "samples").glob("*.png"):
+        picture.unlink()
 
 
 def write_cost(
@@ -24,7 +67,9 @@ def write_cost(
 
     def cost(network: nn.Module, plan: Plan | None) -> dict[str, Any]:
         macs = {convention: channels.cost(plan, convention).macs for convention in ("exact", "paper")}
-        return {"params": sum(p.numel() for p in network.parameters()), "macs": macs}
+        tensors = network.state_dict().values()
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return {"params": sum(p.numel() for p in network.parameters()), "macs": macs, "bytes": size}
 
     costs: dict[str, Any] = {
         name: cost(network, None if name == "teacher" else plan) for name, network in networks.items()
@@ -36,10 +81,10 @@ def write_cost(
 
 
 def write_metrics(
-    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig
+    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
 ) -> dict[str, Any]:
     """metrics.json: every metric of every network on the same images, each value with its protocol."""
-    metrics = build(config)
+    metrics = build(config, split=split)
     values: dict[str, Any] = {}
     for name, network in networks.items():
         teacher = None if name == "teacher" else networks["teacher"]
@@ -86,8 +131,6 @@ def write_onnx(
     run: Run, student: nn.Module, example: Tensor, images: Images | None, **options: Any
 ) -> dict[str, Any]:
     """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
-    from ganshrink.exporters import export_onnx
-
     logger.info("exporting student.onnx and comparing it with torch")
     inputs = [images.sample(i, None)["input"] for i in range(min(2, len(images)))] if images else []
     entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
@@ -100,8 +143,6 @@ def write_latency(
     run: Run, networks: Mapping[str, nn.Module], example: Tensor, *, threads: int | None, seconds: float
 ) -> dict[str, Any]:
     """latency.json: teacher and student timed here, interleaved, in torch and in ONNX Runtime where it is installed."""
-    from ganshrink.latency import measure_latency
-
     logger.info("timing teacher and student")
     pair = {name: networks[name] for name in ("teacher", "student")}
     latency = measure_latency(pair, example, threads=threads, seconds=seconds)
@@ -128,4 +169,6 @@ def score(
         metrics = MetricsConfig()
     config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
     batches = evaluation_batches(images, config.batch_size)
-    return evaluate(generator, batches, build(config), teacher=teacher, limit=config.limit)
+    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
+    judges = build(config, device, split="as given")
+    return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)

@@ -1,16 +1,13 @@
 """A student at work: pictures in, pictures out."""
 
-import logging
+from collections import Counter
 from pathlib import Path
 
 import torch
 
 from ganshrink.data import InputSpec, prepare, to_uint8, write_png
+from ganshrink.data.pictures import SUFFIXES
 from ganshrink.weights import load_network
-
-logger = logging.getLogger(__name__)
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
 def predict(student: Path, source: Path, target: Path) -> list[Path]:
@@ -41,6 +38,11 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
         if not found:
             raise ValueError(f"there are no images in {source}")
         pairs = [(path, target / f"{path.stem}.png") for path in found]
+    for name, count in Counter(written for _, written in pairs).items():
+        if name.suffix.lower() != ".png":
+            raise ValueError(f"{name}: pictures are written as PNG; name a .png file, or a folder")
+        if count > 1:
+            raise ValueError(f"{count} images in {source} would be written to {name}: rename them")
     for path, written in pairs:
         write_png(written, _picture(network, path, spec.input))
     return [written for _, written in pairs]

@@ -29,10 +29,13 @@ def profile(net: str, options: Sequence[str] = (), input_: str = "3x256x256") ->
     if "in_channels" in nets.net_options(net):
         given.setdefault("in_channels", channels)
     network = nets.build(net, **given)
+    example = torch.zeros(1, channels, height, width)
     try:
-        structure = trace(network, torch.zeros(1, channels, height, width))
+        with torch.no_grad():
+            network.eval()(example)
     except RuntimeError as error:
         raise ValueError(f"{net} cannot take an input of {input_}: {str(error).splitlines()[0]}") from None
+    structure = trace(network, example)
     return {
         "net": net,
         "options": given,

@@ -41,6 +41,10 @@ class TeacherConfig(Training):
     weights: Path | None = Field(
         default=None, description="a .safetensors file of the original generator; none: train it"
     )
+    discriminator: Path | None = Field(
+        default=None,
+        description="with weights: a .safetensors file of its discriminator; none: students start a new one",
+    )
 
 
 class ExportConfig(Config):
@@ -138,14 +142,22 @@ def dump(recipe: Recipe) -> str:
 
 
 def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[tuple[str, Any, str]]:
-    """Every resolved value and where it comes from: `(key, value, "recipe" | "command line" | "default")`."""
+    """Every resolved value and where it comes from: `(key, value, origin)`."""
     written = _flatten(tomllib.loads(path.read_text()))
     typed = _flatten(parse_overrides(overrides))
 
     def origin(key: str) -> str:
         if key in typed:
             return "command line"
-        return "recipe" if key in written else "default"
+        if key in written:
+            return "recipe"
+        table, _, name = key.partition(".")
+        if name == "seed" and table in ("teacher", "student"):
+            return "seed"
+        as_teacher = (
+            table == "student" and name in Training.model_fields and origin(f"teacher.{name}") != "default"
+        )
+        return "as teacher" if as_teacher else "default"
 
     return [(key, value, origin(key)) for key, value in _flatten(recipe.model_dump(mode="json")).items()]
 
@@ -198,7 +210,9 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         for part in error["loc"][:-1]:
             annotation = model.model_fields[str(part)].annotation
-            model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+            model = next(
+                kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")
+            )
         return f"{where}: unknown key{did_you_mean(error['loc'][-1], model.model_fields)}"
     if error["type"] == "missing":
         return f"{where}: is missing"

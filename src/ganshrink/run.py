@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -53,14 +53,19 @@ class Run:
 
     def __init__(self, path: str | Path, *, seed: int = 0) -> None:
         self.path, self.seed = Path(path), seed
-        self._trail: list[str] = []  # stamps of the stages so far: each stage depends on all before it
+        self._stamps: dict[str, str] = {}  # of the stages so far, by name
         try:
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot make the run folder {self.path}: {error.strerror}") from None
 
     def stage(
-        self, name: str, make: Callable[[Stage], Artefacts], *, made_from: Mapping[str, Any]
+        self,
+        name: str,
+        make: Callable[[Stage], Artefacts],
+        *,
+        made_from: Mapping[str, Any],
+        after: Sequence[str] | None = None,
     ) -> Artefacts:
         """What `make` returns, computed now or on an earlier occasion.
 
@@ -69,11 +74,13 @@ class Run:
             make: gets the `Stage`; returns state dicts (name to tensor) and JSON values by name. It may keep
                 checkpoints in the stage's folder and finds them there again after a kill.
             made_from: JSON values that decide the result: configs, data fingerprints, hashes of weights.
+            after: the stages that this one builds on; all before it if not given.
         """
-        record = {"made_from": json.loads(json.dumps(made_from, sort_keys=True)), "after": list(self._trail)}
+        before = self._stamps if after is None else {stage: self._stamps[stage] for stage in after}
+        record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
         key = _hash(record)
         stage = Stage(self.path / "stages" / name, key)
-        self._trail.append(key)
+        self._stamps[name] = key
         self._make_room(stage)
         done_file = stage.path / "done.json"
         if done_file.exists():
@@ -88,8 +95,9 @@ class Run:
         stage.path.mkdir(parents=True, exist_ok=True)
         write_json(stage.path / "stamp.json", {"key": key, **record})
         started = time.monotonic()
-        torch.manual_seed(self.seed)
-        artefacts = make(stage)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            artefacts = make(stage)
         files = _save(stage.path, artefacts)
         done = {
             "key": key,
@@ -98,7 +106,7 @@ class Run:
             "artefacts": files,
             **record,
         }
-        write_json(done_file, done)
+        write_json(done_file, done | {"environment": environment(self.seed)})
         return _load(stage.path, files)
 
     def _make_room(self, stage: Stage) -> None:

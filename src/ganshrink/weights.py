@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.channels import Plan, add_affine, extract, trace
@@ -37,6 +37,14 @@ class NetworkSpec(BaseModel):
     plan: dict[str, Any] | None = None
     example: list[list[int]]
     input: InputSpec | None = None
+
+
+def example_input(spec: InputSpec) -> Tensor:
+    """One input (1, C, H, W) of the kind that a generator takes: a black picture, or a map of class 0."""
+    example = torch.zeros(1, spec.channels, *spec.size)
+    if spec.kind == "labels":
+        example[:, 0] = 1
+    return example
 
 
 def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:

@@ -12,7 +12,9 @@ from ganshrink.channels import add_affine, scores, trace
 def test_the_function_is_preserved():
     torch.manual_seed(0)
     model = shaken(
-        nn.Sequential(conv(3, 8), nn.InstanceNorm2d(8), conv(8, 6), nn.BatchNorm2d(6, affine=False), conv(6, 3))
+        nn.Sequential(
+            conv(3, 8), nn.InstanceNorm2d(8), conv(8, 6), nn.BatchNorm2d(6, affine=False), conv(6, 3)
+        )
     )
     wide = add_affine(model)
     x = torch.randn(2, 3, 8, 12)
@@ -34,4 +36,8 @@ def test_every_channel_of_a_plain_resnet_then_has_a_handle():
     assert {p.dtype for p in model.parameters()} == {torch.double}
     basis = scores.norm_scale_basis(channels)
     assert {basis[g.name] for g in channels.groups if g.frozen is None} == {"norm scale"}
-    assert set(scores.norm_scale(model, channels)[torch.cat([g.atoms for g in channels.groups if not g.frozen])].tolist()) == {1.0}
+    assert set(
+        scores.norm_scale(model, channels)[
+            torch.cat([g.atoms for g in channels.groups if not g.frozen])
+        ].tolist()
+    ) == {1.0}

@@ -87,7 +87,9 @@ def test_floors_hold_except_where_a_group_may_go(incres):
     assert any(widths[g.name] < 9 for g in channels.groups if g.removable)
     by_name = kept(channels, allocate.bisect_threshold(channels, values, "macs=20%", floor={"down.4": 20}))
     assert by_name["down.4"] >= 20
-    half = kept(channels, allocate.bisect_threshold(channels, values, "macs=50%", floor=lambda g: len(g) // 2))
+    half = kept(
+        channels, allocate.bisect_threshold(channels, values, "macs=50%", floor=lambda g: len(g) // 2)
+    )
     assert half["down.7"] >= 24
 
 

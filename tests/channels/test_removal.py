@@ -147,7 +147,9 @@ def test_a_sum_into_a_dead_tensor_in_place_is_not_removable():
 
 def test_a_concatenated_branch_is_not_removable():
     model = Net(
-        lambda s, x: s.c(torch.cat([x, s.branch(x)], 1)), branch=nn.Sequential(conv(3, 6), conv(6, 4)), c=conv(7, 3)
+        lambda s, x: s.c(torch.cat([x, s.branch(x)], 1)),
+        branch=nn.Sequential(conv(3, 6), conv(6, 4)),
+        c=conv(7, 3),
     )
     channels = trace(model, torch.randn(1, 3, 8, 12))
     assert not any(g.removable for g in channels.groups)
@@ -165,3 +167,10 @@ def test_a_branch_whose_layer_is_used_elsewhere_too_is_not_removable():
     channels = trace(model, torch.randn(1, 3, 8, 12))
     group = next(g for g in channels.groups if g.name == "branch.0")
     assert not group.removable
+
+
+def test_a_branch_that_another_name_holds_too_is_not_removable():
+    model = Net(lambda s, x: s.c(x + s.branch(x)), branch=nn.Sequential(conv(3, 6), conv(6, 3)), c=conv(3, 3))
+    model.alias = model.branch[0]
+    channels = trace(model, torch.randn(1, 3, 8, 12))
+    assert not any(g.removable for g in channels.groups)

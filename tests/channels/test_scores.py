@@ -39,9 +39,7 @@ def test_the_first_norm_after_the_producer_counts():
 
 def test_groups_without_a_norm_fall_back_to_weights_relative_to_their_mean():
     torch.manual_seed(0)
-    model = shaken(
-        nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 3))
-    )
+    model = shaken(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 3)))
     channels = trace(model, torch.randn(1, 3, 8, 8))
     values = scores.norm_scale(model, channels)
     groups = {g.name: g for g in channels.groups}

@@ -55,19 +55,19 @@ def test_an_operator_without_a_rule():
     assert "\n" not in message
 
 
-def test_first_way_out_a_rule():
-    model = nn.Sequential(conv(3, 8), nn.ReLU(), Rolled(), conv(8, 3))
-    x = torch.randn(1, 3, 8, 8)
-    with pytest.raises(ValueError, match="aten.special_airy_ai.default has no rule"):
-        trace(model, x)
-    for key in ("aten.special_airy_ai", "special_airy_ai", "aten.special_airy_ai.default"):
-        channels = checked(model, x, rules={key: same})
-        assert channels.prunable == 8
-
-
-class Rolled(nn.Module):
+class Quantized(nn.Module):
     def forward(self, x):
-        return torch.special.airy_ai(x) * 0 + x
+        return torch.fake_quantize_per_tensor_affine(x, 0.01, 0, -128, 127)
+
+
+def test_first_way_out_a_rule():
+    model = nn.Sequential(conv(3, 8), nn.ReLU(), Quantized(), conv(8, 3))
+    x = torch.randn(1, 3, 8, 8)
+    name = "fake_quantize_per_tensor_affine"
+    with pytest.raises(ValueError, match=f"aten.{name}.default has no rule"):
+        trace(model, x)
+    for key in (name, f"aten.{name}", f"aten.{name}.default"):
+        assert checked(model, x, rules={key: same}).prunable == 8
 
 
 def test_second_way_out_a_frozen_submodule():
@@ -83,7 +83,9 @@ def test_data_dependent_control_flow():
     x = torch.randn(1, 3, 8, 8)
     with pytest.raises(ValueError) as caught:
         trace(model, x)
-    assert re.search(rf"cannot be exported: .*test_tracing.py:{line_of('if x.sum() > 0')}; register", str(caught.value))
+    assert re.search(
+        rf"cannot be exported: .*test_tracing.py:{line_of('if x.sum() > 0')}; register", str(caught.value)
+    )
     channels = checked(model, x, freeze=["3"])
     groups = {g.name: g for g in channels.groups}
     assert groups["0"].frozen is None
@@ -158,7 +160,9 @@ def test_producers_are_kept_from_before_the_union():
     [trunk] = [g for g in channels.groups if g.name == "down.7"]
     expected = ["down.7"]
     for block in range(2):
-        expected += [f"blocks.{block}.body.0.branches.{b}.{last}" for b, last in enumerate((3, 5, 5, 6, 7, 7))]
+        expected += [
+            f"blocks.{block}.body.0.branches.{b}.{last}" for b, last in enumerate((3, 5, 5, 6, 7, 7))
+        ]
     assert [p.module for p in trunk.producers] == expected
     assert {p.indices for p in trunk.producers} == {tuple(range(48))}
 
@@ -167,3 +171,40 @@ def test_constant_examples_and_odd_batches():
     model = shaken(nets.build("resnet9", ngf=4, blocks=1))
     for example in (torch.zeros(1, 3, 16, 16), torch.ones(3, 3, 16, 24)):
         assert checked(model, example).prunable == 4 + 8 + 16 + 16 + 8 + 4
+
+
+def test_a_form_that_a_rule_does_not_foresee_is_refused():
+    def failing(ctx, node, *arguments):
+        raise KeyError("what is this")
+
+    with pytest.raises(ValueError, match="aten.relu.default has no rule for this form"):
+        trace(nn.Sequential(conv(3, 8), nn.ReLU()), torch.randn(1, 3, 8, 8), rules={"relu": failing})
+
+
+def test_recurrent_layers_by_freezing_them():
+    model = Net(
+        lambda s, x: s.o(s.m(s.b(F.relu(s.a(x))).flatten(2).transpose(1, 2))[0]),
+        a=conv(3, 6),
+        b=conv(6, 8),
+        m=nn.LSTM(8, 4, batch_first=True),
+        o=nn.Linear(4, 2),
+    )
+    x = torch.randn(1, 3, 4, 6)
+    with pytest.raises(ValueError, match="cannot be exported|has no rule"):
+        trace(model, x)
+    groups = {g.name: g for g in checked(model, x, freeze=["m"]).groups}
+    assert groups["a"].frozen is None
+    assert "frozen on request" in groups["b"].frozen
+
+
+def test_a_network_without_parameters():
+    channels = trace(nn.ReLU(), torch.randn(1, 3, 4, 4))
+    assert channels.num_atoms == 0
+    assert (channels.cost().macs, channels.cost().params) == (0, 0)
+    assert isinstance(extract(nn.ReLU(), channels, Plan.full(channels)), nn.ReLU)
+
+
+def test_the_number_of_threads_is_left_as_it_was():
+    before = torch.get_num_threads()
+    checked(nn.Sequential(conv(3, 8), conv(8, 3)), torch.randn(1, 3, 8, 8))
+    assert torch.get_num_threads() == before

@@ -253,13 +253,22 @@ case(
 case(
     "in-place relu after an affine instance norm",
     lambda s, x: s.b(s.r(s.n(s.a(x)))),
-    lambda: {"a": conv(3, 8), "n": nn.InstanceNorm2d(8, affine=True), "r": nn.ReLU(inplace=True), "b": conv(8, 3)},
+    lambda: {
+        "a": conv(3, 8),
+        "n": nn.InstanceNorm2d(8, affine=True),
+        "r": nn.ReLU(inplace=True),
+        "b": conv(8, 3),
+    },
     free=("a",),
 )
 case(
     "instance norm with running statistics",
     lambda s, x: s.b(F.relu(s.n(s.a(x)))),
-    lambda: {"a": conv(3, 8), "n": nn.InstanceNorm2d(8, affine=True, track_running_stats=True), "b": conv(8, 3)},
+    lambda: {
+        "a": conv(3, 8),
+        "n": nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+        "b": conv(8, 3),
+    },
     free=("a",),
 )
 case(
@@ -347,7 +356,9 @@ case(
 )
 case(
     "squeeze and excitation with linears",
-    lambda s, x: s.b((h := F.relu(s.a(x))) * torch.sigmoid(s.f(F.relu(s.e(h.mean((2, 3))))))[:, :, None, None]),
+    lambda s, x: s.b(
+        (h := F.relu(s.a(x))) * torch.sigmoid(s.f(F.relu(s.e(h.mean((2, 3))))))[:, :, None, None]
+    ),
     lambda: {"a": conv(3, 8), "e": nn.Linear(8, 4), "f": nn.Linear(4, 8), "b": conv(8, 3)},
     free=("a", "e"),
 )
@@ -499,9 +510,7 @@ def _shuffle_by_hand(s: Any, x: Tensor) -> Tensor:
     return s.b(h.reshape(b, c // 4, 2 * rows, 2 * columns))
 
 
-case(
-    "pixel shuffle by hand", _shuffle_by_hand, lambda: {"a": conv(3, 24), "b": conv(6, 3)}, free=("a",)
-)
+case("pixel shuffle by hand", _shuffle_by_hand, lambda: {"a": conv(3, 24), "b": conv(6, 3)}, free=("a",))
 
 
 def _channel_shuffle(s: Any, x: Tensor) -> Tensor:
@@ -633,4 +642,47 @@ case(
     lambda s, x: (s.b(h := F.relu(s.a(x))), h),
     lambda: {"a": conv(3, 8), "b": conv(8, 3)},
     frozen={"a": "output of the model"},
+)
+case(
+    "maximum of two",
+    lambda s, x: s.b(torch.max(s.a(x), s.c(x))),
+    lambda: {"a": conv(3, 8), "c": conv(3, 8), "b": conv(8, 3)},
+    free=("a",),
+)
+case(
+    "activations in place",
+    lambda s, x: s.b(F.hardtanh_(F.elu_(F.leaky_relu_(F.hardswish(s.a(x)), 0.2)))),
+    lambda: {"a": conv(3, 8), "b": conv(8, 3)},
+    free=("a",),
+)
+case(
+    "token mixing with a bias",
+    lambda s, x: s.b(s.t(s.a(x).flatten(2)).transpose(1, 2)),
+    lambda: {"a": conv(3, 8), "t": nn.Linear(192, 192), "b": nn.Linear(8, 3)},
+    frozen={"a": "not zero after linear"},
+)
+case(
+    "recurrent",
+    lambda s, x: s.b(torch.tanh(s.r(torch.cat([x, torch.tanh(s.r(torch.cat([x, s.a(x)], 1)))], 1)))),
+    lambda: {"a": conv(3, 8), "r": conv(11, 8), "b": conv(8, 3)},
+    free=("a",),
+)
+case(
+    "weights used both ways",
+    lambda s, x: F.conv_transpose2d(F.relu(F.conv2d(x, s.w, padding=1)), s.w, padding=1),
+    lambda: {"w": raw(8, 3, 3, 3)},
+    free=("w",),
+)
+case(
+    "squeeze without axes",
+    lambda s, x: s.l(F.adaptive_avg_pool2d(s.a(x), 1).squeeze()),
+    lambda: {"a": conv(3, 8), "l": nn.Linear(8, 3)},
+    shapes=((2, 3, 12, 16),),
+    frozen={"a": "written out in squeeze"},
+)
+case(
+    "fixed noise and coordinates",
+    lambda s, x: s.b(torch.cat([s.a(x) + s.n * s.z, s.z.expand(x.shape[0], 1, 12, 16)], 1)),
+    lambda: {"a": conv(3, 8), "n": raw(1, 8, 1, 1), "z": torch.randn(1, 1, 12, 16), "b": conv(9, 3)},
+    free=("a",),
 )

@@ -13,6 +13,8 @@ def add_affine(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._NormBase) and not module.affine and module.num_features:
             like = next((t for t in double.parameters() if t.is_floating_point()), torch.zeros(()))
             module.affine = True
-            module.weight = nn.Parameter(torch.ones(module.num_features, dtype=like.dtype, device=like.device))
+            module.weight = nn.Parameter(
+                torch.ones(module.num_features, dtype=like.dtype, device=like.device)
+            )
             module.bias = nn.Parameter(torch.zeros(module.num_features, dtype=like.dtype, device=like.device))
     return double

@@ -68,8 +68,7 @@ def bisect_threshold(
     widths = channels.full_widths()
     if fits(widths):
         return Plan.full(channels)
-    smallest = _at(ladders, widths, math.inf)
-    if not fits(smallest):
+    if not fits(smallest := _at(ladders, widths, math.inf)):
         raise ValueError(_infeasible(channels, limits, smallest))
     widths = _add_back(ladders, _lowest_fitting(ladders, widths, fits), fits)
     keep = np.ones(channels.num_atoms, bool)

@@ -21,7 +21,9 @@ SINGLE = "it has a single channel"
 class Assembly:
     """The intermediate tables. Atoms are numbered group by group, in forward order of their first producers."""
 
-    def __init__(self, ctx: Context, reader: Reader, images: int, hidden: int, example: tuple[Any, ...]) -> None:
+    def __init__(
+        self, ctx: Context, reader: Reader, images: int, hidden: int, example: tuple[Any, ...]
+    ) -> None:
         self.ctx, self.reader, self.images, self.example = ctx, reader, images, example
         if hidden:
             ctx.terms.append(RawTerm(None, hidden, hidden, (), False))
@@ -111,7 +113,7 @@ class Assembly:
         return atoms if (atoms >= 0).any() else None
 
     def _groups(self) -> tuple[Group, ...]:
-        starts = np.flatnonzero(np.diff(self.group_of, prepend=-1)) if len(self.group_of) else []
+        starts = np.flatnonzero(np.diff(self.group_of, prepend=-1))
         made: list[Group] = []
         taken: set[str] = set()
         owners: dict[int, list[Producer]] = {}
@@ -121,8 +123,10 @@ class Assembly:
             on = self.group_of[atoms[numbered]]
             for g in np.unique(on):
                 at = tuple(numbered[on == g].tolist())
-                owners.setdefault(int(g), []).append(Producer(p.parameter.rpartition(".")[0], p.parameter, p.axis, at))
-        ends = [*starts[1:], len(self.group_of)]
+                owners.setdefault(int(g), []).append(
+                    Producer(p.parameter.rpartition(".")[0], p.parameter, p.axis, at)
+                )
+        ends = [*starts[1:], len(self.group_of)] if len(starts) else []
         for g, (start, end) in enumerate(zip(starts, ends, strict=True)):
             mine = tuple(owners.get(g, ()))
             frozen = self.reasons[start]
@@ -130,7 +134,7 @@ class Assembly:
             while name in taken:
                 name += "'"
             taken.add(name)
-            made.append(Group(name, torch.arange(start, end), mine, False, frozen))
+            made.append(Group(name, torch.arange(int(start), int(end)), mine, False, frozen))
         return tuple(made)
 
     def _name(self, number: int, producers: Sequence[Producer]) -> str:
@@ -162,7 +166,9 @@ class Assembly:
         canonical = {id(_tensor(model, n)): n for n in self.ctx.parameters}
         return [(canonical.get(id(t), n), t) for n, t in named]
 
-    def _cost_model(self, terms: Sequence[RawTerm], tensors: Sequence[tuple[str, torch.Tensor]], groups: int) -> CostModel:
+    def _cost_model(
+        self, terms: Sequence[RawTerm], tensors: Sequence[tuple[str, torch.Tensor]], groups: int
+    ) -> CostModel:
         rows: dict[bytes, int] = {}
         members: list[Index] = []
         always: list[int] = []
@@ -216,7 +222,11 @@ class Assembly:
                         continue
                     if id(axis) not in seen:
                         atoms = self.compact(axis)
-                        on = frozenset(np.unique(self.group_of[atoms]).tolist()) if (atoms >= 0).all() else frozenset()
+                        on = (
+                            frozenset(np.unique(self.group_of[atoms]).tolist())
+                            if (atoms >= 0).all()
+                            else frozenset()
+                        )
                         seen[id(axis)] = frozenset() if on & frozen else on
                     if seen[id(axis)]:
                         found.append(seen[id(axis)])
@@ -241,7 +251,9 @@ def with_removable(channels: Channels) -> Channels:
     if any(channels.removals.resolve(frozenset(chosen) - {n}).problem for n in chosen):
         chosen = []
     groups = [
-        replace(g, removable=i in chosen, frozen=g.frozen or (SINGLE if len(g) == 1 and i not in chosen else None))
+        replace(
+            g, removable=i in chosen, frozen=g.frozen or (SINGLE if len(g) == 1 and i not in chosen else None)
+        )
         for i, g in enumerate(channels.groups)
     ]
     return replace(channels, groups=tuple(groups))

@@ -92,10 +92,14 @@ def _limit(part: str) -> Limit:
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(?:e(\d+))?\s*([kKMG]?)(B?)(%?)", amount)
     unit = "" if found is None else found[3] + found[4]
     if found is None or (found[5] and unit) or (found[4] and kind != "bytes"):
-        raise ValueError(f"budget {part!r}: the amount must be like 2.6G, 400k{', 2MB' * (kind == 'bytes')} or 10%")
+        raise ValueError(
+            f"budget {part!r}: the amount must be like 2.6G, 400k{', 2MB' * (kind == 'bytes')} or 10%"
+        )
     number = float(found[1]) * 10 ** int(found[2] or 0)
     if number == 0 or (found[5] and number > 100):
-        raise ValueError(f"budget {part!r}: the amount must be above 0" + " and at most 100%" * bool(found[5]))
+        raise ValueError(
+            f"budget {part!r}: the amount must be above 0" + " and at most 100%" * bool(found[5])
+        )
     return Limit(kind, number if found[5] else round(number * SUFFIXES[found[3]]), bool(found[5]))
 
 

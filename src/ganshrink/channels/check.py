@@ -24,14 +24,20 @@ def mismatch(
         if any(t.dtype in HALVES for t in big.parameters()):
             small, big, tensors = _cast(small, big, tensors, torch.float32)
         found = _compared(small, big, tensors, examples(example))
-        if found is not None and "off by" in found and all(t.dtype != torch.float64 for t in big.parameters()):
+        if (
+            found is not None
+            and "off by" in found
+            and all(t.dtype != torch.float64 for t in big.parameters())
+        ):
             exact = [tuple(_double(t) for t in inputs) for inputs in examples(example)]
             with suppress(RuntimeError):  # user code may insist on float32
                 found = _compared(*_cast(small, big, tensors, torch.float64), exact)
         return found
 
 
-def _compared(small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: list[Any]) -> str | None:
+def _compared(
+    small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: list[Any]
+) -> str | None:
     def reference(*inputs: Any) -> Any:
         return torch.func.functional_call(big, dict(tensors), inputs)
 

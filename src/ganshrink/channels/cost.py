@@ -41,7 +41,11 @@ class CostModel:
     images: int
 
     def evaluate(
-        self, widths: Index, convention: Convention, gone_calls: Mask | None = None, gone_tensors: Mask | None = None
+        self,
+        widths: Index,
+        convention: Convention,
+        gone_calls: Mask | None = None,
+        gone_tensors: Mask | None = None,
     ) -> Cost:
         """The cost at `widths` kept atoms per group, without the calls and tensors of removed modules."""
         sizes = np.append(self.members @ widths + self.always, 1)
@@ -53,7 +57,11 @@ class CostModel:
         stored = self.tensor_bytes
         is_parameter = self.is_parameter
         if gone_tensors is not None:
-            tensors, stored, is_parameter = tensors[~gone_tensors], stored[~gone_tensors], is_parameter[~gone_tensors]
+            tensors, stored, is_parameter = (
+                tensors[~gone_tensors],
+                stored[~gone_tensors],
+                is_parameter[~gone_tensors],
+            )
         return Cost(
             macs=int(calls.sum()) // self.images,
             params=int(tensors[is_parameter].sum()),

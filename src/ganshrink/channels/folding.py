@@ -1,6 +1,7 @@
 """Copies of a user's model: parametrizations folded into plain weights, the model itself never touched."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,13 +16,12 @@ def folded_copy(model: nn.Module) -> nn.Module:
     double = copy_of(model)
     training = {path: module.training for path, module in double.named_modules()}
     double.eval()
-    with torch.no_grad():
-        for module in list(double.modules()):
-            if parametrize.is_parametrized(module):
-                _own_class(module)
-                for name in list(module.parametrizations):  # type: ignore[arg-type]
-                    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-            _fold_hooks(module)
+    for module in list(double.modules()):
+        if parametrize.is_parametrized(module):
+            _own_class(module)
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                _fold(module, name)
+        _fold_hooks(module)
     for path, module in double.named_modules():
         module.training = training.get(path, model.training)
     return double
@@ -37,6 +37,17 @@ def copy_of(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
+def _fold(module: nn.Module, name: str) -> None:
+    trained = any(p.requires_grad for p in module.parametrizations[name].parameters())  # type: ignore[index,union-attr]
+    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    folded = getattr(module, name)
+    if not isinstance(folded, nn.Parameter):  # of several originals, torch leaves what it computed
+        delattr(module, name)
+        folded = nn.Parameter(folded.detach().clone())
+        module.register_parameter(name, folded)
+    folded.requires_grad_(trained)
+
+
 def _own_class(module: nn.Module) -> None:
     """A parametrized module shares its made-up class with its copies; folding strips that class of its properties."""
     shared = type(module)
@@ -45,6 +56,7 @@ def _own_class(module: nn.Module) -> None:
 
 
 def _fold_hooks(module: nn.Module) -> None:
+    hook: Any
     for key, hook in list(module._forward_pre_hooks.items()):
         if type(hook).__name__ == "WeightNorm" and hasattr(hook, "compute_weight"):
             hook.remove(module)

@@ -23,7 +23,7 @@ class Producer:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Atoms that stand side by side on the same axes: the unit of width."""
 
@@ -45,13 +45,15 @@ class Norm:
     producer: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channels:
     """Every channel of a network as an atom. Made by `trace`; knows nothing of the weights' values."""
 
     num_atoms: int
     groups: tuple[Group, ...]
-    axes: Mapping[str, tuple[Index | None, ...]]  # per parameter or buffer and axis: atoms, -1 for a fixed position
+    axes: Mapping[
+        str, tuple[Index | None, ...]
+    ]  # per parameter or buffer and axis: atoms, -1 for a fixed position
     producers: tuple[Producer, ...]
     norms: tuple[Norm, ...]
     attributes: tuple[tuple[str, str, Index], ...]  # module, attribute, the axis whose size it states
@@ -62,7 +64,9 @@ class Channels:
     removals: Removals = field(repr=False)
     call_nodes: tuple[Any, ...] = field(repr=False)
     tensors: tuple[str, ...] = field(repr=False)
-    literal: tuple[tuple[Index, str], ...] = field(default=(), repr=False)  # probed: sizes the graph has as numbers
+    literal: tuple[tuple[Index, str], ...] = field(
+        default=(), repr=False
+    )  # probed: sizes the graph has as numbers
     masks: dict[Removed, tuple[Mask, Mask]] = field(default_factory=dict, repr=False, compare=False)
     refused: bool = False  # a probe froze something
 

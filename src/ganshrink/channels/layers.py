@@ -7,7 +7,7 @@ import numpy as np
 from torch import fx
 
 from ganshrink.channels.context import Context, operator_name
-from ganshrink.channels.pointwise import blurred
+from ganshrink.channels.pointwise import blurred, pointwise
 from ganshrink.channels.products import fixed_like, frozen
 from ganshrink.channels.values import Axis, Value, simplified
 
@@ -36,7 +36,9 @@ def _normalised(
     axes[channel] = axis
     held = dead[channel]
     if weight is not None and held is not None:
-        dead[channel] = simplified(np.where(np.isinf(held), np.inf, weight.dead[0] if weight.dead[0] is not None else 0))
+        dead[channel] = simplified(
+            np.where(np.isinf(held), np.inf, weight.dead[0] if weight.dead[0] is not None else 0)
+        )
     if bias is not None and bias.dead[0] is not None:
         dead[channel] = bias.dead[0]
     return x.but(axes=axes, dead=dead, origin=None, why=x.why or (bias.why if bias is not None else ""))
@@ -90,7 +92,9 @@ def layer_norm(
     axes = [*x.axes[:first], *(where if not isinstance(a, str) else a for a in x.axes[first:])]
     dead = blurred(x)
     if isinstance(bias, Value):
-        dead = [None if isinstance(a, str) else np.full(s, np.nan) for a, s in zip(axes, x.shape, strict=True)]
+        dead = [
+            None if isinstance(a, str) else np.full(s, np.nan) for a, s in zip(axes, x.shape, strict=True)
+        ]
     return x.but(axes=axes, dead=dead, origin=None, why=x.why or ctx.where())
 
 
@@ -104,8 +108,14 @@ def over_space(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:
     spatial = _spatial_rank(operator_name(node.target), x.ndim)
     for axis in x.axes[x.ndim - spatial :]:
         ctx.fix(axis)
-    axes = [*x.axes[: x.ndim - spatial], *("" if isinstance(a, str) else a for a in x.axes[x.ndim - spatial :])]
-    axes = [a if isinstance(a, str) or x.shape[d] == shape[d] else f"{ctx.where()} runs over it" for d, a in enumerate(axes)]
+    axes = [
+        *x.axes[: x.ndim - spatial],
+        *("" if isinstance(a, str) else a for a in x.axes[x.ndim - spatial :]),
+    ]
+    axes = [
+        a if isinstance(a, str) or x.shape[d] == shape[d] else f"{ctx.where()} runs over it"
+        for d, a in enumerate(axes)
+    ]
     out = x.but(shape=shape, axes=axes, dead=_only(axes, blurred(x)), origin=None)
     ctx.flow((ctx.raw[0],))
     return [out, *fixed_like(example[1:], f"it comes out of {ctx.where()}")] if several else out
@@ -122,7 +132,9 @@ def _spatial_rank(name: str, ndim: int) -> int:
     return ndim - 2
 
 
-def pad(ctx: Context, node: fx.Node, x: Value, amounts: Sequence[int], mode: Any = "constant", value: Any = None) -> Value:
+def pad(
+    ctx: Context, node: fx.Node, x: Value, amounts: Sequence[int], mode: Any = "constant", value: Any = None
+) -> Value:
     """Zero, reflect, replicate and circular padding; `constant_pad_nd` has its value where others have a mode."""
     if not isinstance(mode, str):
         mode, value = "constant", mode
@@ -167,6 +179,8 @@ def _bordered(ctx: Context, x: Value, axes: Any, dead: Any, shape: Any, value: f
 
 def reduce(ctx: Context, node: fx.Node, x: Value, dims: Any = None, *rest: Any) -> Any:
     """Means, sums, maxima, variances over some axes. Over channels only plain sums are exact."""
+    if isinstance(dims, Value):
+        return pointwise(ctx, node, x, dims)  # torch.max(a, b)
     name = operator_name(node.target).removeprefix("aten.")
     if name == "linalg_vector_norm" or (name == "norm" and rest):
         dims, rest = rest[0], rest[1:]
@@ -211,4 +225,8 @@ def grid_sample(ctx: Context, node: fx.Node, x: Value, grid: Value, *_: Any) -> 
     shape = tuple(node.meta["val"].shape)
     ctx.freeze_all(grid, f"they are coordinates in {ctx.where()}")
     ctx.flow((ctx.raw[0],))
-    return x.but(shape=shape, axes=[*x.axes[:2], *["" for _ in shape[2:]]], dead=[*blurred(x)[:2], *[None] * (len(shape) - 2)])
+    return x.but(
+        shape=shape,
+        axes=[*x.axes[:2], *["" for _ in shape[2:]]],
+        dead=[*blurred(x)[:2], *[None] * (len(shape) - 2)],
+    )

@@ -39,7 +39,9 @@ class _StandIn(nn.Module):
         recorded = self.outputs[self.calls % len(self.outputs)]
         self.calls += 1
         return pytree.tree_map_only(
-            torch.Tensor, lambda t: (touched * 0 + torch.zeros(t.shape)).to(t.dtype), recorded
+            torch.Tensor,
+            lambda t: (touched * 0 + torch.zeros(t.shape, device=t.device)).to(t.dtype),
+            recorded,
         )
 
 

@@ -19,7 +19,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.keep.dtype != torch.bool or self.keep.ndim != 1:
-            raise ValueError(f"a plan is a vector of booleans, got {self.keep.dtype} of {tuple(self.keep.shape)}")
+            raise ValueError(
+                f"a plan is a vector of booleans, got {self.keep.dtype} of {tuple(self.keep.shape)}"
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and torch.equal(self.keep, other.keep)
@@ -57,7 +59,11 @@ class Plan:
         ]
         groups = []
         for group in channels.groups:
-            entry: dict[str, Any] = {"name": group.name, "kept": int(self.keep[group.atoms].sum()), "of": len(group)}
+            entry: dict[str, Any] = {
+                "name": group.name,
+                "kept": int(self.keep[group.atoms].sum()),
+                "of": len(group),
+            }
             entry |= {"removable": group.removable, "frozen": group.frozen}
             if basis is not None and group.name in basis:
                 entry["basis"] = basis[group.name]

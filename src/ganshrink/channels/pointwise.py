@@ -18,6 +18,9 @@ from ganshrink.channels.values import UNKNOWN, Axis, Dead, Value, dead_vector, s
 # Zero is not among them: an unknown divisor is taken to be none, or the whole network would not be finite either.
 SAMPLES = np.array([0.37, -1.9, 1e3, 0.7, -0.1, 2.6, -1e3])
 
+# An operator, its arguments with tensors replaced by their number, and their kinds: all hashable.
+Call = tuple[Any, tuple[Any, ...], tuple[str, ...]]
+
 SUMS = {"aten.add", "aten.add_", "aten.sub", "aten.sub_"}
 
 
@@ -34,7 +37,11 @@ def pointwise(ctx: Context, node: fx.Node, *args: Any) -> Value:
     dead = [_dead(call, operands, d, len(shape), size, axes[d]) for d, size in enumerate(shape)]
     _flow(ctx, node, call, operands, nodes)
     spoiled = any(d is not None for d in dead)
-    earlier = [o for o, kind in zip(operands, call[2], strict=True) if kind != "bool" and any(d is not None for d in o.dead)]
+    earlier = [
+        o
+        for o, kind in zip(operands, call[2], strict=True)
+        if kind != "bool" and any(d is not None for d in o.dead)
+    ]
     origins = {o.origin or o.parameter for o in operands}
     return Value(
         shape,
@@ -59,7 +66,7 @@ def _axis(ctx: Context, operands: Sequence[Value], d: int, ndim: int, size: int)
     return "" if axis is None else axis
 
 
-def _dead(call: tuple, operands: Sequence[Value], d: int, ndim: int, size: int, axis: Axis) -> Dead:
+def _dead(call: Call, operands: Sequence[Value], d: int, ndim: int, size: int, axis: Axis) -> Dead:
     if isinstance(axis, str):
         return None
     vectors: list[np.ndarray] = []
@@ -77,8 +84,7 @@ def _dead(call: tuple, operands: Sequence[Value], d: int, ndim: int, size: int, 
     return simplified(evaluate(*call, [np.broadcast_to(v, (size,)) for v in vectors]))
 
 
-def _call(ctx: Context, node: fx.Node, args: Sequence[Any]) -> tuple:
-    """The operator, its arguments with tensors replaced by their number, and their kinds, all hashable."""
+def _call(ctx: Context, node: fx.Node, args: Sequence[Any]) -> Call:
     template: list[Any] = []
     kinds: list[str] = []
     for raw, argument in zip(ctx.raw, args, strict=True):
@@ -92,9 +98,7 @@ def _call(ctx: Context, node: fx.Node, args: Sequence[Any]) -> tuple:
 
 
 @lru_cache(maxsize=4096)
-def outcome(
-    target: Any, template: tuple, kinds: tuple[str, ...], held: tuple[float | None, ...]
-) -> float:
+def outcome(target: Any, template: tuple, kinds: tuple[str, ...], held: tuple[float | None, ...]) -> float:
     """What the operator makes of single numbers (None: not known)."""
     values = [np.array([UNKNOWN if h is None else h]) for h in held]
     return float(evaluate(target, template, kinds, values)[0])
@@ -129,12 +133,14 @@ def evaluate(
     except (RuntimeError, TypeError, NotImplementedError):
         return np.full(values[0].shape, UNKNOWN)
     same = (made == made[:1]).all(axis=0)
-    poisoned = np.any([np.isinf(v) for v in values], axis=0) | (~np.isfinite(made[0]) if not guessed else False)
+    poisoned = np.any([np.isinf(v) for v in values], axis=0) | (
+        ~np.isfinite(made[0]) if not guessed else False
+    )
     return np.where(poisoned, np.inf, np.where(same, made[0], UNKNOWN))
 
 
 def _flow(
-    ctx: Context, node: fx.Node, call: tuple, operands: Sequence[Value], nodes: Sequence[fx.Node]
+    ctx: Context, node: fx.Node, call: Call, operands: Sequence[Value], nodes: Sequence[fx.Node]
 ) -> None:
     def zero(dead: Sequence[bool]) -> bool:
         return outcome(*call, tuple(0.0 if d else None for d in dead)) == 0
@@ -185,7 +191,10 @@ def like(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Value:
     """`zeros_like` and its kin: the shape is x's, the content is not."""
     name = operator_name(node.target)
     held = {"aten.zeros_like": 0.0, "aten.ones_like": 1.0}.get(name, UNKNOWN)
-    dead = [None if isinstance(a, str) or held == 0 else np.full(s, held) for a, s in zip(x.axes, x.shape, strict=True)]
+    dead = [
+        None if isinstance(a, str) or held == 0 else np.full(s, held)
+        for a, s in zip(x.axes, x.shape, strict=True)
+    ]
     return Value(x.shape, list(x.axes), dead, why=ctx.where(), from_input=False)
 
 
@@ -205,5 +214,8 @@ def copy(ctx: Context, node: fx.Node, into: Value, source: Value, *_: Any) -> Va
 
 def fill(ctx: Context, node: fx.Node, into: Value, value: Any = 0.0, *_: Any) -> Value:
     held = float(value) if isinstance(value, (int, float)) else UNKNOWN
-    dead = [None if isinstance(a, str) or held == 0 else np.full(s, held) for a, s in zip(into.axes, into.shape, strict=True)]
+    dead = [
+        None if isinstance(a, str) or held == 0 else np.full(s, held)
+        for a, s in zip(into.axes, into.shape, strict=True)
+    ]
     return into.but(dead=dead, why=ctx.where(), origin=None)

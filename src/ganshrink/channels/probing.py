@@ -33,7 +33,10 @@ def probed(plain: nn.Module, channels: Channels) -> Channels:
 def _passes_joint_trials(plain: nn.Module, channels: Channels, free: Sequence[int]) -> bool:
     """Half of everything; one atom left with every other branch emptied; all branches emptied."""
     branches = [i for i in free if channels.groups[i].removable]
-    plans = [_cuts(channels, free, "half"), _emptied(channels, branches[::2], _cuts(channels, free, "one left"))]
+    plans = [
+        _cuts(channels, free, "half"),
+        _emptied(channels, branches[::2], _cuts(channels, free, "one left")),
+    ]
     if branches:
         plans.append(_emptied(channels, branches, Plan.full(channels)))
     return all(_try(plain, channels, plan) is None for plan in plans)
@@ -54,7 +57,9 @@ def _culprits(plain: nn.Module, channels: Channels, groups: Sequence[int], cuts:
     if len(groups) == 1:
         return {groups[0]: _reason(channels, groups[0], problem)}
     middle = len(groups) // 2
-    found = _culprits(plain, channels, groups[:middle], cuts) | _culprits(plain, channels, groups[middle:], cuts)
+    found = _culprits(plain, channels, groups[:middle], cuts) | _culprits(
+        plain, channels, groups[middle:], cuts
+    )
     rest = [g for g in groups if g not in found]
     if not rest or (found and _trial(plain, channels, rest, cuts) is None):
         return found

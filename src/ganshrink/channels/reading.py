@@ -72,7 +72,9 @@ class Reader:
                 return fx.node.map_arg(node.args[0], self._value)
             if node.op == "get_attr":
                 held = _find(module, str(node.target))
-                value = fixed_like(held, "it meets a constant tensor") if isinstance(held, torch.Tensor) else held
+                value = (
+                    fixed_like(held, "it meets a constant tensor") if isinstance(held, torch.Tensor) else held
+                )
                 if isinstance(value, Value):
                     value.from_input = False
                 self.values[node] = value
@@ -89,8 +91,9 @@ class Reader:
         args = fx.node.map_arg(tuple(ctx.raw), self._value)
         name = operator_name(node.target)
         if node.target is operator.getitem:
-            self.memory[node] = self.memory.get(node.args[0], node.args[0])  # type: ignore[arg-type]
-            ctx.flow((node.args[0],))  # type: ignore[arg-type]
+            source = node.all_input_nodes[0]
+            self.memory[node] = self.memory.get(source, source)
+            ctx.flow((source,))
             return args[0][args[1]]
         if name in SILENT:
             return None
@@ -99,15 +102,22 @@ class Reader:
         frozen = next((p for p in self.freeze if _inside(node, p)), None)
         if frozen is not None:
             return self._frozen(node, args, frozen)
-        rule = find_rule(node.target, self.rules)
-        try:
-            if rule is None:
-                raise NotImplementedError(f"the operator {_spelled(node)} has no rule")
-            result = rule(ctx, node, *args)
-        except NotImplementedError as error:
-            raise ValueError(f"{error}, at {user_line(node) or described(node)}; {TWO_WAYS}") from None
+        result = self._apply(node, args)
         self._remember(node, args, result)
         return result
+
+    def _apply(self, node: fx.Node, args: Sequence[Any]) -> Any:
+        problem = f"the operator {_spelled(node)} has no rule"
+        cause: Exception | None = None
+        rule = find_rule(node.target, self.rules)
+        if rule is not None:
+            try:
+                return rule(self.ctx, node, *args)
+            except NotImplementedError as error:
+                problem = str(error)
+            except Exception as error:  # a form of the operator that its rule does not foresee
+                problem, cause = f"the operator {_spelled(node)} has no rule for this form", error
+        raise ValueError(f"{problem}, at {user_line(node) or described(node)}; {TWO_WAYS}") from cause
 
     def _inline(self, args: Sequence[Any]) -> Any:
         [module] = [a for a in args if isinstance(a, fx.GraphModule)]
@@ -120,7 +130,9 @@ class Reader:
     def _frozen(self, node: fx.Node, args: Sequence[Any], path: str) -> Any:
         reason = f"the submodule {path} is frozen on request"
         rule = find_rule(node.target, {})
-        if rule is not None and operator_name(node.target).startswith(("aten.conv", "aten.linear", "aten.addmm")):
+        if rule is not None and operator_name(node.target).startswith(
+            ("aten.conv", "aten.linear", "aten.addmm")
+        ):
             made = rule(self.ctx, node, *args)  # for its cost
             self.ctx.flows.pop(node, None)
             for value in _values(made):
@@ -151,7 +163,10 @@ class Reader:
                 value.dead, value.why = list(result.dead), result.why
                 value.producer = None
             elif not clean or any(d is not None for d in value.dead):
-                spoilt = [None if isinstance(a, str) else np.full(s, np.nan) for a, s in zip(value.axes, value.shape, strict=True)]
+                spoilt = [
+                    None if isinstance(a, str) else np.full(s, np.nan)
+                    for a, s in zip(value.axes, value.shape, strict=True)
+                ]
                 value.dead, value.why = spoilt, value.why or result.why or self.ctx.where()
             value.from_input = value.from_input or result.from_input
             value.parameter = value.parameter if other.op == "placeholder" else None
@@ -182,5 +197,3 @@ def _values(tree: Any) -> list[Value]:
 def _find(model: torch.nn.Module, name: str) -> Any:
     owner, _, last = name.rpartition(".")
     return getattr(model.get_submodule(owner), last)
-
-

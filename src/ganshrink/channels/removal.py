@@ -163,18 +163,26 @@ def find_regions(model: nn.Module, nodes: Sequence[fx.Node], parameters: dict[fx
 
 
 def _shared(model: nn.Module, regions: dict[str, Region], parameters: dict[fx.Node, str]) -> set[str]:
-    """Paths of modules that hold a parameter which is also used elsewhere."""
+    """Paths of modules that hold a parameter which is also held or used elsewhere."""
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     names: dict[int, list[str]] = {}
     for name, tensor in tensors:
         names.setdefault(id(tensor), []).append(name)
     by_name = {name: id(tensor) for name, tensor in tensors}
     shared: set[str] = set()
+    for several in names.values():
+        for owner in {o for name in several for o in _owners(name)}:
+            if not all(name.startswith(f"{owner}.") for name in several):
+                shared.add(owner)
     for node, used in parameters.items():
         for name in names.get(by_name.get(used, 0), ()):
-            owner = name
-            while "." in owner:
-                owner = owner.rpartition(".")[0]
+            for owner in _owners(name):
                 if owner in regions and not regions[owner].nodes.issuperset(node.users):
                     shared.add(owner)
     return shared
+
+
+def _owners(name: str) -> list[str]:
+    """The paths of all modules that hold this parameter, the innermost first."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]

@@ -12,8 +12,9 @@ import numpy as np
 from torch import fx
 
 from ganshrink.channels.context import Context, operator_name
-from ganshrink.channels.shapes import LARGEST
 from ganshrink.channels.values import Axis, Dead, Value, agreed, simplified
+
+LARGEST = 1 << 24  # longest flattened axis that is still followed position by position
 
 
 def reshape(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Value:
@@ -23,7 +24,11 @@ def reshape(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Value:
     axes: list[Axis] = [""] * len(shape)
     dead: list[Dead] = [None] * len(shape)
     for inside, outside in segments(x.shape, shape):
-        _segment(ctx, x, inside, shape, outside, axes, dead, open_axis)
+        placed = _segment(ctx, x, inside, shape, outside)
+        if isinstance(placed, int):
+            placed = _regrouped(ctx, x, placed, inside, shape, outside, open_axis)
+        for d, (axis, held) in placed.items():
+            axes[d], dead[d] = axis, held
     ctx.flow((ctx.raw[0],))
     if operator_name(node.target) != "aten.flatten":
         for d in x.annotated():
@@ -51,57 +56,59 @@ def segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int
     return runs
 
 
+Placed = dict[int, tuple[Axis, Dead]]  # per axis of the result
+
+
 def _segment(
-    ctx: Context,
-    x: Value,
-    inside: list[int],
-    shape: tuple[int, ...],
-    outside: list[int],
-    axes: list[Axis],
-    dead: list[Dead],
-    open_axis: int | None,
-) -> None:
+    ctx: Context, x: Value, inside: list[int], shape: Sequence[int], outside: list[int]
+) -> Placed | int:
+    """Where the channels of one run go: an answer, or the axis that carries them and is really regrouped."""
     marked = [d for d in inside if not isinstance(x.axes[d], str)]
     reason = next((str(x.axes[d]) for d in inside if isinstance(x.axes[d], str) and x.axes[d]), "")
-    wide_in, wide_out = [d for d in inside if x.shape[d] > 1], [d for d in outside if shape[d] > 1]
-    if len(marked) > 1:
-        for d in marked:
-            if x.shape[d] == 1:
-                ctx.fix(x.axes[d])
-        marked = [d for d in marked if x.shape[d] > 1]
+    if len(inside) > 1:
+        for d in [d for d in marked if x.shape[d] == 1]:
+            ctx.fix(x.axes[d])
+            marked.remove(d)
     if not marked:
-        for d in outside:
-            axes[d] = reason
-        return
+        return dict.fromkeys(outside, (reason, None))
     if len(marked) > 1 or math.prod(x.shape[d] for d in inside) > LARGEST:
         text = f"two channel axes are merged in {ctx.where()}"
         for d in marked:
             ctx.freeze(x.axes[d], text)
-        for d in outside:
-            axes[d] = text
-        return
+        return dict.fromkeys(outside, (text, None))
     [at] = marked
+    wide = [d for d in outside if shape[d] > 1]
+    if len([d for d in inside if x.shape[d] > 1]) > 1 or len(wide) > 1:
+        return at
+    if x.shape[at] == 1 and len(outside) != 1:
+        ctx.fix(x.axes[at])
+        return {}
+    return {(wide or outside)[0]: (x.axes[at], x.dead[at])}
+
+
+def _regrouped(
+    ctx: Context,
+    x: Value,
+    at: int,
+    inside: list[int],
+    shape: Sequence[int],
+    outside: list[int],
+    given: int | None,
+) -> Placed:
+    """Lay the run out flat, then give it to the one axis of the result that is wide, or to the one that carries it."""
     axis, held = x.axes[at], x.dead[at]
-    assert not isinstance(axis, str)
-    if len(wide_in) <= 1 and len(wide_out) <= 1:
-        target = wide_out[0] if wide_out else (outside[0] if outside else None)
-        if x.shape[at] == 1 and (len(outside) != 1 or len(inside) != 1):
-            ctx.fix(axis)
-        elif target is not None:
-            axes[target], dead[target] = axis, held
-        return
     before = math.prod(x.shape[d] for d in inside if d < at)
     after = math.prod(x.shape[d] for d in inside if d > at)
     flat = np.tile(np.repeat(axis, after), before)
     flat_dead = None if held is None else np.tile(np.repeat(held, after), before)
-    if len(wide_out) == 1:
-        axes[wide_out[0]], dead[wide_out[0]] = flat, flat_dead
-        return
-    carrier = _carrier(ctx, shape, wide_out, open_axis)
-    axes[carrier], dead[carrier] = _kept(ctx, flat, flat_dead, [shape[d] for d in outside], outside.index(carrier))
+    wide = [d for d in outside if shape[d] > 1]
+    if len(wide) == 1:
+        return {wide[0]: (flat, flat_dead)}
+    carrier = _carrier(ctx, shape, wide, given)
+    return {carrier: _kept(ctx, flat, flat_dead, [shape[d] for d in outside], outside.index(carrier))}
 
 
-def _carrier(ctx: Context, shape: tuple[int, ...], wide: list[int], open_axis: int | None) -> int:
+def _carrier(ctx: Context, shape: Sequence[int], wide: list[int], open_axis: int | None) -> int:
     """Which factor of a split axis follows the width: the one given as -1, else one guess after another, probed."""
     if open_axis in wide:
         assert open_axis is not None

@@ -1,11 +1,16 @@
-"""Which rule reads which operator. Anything pointwise by torch's own tag needs no line here."""
+"""Which rule reads which operator. Anything pointwise by torch's own tag needs no line here.
+
+A rule gets the context, the graph node and the operator's arguments in the order of its schema, tensors as `Value`s. It
+ties, freezes and consumes axes through the context, and returns the result's `Value`: for each axis its atoms or why its
+size is fixed, and what a dead channel would hold. Only `context.flow` lets a branch through it be removed.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from ganshrink.channels import layers, pointwise, products, reshape, shapes
+from ganshrink.channels import convolutions, joins, layers, pointwise, products, reshape, shapes
 from ganshrink.channels.context import operator_name
 
 Rule = Callable[..., Any]  # rule(context, node, *arguments) -> Value, or a list of them
@@ -16,9 +21,9 @@ def _table(rule: Rule, names: str) -> dict[str, Rule]:
 
 
 RULES: dict[str, Rule] = {
-    **_table(products.conv, "conv1d conv2d conv3d"),
-    **_table(products.conv_transpose, "conv_transpose1d conv_transpose2d conv_transpose3d"),
-    **_table(products.convolution, "convolution"),
+    **_table(convolutions.conv, "conv1d conv2d conv3d"),
+    **_table(convolutions.conv_transpose, "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_table(convolutions.convolution, "convolution"),
     **_table(products.linear, "linear"),
     **_table(products.matmul, "matmul mm bmm mv dot"),
     **_table(products.addmm, "addmm"),
@@ -51,15 +56,16 @@ RULES: dict[str, Rule] = {
         "dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout to _to_copy type_as "
         "contiguous detach detach_ alias lift_fresh_copy lift_fresh float clone rrelu_with_noise",
     ),
-    **_table(
-        pointwise.like, "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros_like"
-    ),
+    **_table(pointwise.like, "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros_like"),
     **_table(pointwise.copy, "copy_"),
     **_table(pointwise.fill, "fill_ zero_"),
     **_table(
         pointwise.pointwise,
-        "hardswish hardswish_ multiply subtract divide absolute absolute_ log_sigmoid floor_divide "
-        "threshold threshold_ greater less __and__ __or__ __xor__ multiply_ subtract_ divide_ negative fix",
+        # pointwise in fact, but not by the tag of every torch since 2.11
+        "hardswish hardswish_ leaky_relu leaky_relu_ elu_ celu_ selu_ hardtanh_ hardsigmoid_ mish_ gelu_ relu6_ rrelu_ "
+        "threshold_ clip_ masked_fill_ log_sigmoid floor_divide floor_divide_ multiply multiply_ subtract subtract_ "
+        "divide divide_ true_divide_ absolute absolute_ negative negative_ fix greater greater_equal less less_equal "
+        "not_equal arctan arctan2 arcsin arccos float_power_ rsub __and__ __or__ __xor__ __rsub__",
     ),
     **_table(shapes.permute, "permute"),
     **_table(shapes.transpose, "transpose swapaxes swapdims"),
@@ -76,17 +82,17 @@ RULES: dict[str, Rule] = {
     **_table(shapes.split, "split split_with_sizes"),
     **_table(shapes.unbind, "unbind"),
     **_table(shapes.glu, "glu"),
-    **_table(shapes.cat, "cat concat concatenate"),
-    **_table(shapes.stack, "stack"),
-    **_table(shapes.repeat, "repeat"),
-    **_table(shapes.repeat_interleave, "repeat_interleave"),
-    **_table(shapes.flip, "flip"),
-    **_table(shapes.roll, "roll"),
-    **_table(shapes.pixel_shuffle, "pixel_shuffle"),
-    **_table(shapes.pixel_unshuffle, "pixel_unshuffle"),
-    **_table(shapes.unfold, "im2col"),
-    **_table(shapes.fold, "col2im"),
-    **_table(shapes.channel_shuffle, "channel_shuffle native_channel_shuffle"),
+    **_table(joins.cat, "cat concat concatenate"),
+    **_table(joins.stack, "stack"),
+    **_table(joins.repeat, "repeat"),
+    **_table(joins.repeat_interleave, "repeat_interleave"),
+    **_table(joins.flip, "flip"),
+    **_table(joins.roll, "roll"),
+    **_table(joins.pixel_shuffle, "pixel_shuffle"),
+    **_table(joins.pixel_unshuffle, "pixel_unshuffle"),
+    **_table(joins.unfold, "im2col"),
+    **_table(joins.fold, "col2im"),
+    **_table(joins.channel_shuffle, "channel_shuffle native_channel_shuffle"),
     **_table(reshape.reshape, "reshape view _unsafe_view flatten unflatten view_as reshape_as"),
     **_table(
         products.frozen,
@@ -98,7 +104,12 @@ RULES: dict[str, Rule] = {
 }
 
 # Operators that compute nothing that a channel could be part of.
-SILENT = {"aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_constrain_range"}
+SILENT = {
+    "aten._assert_tensor_metadata",
+    "aten._assert_async",
+    "aten._assert_scalar",
+    "aten.sym_constrain_range",
+}
 
 
 def find_rule(target: Any, own: dict[str, Rule]) -> Rule | None:

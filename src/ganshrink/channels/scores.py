@@ -7,10 +7,12 @@ from torch import nn
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.graph import Channels
 from ganshrink.channels.surgery import check_shapes, named
+from ganshrink.channels.threads import single_threaded
 
 NORM_SCALE, L2 = "norm scale", "L2"
 
 
+@single_threaded()
 def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
     """|gamma| of the first affine norm directly after an atom's producer (CAT, section 3.2), (num_atoms,) float64.
 
@@ -36,6 +38,7 @@ def norm_scale_basis(channels: Channels) -> dict[str, str]:
     return {g.name: NORM_SCALE if reached[g.atoms.numpy()].all() else L2 for g in channels.groups}
 
 
+@single_threaded()
 def l2(model: nn.Module, channels: Channels) -> torch.Tensor:
     """The L2 norm of all weights that make an atom: its slices of every producer, biases never. (num_atoms,) float64."""
     plain = folded_copy(model)
@@ -85,7 +88,9 @@ def _axis_squares(model: nn.Module, channels: Channels, name: str, axis: int) ->
 def _per_atom(values: torch.Tensor, atoms: np.ndarray, count: int) -> torch.Tensor:
     """Sum values over the positions of each atom."""
     index = torch.from_numpy(np.where(atoms >= 0, atoms, count))
-    return torch.zeros(count + 1, dtype=torch.float64).index_add_(0, index, values.detach().double().cpu())[:count]
+    return torch.zeros(count + 1, dtype=torch.float64).index_add_(0, index, values.detach().double().cpu())[
+        :count
+    ]
 
 
 def _atoms(channels: Channels, producer: int) -> np.ndarray:
@@ -100,4 +105,3 @@ def _with_frozen(scores: torch.Tensor, channels: Channels) -> torch.Tensor:
         if group.frozen is not None:
             scores[group.atoms] = torch.inf
     return scores
-

@@ -1,17 +1,13 @@
 """Rules for operators that move, split, join or regroup axes."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from ganshrink.channels.context import Context, full_dead, operator_name
-from ganshrink.channels.products import frozen
-from ganshrink.channels.values import UNKNOWN, Axis, Dead, Value, agreed, dead_vector, joined, simplified
-
-LARGEST = 1 << 24  # longest flattened axis that is still followed position by position
+from ganshrink.channels.context import Context, operator_name
+from ganshrink.channels.values import UNKNOWN, Axis, Dead, Value, simplified
 
 
 def permute(ctx: Context, node: fx.Node, x: Value, order: Sequence[int]) -> Value:
@@ -70,7 +66,10 @@ def squeeze(ctx: Context, node: fx.Node, x: Value, dims: Any = None) -> Value:
         ctx.fix(x.axes[d])
     ctx.flow((ctx.raw[0],))
     return x.but(
-        shape=tuple(x.shape[d] for d in kept), axes=[x.axes[d] for d in kept], dead=[x.dead[d] for d in kept], origin=None
+        shape=tuple(x.shape[d] for d in kept),
+        axes=[x.axes[d] for d in kept],
+        dead=[x.dead[d] for d in kept],
+        origin=None,
     )
 
 
@@ -80,7 +79,10 @@ def select(ctx: Context, node: fx.Node, x: Value, dim: int, index: int) -> Value
     kept = [d for d in range(x.ndim) if d != at]
     ctx.flow((ctx.raw[0],))
     return x.but(
-        shape=tuple(x.shape[d] for d in kept), axes=[x.axes[d] for d in kept], dead=[x.dead[d] for d in kept], origin=None
+        shape=tuple(x.shape[d] for d in kept),
+        axes=[x.axes[d] for d in kept],
+        dead=[x.dead[d] for d in kept],
+        origin=None,
     )
 
 
@@ -125,7 +127,9 @@ def part(ctx: Context, node: fx.Node, x: Value, at: int, start: int, stop: int, 
     return x.but(shape=tuple(shape), axes=axes, dead=dead, origin=None)
 
 
-def slice_(ctx: Context, node: fx.Node, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+def slice_(
+    ctx: Context, node: fx.Node, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1
+) -> Value:
     at, size = dim % x.ndim, x.shape[dim]
     first, last, _ = slice(start, stop).indices(size)
     ctx.flow((ctx.raw[0],))
@@ -136,7 +140,7 @@ def slice_(ctx: Context, node: fx.Node, x: Value, dim: int = 0, start: Any = Non
     ctx.written_out(x.axes[at])
     pieces = _sibling_slices(node, at, size)
     if step == 1 and pieces:
-        _tie_pieces(ctx, x.axes[at], pieces)
+        tie_pieces(ctx, x.axes[at], pieces)
     return part(ctx, node, x, at, first, last, step)
 
 
@@ -163,7 +167,7 @@ def _sibling_slices(node: fx.Node, at: int, size: int) -> int:
     return len(ordered) if whole and len(widths) == 1 and len(ordered) > 1 else 0
 
 
-def _tie_pieces(ctx: Context, axis: Axis, pieces: int) -> None:
+def tie_pieces(ctx: Context, axis: Axis, pieces: int) -> None:
     if not isinstance(axis, str):
         rows = axis.reshape(pieces, -1)
         ctx.tie(rows[1:].ravel(), np.tile(rows[0], pieces - 1))
@@ -185,7 +189,7 @@ def split(ctx: Context, node: fx.Node, x: Value, sizes: Any, dim: int = 0) -> li
 
 def _split(ctx: Context, node: fx.Node, x: Value, at: int, sizes: Sequence[int]) -> list[Value]:
     if len(set(sizes)) == 1:
-        _tie_pieces(ctx, x.axes[at], len(sizes))
+        tie_pieces(ctx, x.axes[at], len(sizes))
     starts = np.cumsum([0, *sizes])
     ctx.flow((ctx.raw[0],))
     return [part(ctx, node, x, at, int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
@@ -199,7 +203,7 @@ def unbind(ctx: Context, node: fx.Node, x: Value, dim: int = 0) -> list[Value]:
 
 def glu(ctx: Context, node: fx.Node, x: Value, dim: int = -1) -> Value:
     at, half = dim % x.ndim, x.shape[dim] // 2
-    _tie_pieces(ctx, x.axes[at], 2)
+    tie_pieces(ctx, x.axes[at], 2)
     return part(ctx, node, x, at, 0, half).but(dead=[_half(d, at == i, half) for i, d in enumerate(x.dead)])
 
 
@@ -208,167 +212,3 @@ def _half(dead: Dead, here: bool, half: int) -> Dead:
         return None
     kept = dead[:half] if here else dead
     return simplified(np.where(kept == 0, 0, UNKNOWN))
-
-
-# ---- joins
-
-
-def cat(ctx: Context, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
-    shape = tuple(node.meta["val"].shape)
-    values = [v for v in tensors if v.ndim == len(shape)]  # torch skips legacy empty tensors
-    at = dim % len(shape)
-    axes: list[Axis] = []
-    dead: list[Dead] = []
-    for d in range(len(shape)):
-        if d != at:
-            axis, held = values[0].axes[d], values[0].dead[d]
-            for other in values[1:]:
-                axis = ctx.meet(axis, other.axes[d])
-                held = _alike(held, other.dead[d], shape[d])
-            axes.append(axis)
-            dead.append(None if isinstance(axis, str) else held)
-        elif all(isinstance(v.axes[at], str) for v in values):
-            axes.append(next((v.axes[at] for v in values if v.axes[at]), ""))
-            dead.append(None)
-        else:
-            axes.append(np.concatenate([_atoms(ctx, v, at) for v in values]))
-            dead.append(joined([v.dead[at] for v in values], [v.shape[at] for v in values]))
-    nodes = tuple(n for n in node.all_input_nodes)
-    ctx.flow(nodes)
-    why = next((v.why for v in values if v.why), "")
-    return Value(shape, axes, dead, why=why, from_input=any(v.from_input for v in values))
-
-
-def _atoms(ctx: Context, value: Value, at: int) -> np.ndarray:
-    """A part that never changes size still needs atoms beside one that does."""
-    axis = value.axes[at]
-    if not isinstance(axis, str):
-        return axis
-    fresh = ctx.fresh(value.shape[at])
-    ctx.freeze(fresh, axis or f"it is joined with a tensor of fixed size in {ctx.where()}")
-    return fresh
-
-
-def _alike(left: Dead, right: Dead, size: int) -> Dead:
-    if left is None and right is None:
-        return None
-    return agreed(np.stack([dead_vector(left, size), dead_vector(right, size)]))
-
-
-def stack(ctx: Context, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
-    at = dim % (tensors[0].ndim + 1)
-    first = tensors[0]
-    axes, dead = list(first.axes), list(first.dead)
-    for other in tensors[1:]:
-        axes = [ctx.meet(a, b) for a, b in zip(axes, other.axes, strict=True)]
-        dead = [_alike(a, b, s) for a, b, s in zip(dead, other.dead, first.shape, strict=True)]
-    ctx.flow(tuple(node.all_input_nodes))
-    return Value(
-        tuple(node.meta["val"].shape),
-        [*axes[:at], "", *axes[at:]],
-        [*dead[:at], None, *dead[at:]],
-        why=next((v.why for v in tensors if v.why), ""),
-        from_input=any(v.from_input for v in tensors),
-    )
-
-
-def repeat(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value:
-    """Whole copies side by side: channels come back after as many as there were."""
-    shape = tuple(node.meta["val"].shape)
-    lead = len(shape) - x.ndim
-    axes: list[Axis] = ["" for _ in range(lead)]
-    dead: list[Dead] = [None] * lead
-    for d, count in enumerate(times[lead:]):
-        axis, held = x.axes[d], x.dead[d]
-        if x.shape[d] == 1 and count > 1:
-            ctx.fix(axis)
-            axis, held = f"its size is written out in {ctx.where()}", None
-        axes.append(axis if isinstance(axis, str) else np.tile(axis, count))
-        dead.append(None if held is None else np.tile(held, count))
-    ctx.flow((ctx.raw[0],))
-    return x.but(shape=shape, axes=axes, dead=dead, origin=None)
-
-
-def repeat_interleave(ctx: Context, node: fx.Node, x: Value, times: Any, dim: Any = None, *_: Any) -> Value:
-    if not isinstance(times, int) or dim is None:
-        return frozen(ctx, node, x, times)
-    axes, dead, at = list(x.axes), list(x.dead), dim % x.ndim
-    axis, held = axes[at], dead[at]
-    axes[at] = axis if isinstance(axis, str) else np.repeat(axis, times)
-    dead[at] = None if held is None else np.repeat(held, times)
-    ctx.flow((ctx.raw[0],))
-    return x.but(shape=tuple(node.meta["val"].shape), axes=axes, dead=dead, origin=None)
-
-
-def flip(ctx: Context, node: fx.Node, x: Value, dims: Sequence[int]) -> Value:
-    axes, dead = list(x.axes), list(x.dead)
-    for d in dims:
-        axis, held = axes[d], dead[d]
-        axes[d] = axis if isinstance(axis, str) else axis[::-1]
-        dead[d] = None if held is None else held[::-1]
-    ctx.flow((ctx.raw[0],))
-    return x.but(axes=axes, dead=dead, origin=None)
-
-
-def roll(ctx: Context, node: fx.Node, x: Value, shifts: Any, dims: Sequence[int] = ()) -> Value:
-    if not dims or any(not isinstance(x.axes[d], str) for d in dims):
-        return frozen(ctx, node, x)
-    ctx.flow((ctx.raw[0],))
-    return x.but(shape=x.shape)
-
-
-# ---- blocks of channels
-
-
-def pixel_shuffle(ctx: Context, node: fx.Node, x: Value, factor: int) -> Value:
-    """r * r neighbouring channels become one."""
-    return _gathered(ctx, node, x, factor * factor, x.ndim - 3)
-
-
-def fold(ctx: Context, node: fx.Node, x: Value, size: Any, kernel: Sequence[int], *_: Any) -> Value:
-    """`col2im`: k * k neighbouring channels become one."""
-    return _gathered(ctx, node, x, math.prod(kernel), x.ndim - 2)
-
-
-def _gathered(ctx: Context, node: fx.Node, x: Value, many: int, at: int) -> Value:
-    shape = tuple(node.meta["val"].shape)
-    axis, held = x.axes[at], x.dead[at]
-    dead: Dead = None
-    if not isinstance(axis, str):
-        rows = axis.reshape(-1, many)
-        ctx.tie(rows[:, 1:].ravel(), np.repeat(rows[:, 0], many - 1))
-        dead = None if held is None else simplified(agreed(held.reshape(-1, many).T))
-        axis = rows[:, 0]
-    ctx.flow((ctx.raw[0],))
-    rest = len(shape) - at - 1
-    return x.but(shape=shape, axes=[*x.axes[:at], axis, *[""] * rest], dead=[*x.dead[:at], dead, *[None] * rest], origin=None)
-
-
-def pixel_unshuffle(ctx: Context, node: fx.Node, x: Value, factor: int) -> Value:
-    return _scattered(ctx, node, x, factor * factor, x.ndim - 3)
-
-
-def unfold(ctx: Context, node: fx.Node, x: Value, kernel: Sequence[int], *_: Any) -> Value:
-    """`im2col`: every channel becomes k * k neighbouring ones."""
-    return _scattered(ctx, node, x, math.prod(kernel), x.ndim - 3)
-
-
-def _scattered(ctx: Context, node: fx.Node, x: Value, many: int, at: int) -> Value:
-    shape = tuple(node.meta["val"].shape)
-    axis, held = x.axes[at], x.dead[at]
-    spread = axis if isinstance(axis, str) else np.repeat(axis, many)
-    dead = None if held is None else np.repeat(held, many)
-    ctx.flow((ctx.raw[0],))
-    rest = len(shape) - at - 1
-    return x.but(shape=shape, axes=[*x.axes[:at], spread, *[""] * rest], dead=[*x.dead[:at], dead, *[None] * rest], origin=None)
-
-
-def channel_shuffle(ctx: Context, node: fx.Node, x: Value, groups: int) -> Value:
-    axes, dead = list(x.axes), list(x.dead)
-    axis = axes[1]
-    if not isinstance(axis, str):
-        _tie_pieces(ctx, axis, groups)
-        axes[1] = axis.reshape(groups, -1).T.ravel()
-        dead[1] = None if dead[1] is None else full_dead(x, 1).reshape(groups, -1).T.ravel()
-    ctx.flow((ctx.raw[0],))
-    return x.but(axes=axes, dead=dead, origin=None)

@@ -12,6 +12,7 @@ from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.fresh import initialise
 from ganshrink.channels.graph import Channels
 from ganshrink.channels.plan import Plan
+from ganshrink.channels.threads import single_threaded
 
 
 class Zero(nn.Module):
@@ -28,6 +29,7 @@ class Identity(nn.Module):
         return x
 
 
+@single_threaded()
 def extract(
     model: nn.Module, channels: Channels, plan: Plan, init: Literal["inherit", "fresh"] = "inherit"
 ) -> nn.Module:
@@ -103,6 +105,7 @@ def _state_widths(module: nn.Module) -> None:
             module.in_channels, module.out_channels = second * module.groups, first
 
 
+@single_threaded()
 def zeroed(model: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     """A copy of the same shape in which all that the plan cuts is zero: rows, biases, scales, shifts and the consumers'
     columns; where all inputs of a layer are dead, its bias too. Parametrizations are folded."""
@@ -127,7 +130,11 @@ def silenced(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool)
         if name in channels.unzeroed or not tensor.is_floating_point():
             continue
         for d, atoms in enumerate(axes):
-            if atoms is None or alive[atoms].all() or not (columns or name not in weights or (name, d) in made):
+            if (
+                atoms is None
+                or alive[atoms].all()
+                or not (columns or name not in weights or (name, d) in made)
+            ):
                 continue
             dead = torch.from_numpy(np.flatnonzero(~alive[atoms])).to(tensor.device)
             out[name] = out.get(name, tensor).index_fill(d, dead, 0)
@@ -141,8 +148,12 @@ def check_shapes(model: nn.Module, channels: Channels) -> None:
             shape = named(model, name).shape
         except AttributeError:
             raise ValueError(f"this network has no {name}; trace the network that is to be cut") from None
-        if len(shape) != len(axes) or any(a is not None and len(a) != s for a, s in zip(axes, shape, strict=True)):
-            raise ValueError(f"{name} has shape {tuple(shape)}, not that of the traced network; trace this one")
+        if len(shape) != len(axes) or any(
+            a is not None and len(a) != s for a, s in zip(axes, shape, strict=True)
+        ):
+            raise ValueError(
+                f"{name} has shape {tuple(shape)}, not that of the traced network; trace this one"
+            )
 
 
 def named(model: nn.Module, name: str) -> torch.Tensor:

@@ -16,10 +16,12 @@ from ganshrink.channels.opaque import with_stand_ins
 from ganshrink.channels.probing import probed
 from ganshrink.channels.reading import TWO_WAYS, Reader
 from ganshrink.channels.rules import Rule
+from ganshrink.channels.threads import single_threaded
 
 STANDARD = sysconfig.get_path("stdlib")
 
 
+@single_threaded()
 def trace(
     model: nn.Module,
     *example: Any,
@@ -33,6 +35,7 @@ def trace(
         example: its inputs, batch first; they fix the size at which costs are counted (per image).
         freeze: paths of submodules whose channels all stay, and whose operators need no rules.
         rules: by operator name ("aten.roll", "mylib.op"): `rule(context, node, *arguments) -> Value`, see `rules.py`.
+            Ready-made are `pointwise.same` (channels and zeros pass as they are) and `products.frozen` (all stay).
 
     Raises:
         ValueError: if the model cannot be exported or an operator has no rule: which, where, and the ways out.
@@ -82,7 +85,9 @@ def _exported(
                 failure = error
     text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
     assert failure is not None
-    raise ValueError(f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}") from failure
+    raise ValueError(
+        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}"
+    ) from failure
 
 
 def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
@@ -92,9 +97,7 @@ def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
     [batch] = batches
     if batch > 1:
         return None, batch
-    return tuple(
-        torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim > 1 else t for t in example
-    ), 2
+    return tuple(torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim > 1 else t for t in example), 2
 
 
 def _user_frame(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Outputs from the inside of a network, by module path."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -67,7 +68,9 @@ class Taps:
         self.close()
 
 
-def default_taps(model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4) -> tuple[str, ...]:
+def default_taps(
+    model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4
+) -> tuple[str, ...]:
     """Places to tap in a network nobody has chosen taps for: evenly spaced outputs `width` channels wide.
 
     On a residual generator with the width of its trunk these are the papers' four: the end of the stem, and three
@@ -80,25 +83,30 @@ def default_taps(model: nn.Module, example: Sequence[Tensor], width: int, *, cou
 
     def watch(path: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            known = any(output is other for other in found.values())  # a container's output is its last layer's
+            known = any(
+                output is other for other in found.values()
+            )  # a container's output is its last layer's
             if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width and not known:
                 found[path] = output
 
         return hook
 
-    training = model.training
+    flags = [(module, module.training) for module in model.modules()]
     hooks = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
     try:
         with torch.no_grad():
             model.eval()(*example)
     finally:
-        model.train(training)
+        for module, training in flags:
+            module.training = training
         for handle in hooks:
             handle.remove()
     outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
-    ends = [path for path, after in zip(outer, [*outer[1:], ""], strict=True) if not _chained(model, path, after)]
+    ends = [path for path, after in itertools.pairwise([*outer, ""]) if not _chained(model, path, after)]
     if not ends:
-        raise ValueError(f"no submodule has an output {width} channels wide: name taps, such as method.taps=['blocks.2']")
+        raise ValueError(
+            f"no submodule has an output {width} channels wide: name taps, such as method.taps=['blocks.2']"
+        )
     places = torch.linspace(0, len(ends) - 1, min(count, len(ends))).round().int().tolist()
     return tuple(ends[place] for place in places)
 
@@ -107,4 +115,8 @@ def _chained(model: nn.Module, path: str, after: str) -> bool:
     """Whether two single layers of one parent follow each other."""
     layers = [path, after]
     same_parent = path.rpartition(".")[0] == after.rpartition(".")[0]
-    return bool(after) and same_parent and not any(list(model.get_submodule(layer).children()) for layer in layers)
+    return (
+        bool(after)
+        and same_parent
+        and not any(list(model.get_submodule(layer).children()) for layer in layers)
+    )

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ganshrink.channels import Plan, add_affine, extract, initialise, trace
+from ganshrink.channels import Channels, Plan, add_affine, extract, initialise, trace
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.scores import norm_scale, norm_scale_basis
 from ganshrink.engine import Taps, default_taps
@@ -59,7 +59,10 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     def prune(scores: Tensor) -> Plan:
         return bisect_threshold(channels, scores, job.budget, floor=config.floor, round_to=config.round_to)
 
-    prune(torch.zeros(channels.num_atoms))  # a budget that cannot be met fails here, before anything is trained
+    whole = channels.cost()
+    prune(
+        torch.zeros(channels.num_atoms)
+    )  # a budget that cannot be met fails here, before anything is trained
     teacher = job.teacher()
     generator = add_affine(teacher["G"])
 
@@ -67,19 +70,19 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
         # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
         return {"plan": prune(norm_scale(generator, channels)).to_json(channels, basis=basis)}
 
-    searched = run.stage(
-        "search",
-        search,
-        made_from=config.model_dump(include={"floor", "round_to"}) | {"budget": str(job.budget)},
-    )
-    plan = Plan.from_json(channels, searched["plan"])
+    stamp = {
+        "floor": config.floor,
+        "round_to": config.round_to,
+        "budget": str(job.budget),
+        "whole": whole.macs,
+    }
+    plan = Plan.from_json(channels, run.stage("search", search, made_from=stamp)["plan"])
     cost = channels.cost(plan)
     logger.info("pruned to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
 
     # Section 3.3
     student = extract(generator, channels, plan)
-    trunk = max((group for group in channels.groups if group.frozen is None), key=len)
-    paths = config.taps or default_taps(generator, job.example, len(trunk))
+    paths = config.taps or default_taps(generator, job.example, widest(channels))
     weights = run.stage(
         "distill",
         lambda stage: distill(stage, job, config, teacher, student, paths),
@@ -96,14 +99,31 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     )
 
 
+def widest(channels: Channels) -> int:
+    """The width in channels of the widest layer that may be cut: a residual generator's trunk.
+
+    Raises:
+        ValueError: if nothing may be cut.
+    """
+    free = [group for group in channels.groups if group.frozen is None]
+    if not free:
+        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
+        raise ValueError(f"no channel of this generator may be cut: {reasons}")
+    axes = [channels.axes[made.parameter][made.axis] for group in free for made in group.producers[:1]]
+    return max(len(axis) for axis in axes if axis is not None)
+
+
 def distill(
     stage: Stage, job: Job, config: CatConfig, teacher: Nets, student: nn.Module, paths: tuple[str, ...]
 ) -> Artefacts:
     """Eq. 5: the task's losses plus `lambda_dist` times the distillation loss (Eq. 3)."""
     initialise(student)  # "we train it from scratch"
     nets = job.task.nets(student, job.data.in_channels, job.data.out_channels)
-    if "D" in teacher and config.inherit_discriminator:
-        nets["D"] = copy.deepcopy(teacher["D"])
+    if config.inherit_discriminator and "D" in nets:
+        if "D" in teacher:
+            nets["D"] = copy.deepcopy(teacher["D"])
+        else:
+            logger.warning("the teacher came without its discriminator: the student's starts fresh")
     task = job.task.distilling(teacher["G"], target="truth", real="photos")
 
     def alignment(context: Any) -> dict[str, Tensor]:

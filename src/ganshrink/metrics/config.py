@@ -54,14 +54,18 @@ class MetricsConfig(BaseModel):
         return names
 
 
-def build(config: MetricsConfig, device: str | torch.device = "cpu") -> list[Metric]:
+def build(
+    config: MetricsConfig, device: str | torch.device = "cpu", *, split: str | None = None
+) -> list[Metric]:
     """The metrics named in the config, in its order, their networks loaded onto `device`.
+
+    `split` says in the protocols which images were scored, where it is not the config's split.
 
     Raises:
         FileNotFoundError: a weights file is missing; the message names it and says where it comes from.
         ValueError: a weights file holds another network.
     """
-    split, seed = config.split, config.seed
+    split, seed = split or config.split, config.seed
     features: list[FeatureNetwork] = []
 
     def squeezenet() -> FeatureNetwork:

@@ -43,4 +43,8 @@ def build(name: str, **options: Any) -> nn.Module:
     for option in options:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
+        if isinstance(known[option], int) and (
+            type(options[option]) is not type(known[option]) or options[option] < 0
+        ):
+            raise ValueError(f"{name}: {option} must be a whole number from 0, got {options[option]!r}")
     return NETS[name](**options)
