@@ -110,7 +110,8 @@ def _read_text(path: Path) -> str:
 
 def _read_stages(folder: Path) -> list[Stage]:
     root = folder / "stages"
-    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    names = sorted(path.name for path in folders if "." not in path.name)  # NAME.KEY was put aside
     names.sort(key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     return [Stage(n, _object(root / n / "done.json"), _objects(root / n / "events.jsonl")) for n in names]
 

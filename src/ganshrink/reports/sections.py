@@ -158,8 +158,12 @@ def provenance(run: RunFiles) -> dict[str, Any]:
 def _stage(stage: Stage) -> dict[str, Any]:
     seconds = number(stage.done, "seconds")
     finished = duration(seconds) if seconds is not None else "not finished"
-    stamps = {name: str(stage.done.get(name, "–")) for name in ("key", "data", "code")}
-    return {"name": stage.name, "time": finished, "config": _facts(stage.done.get("config")), **stamps}
+    made_from = stage.done.get("made_from")
+    config = dict(made_from) if isinstance(made_from, dict) else {}
+    stamps = {name: str(stage.done.get(name, "–")) for name in ("key", "code")} | {
+        "data": str(config.pop("data", "–"))
+    }
+    return {"name": stage.name, "time": finished, "config": _facts(config), **stamps}
 
 
 def _facts(found: Any) -> list[tuple[str, str]]:

@@ -45,8 +45,8 @@ def latency_rows(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
-    """`params`, `exact` or `paper` of a network."""
-    path = ("params",) if kind == "params" else ("macs", kind)
+    """`params`, `bytes`, `exact` or `paper` of a network."""
+    path = (kind,) if kind in ("params", "bytes") else ("macs", kind)
     return number(run.get("cost.json"), network, *path)
 
 
@@ -91,9 +91,7 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
 
 
 def _reached(run: RunFiles, kind: str) -> float | None:
-    if kind == "bytes":
-        return run.size("student.onnx") or run.size("student.safetensors")
-    names = {"macs": "exact", "paper_macs": "paper", "params": "params"}
+    names = {"macs": "exact", "paper_macs": "paper", "params": "params", "bytes": "bytes"}
     return cost_of(run, "student", names[kind]) if kind in names else None
 
 
