@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place, then moved into it."""
 
+import glob
 import json
 import os
 import tempfile
@@ -13,6 +14,10 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in `path`'s folder; it replaces `path` if the block succeeds and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(
+        f".{glob.escape(path.name)}.*"
+    ):  # by a process that was killed while it wrote
+        left.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)

@@ -123,7 +123,7 @@ def export(
 def measure(
     run: RunFolder,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="about how long to measure")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure")] = 20,
     json_: Json = False,
 ) -> None:
     """Time teacher and student of a run here, interleaved, in torch and ONNX Runtime."""

@@ -58,7 +58,7 @@ class ExportConfig(Config):
 class LatencyConfig(Config):
     enabled: bool = Field(default=True, description="time teacher and student, interleaved")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: as torch has it")
-    seconds: float = Field(default=20, gt=0, description="about how long to measure")
+    seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
 
 
 TaskOptions = TypeVar("TaskOptions", bound=BaseModel)
@@ -132,8 +132,7 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     try:
         return model.model_validate(filled)
     except ValidationError as error:
-        lines = [f"{source}: {_explain(e, model)}" for e in error.errors()]
-        raise ValueError("\n".join(lines)) from None
+        raise ValueError("\n".join(f"{source}: {line}" for line in _told(error.errors(), model))) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -204,19 +203,42 @@ def _put(raw: dict[str, Any], override: str) -> None:
         raw[last] = value
 
 
-def _explain(error: Any, model: type[BaseModel]) -> str:
-    """One line for one of pydantic's errors: the key, what is wrong with it, the value that was given."""
-    where = ".".join(map(str, error["loc"]))
+def _told(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
+    """One line for each wrong key. A value that [student] or a seed took over is told once, where it was written."""
+    lines: dict[str, str] = {}
+    for error in errors:
+        key, table = _locate(error["loc"], model)
+        lines.setdefault(key, f"{key}: {_explain(error, table)}")
+
+    def inherited(key: str) -> bool:
+        table, _, name = key.partition(".")
+        return (table == "student" and f"teacher.{name}" in lines) or (name == "seed" and "seed" in lines)
+
+    return [line for key, line in lines.items() if not inherited(key)]
+
+
+def _locate(loc: Sequence[Any], model: type[BaseModel]) -> tuple[str, type[BaseModel]]:
+    """The key that an error is about, without the branches of a union that were tried for it, and the key's table."""
+    key: list[str] = []
+    for part in map(str, loc):
+        key.append(part)
+        field = model.model_fields.get(part)
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        tables = [kind for kind in kinds if hasattr(kind, "model_fields")]
+        if not tables or len(key) == len(loc):
+            break
+        model = tables[0]
+    return ".".join(key), model
+
+
+def _explain(error: Any, table: type[BaseModel]) -> str:
+    """What is wrong, and the value that was given."""
     if error["type"] == "extra_forbidden":
-        for part in error["loc"][:-1]:
-            annotation = model.model_fields[str(part)].annotation
-            model = next(
-                kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")
-            )
-        return f"{where}: unknown key{did_you_mean(error['loc'][-1], model.model_fields)}"
+        return f"unknown key{did_you_mean(error['loc'][-1], table.model_fields)}"
     if error["type"] == "missing":
-        return f"{where}: is missing"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"
+        return "is missing"
+    given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
+    return f"{error['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, Plan, trace
+from ganshrink.channels import Budget, trace
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.scores import norm_scale
 from ganshrink.data import Batches, TensorPairs
@@ -110,7 +110,7 @@ def test_the_student_fits_the_budget_and_any_generator_can_be_the_teacher(tmp_pa
     result = cat(Run(tmp_path), work, CatConfig(floor=2))
     channels, plan = result.channels["G"], result.plans["G"]
     assert channels.cost(plan).macs <= channels.cost().macs * 0.4
-    assert result.basis and set(result.basis.values()) <= {"norm scale", "L2"}
+    assert set(result.basis.values()) == {"norm scale", "L2"}
     assert result.students["G"](torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 3, SIZE, SIZE)
 
 
@@ -169,5 +169,5 @@ def test_the_plan_survives_its_json(tmp_path):
     work = job(incres())
     result = cat(Run(tmp_path), work, CatConfig(floor=4))
     again = cat(Run(tmp_path), work, CatConfig(floor=4))
-    assert again.plans["G"] == result.plans["G"] == Plan(result.plans["G"].keep.clone())
+    assert again.plans["G"] == result.plans["G"]
     assert (Path(tmp_path) / "stages/search/plan.json").is_file()

@@ -56,8 +56,8 @@ class Meter:
         if failures:
             step, name = min(failures)
             raise NonFiniteLoss(
-                f"loss term {name} of update {self._updates[name]} was not finite at step {step}; the last checkpoint is"
-                " from before. A lower learning rate or precision 32-true may help"
+                f"loss term {name} of update {self._updates[name]} was not finite at step {step}; what is saved is from"
+                " before. A lower learning rate or precision 32-true may help"
             )
         means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
         result = dict(zip(self._sums, reduce(means, "mean").tolist(), strict=True))

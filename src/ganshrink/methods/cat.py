@@ -128,8 +128,8 @@ def distill(
 
     def alignment(context: Any) -> dict[str, Tensor]:
         taught, learnt = context.features("teacher"), context.features("G")
-        index = sum(kernel_alignment(taught[path], learnt[path], mode=config.alignment) for path in paths)
-        return {"G_dist": -config.lambda_dist * index}
+        indices = [kernel_alignment(taught[path], learnt[path], mode=config.alignment) for path in paths]
+        return {"G_dist": -config.lambda_dist * torch.stack(indices).sum()}
 
     logger.info("distilling, with features compared at %s", ", ".join(paths))
     terms = [alignment] if config.lambda_dist else []

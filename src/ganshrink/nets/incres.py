@@ -1,5 +1,7 @@
 """CAT's teacher (Jin et al. 2021, section 3.1): the residual generator with inception-based residual blocks."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import Norm, Residual, head, needs_bias, norm_layer, stem
@@ -40,7 +42,7 @@ def _reflect(kernel: int) -> list[nn.Module]:
 class BranchSum(nn.Module):
     """The sum of parallel branches over the same input."""
 
-    def __init__(self, branches: list[nn.Module]) -> None:
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
 
@@ -58,6 +60,10 @@ def incres_block(width: int, norm: Norm, *, bias: bool) -> Residual:
     Each branch is `width // 6` wide, so that the six together cost about what a plain residual block does (Fig. 2).
     """
     hidden = width // (2 * len(KERNELS))
+    if hidden < 1:
+        raise ValueError(
+            f"ngf = {width // 4}: blocks {width} wide leave no channel for each of six branches; at least 2"
+        )
     branches = [conv_branch(width, hidden, k, norm, bias=bias) for k in KERNELS]
     branches += [depthwise_branch(width, hidden, k, norm, bias=bias) for k in KERNELS]
     return Residual(nn.Sequential(BranchSum(branches), norm(width)))
