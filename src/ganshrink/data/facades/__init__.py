@@ -76,7 +76,12 @@ class SyntheticFacades:
 
     def fingerprint(self) -> str:
         """A hash of the settings and the version of the drawing."""
-        settings = {"renderer": RENDERER_VERSION, "split": self.split, **self.config.relevant(), "counts": len(self)}
+        settings = {
+            "renderer": RENDERER_VERSION,
+            "split": self.split,
+            **self.config.relevant(),
+            "counts": len(self),
+        }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
     def preview(self, input: torch.Tensor) -> np.ndarray:
