@@ -81,7 +81,7 @@ def compress(
 
 @app.command()
 def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -> None:
-    """Score the networks of a run again; KEY=VALUE changes the recipe's [metrics], such as metrics.split=test."""
+    """Score the networks of a run again; KEY=VALUE changes how, such as metrics.split=val."""
     from ganshrink import finished
 
     metrics = finished.evaluate_run(run, overrides or ())
