@@ -166,7 +166,7 @@ def test_listings_and_help():
         ),
         (
             ["train", "recipes/cat/quick.toml", "teacher.weights=none.safetensors"],
-            "there is no file none.safetensors",
+            "teacher.weights names it",
         ),
         (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
         (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
