@@ -53,16 +53,22 @@ class CatConfig(BaseModel):
 def cat(run: Run, job: Job, config: CatConfig) -> Result:
     """CAT: one-step pruning of the teacher by its norm scales, then distillation by kernel alignment."""
     # Any generator can be the teacher: one without norm scales is given scales of 1.
-    channels = trace(add_affine(job.build()), *job.example)
+    original = add_affine(job.build())
+    channels = trace(original, *job.example)
     basis = norm_scale_basis(channels)
+    paths = config.taps or default_taps(original, job.example, widest(channels))
 
     def prune(scores: Tensor) -> Plan:
         return bisect_threshold(channels, scores, job.budget, floor=config.floor, round_to=config.round_to)
 
-    whole = channels.cost()
-    prune(
-        torch.zeros(channels.num_atoms)
-    )  # a budget that cannot be met fails here, before anything is trained
+    # What cannot work fails here, before anything is trained.
+    Taps(original, paths).close()
+    if config.alignment == "batch" and job.training.batch_size == 1:
+        raise ValueError(
+            "method.alignment = 'batch' is constantly 1 at batch size 1: raise student.batch_size"
+        )
+    prune(torch.zeros(channels.num_atoms))
+
     teacher = job.teacher()
     generator = add_affine(teacher["G"])
 
@@ -70,19 +76,14 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
         # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
         return {"plan": prune(norm_scale(generator, channels)).to_json(channels, basis=basis)}
 
-    stamp = {
-        "floor": config.floor,
-        "round_to": config.round_to,
-        "budget": str(job.budget),
-        "whole": whole.macs,
-    }
-    plan = Plan.from_json(channels, run.stage("search", search, made_from=stamp)["plan"])
+    limits = {"budget": str(job.budget), "floor": config.floor, "round_to": config.round_to}
+    searched = run.stage("search", search, made_from={"macs": channels.cost().macs, **limits})
+    plan = Plan.from_json(channels, searched["plan"])
     cost = channels.cost(plan)
     logger.info("pruned to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
 
     # Section 3.3
     student = extract(generator, channels, plan)
-    paths = config.taps or default_taps(generator, job.example, widest(channels))
     weights = run.stage(
         "distill",
         lambda stage: distill(stage, job, config, teacher, student, paths),
@@ -110,7 +111,7 @@ def widest(channels: Channels) -> int:
         reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
         raise ValueError(f"no channel of this generator may be cut: {reasons}")
     axes = [channels.axes[made.parameter][made.axis] for group in free for made in group.producers[:1]]
-    return max(len(axis) for axis in axes if axis is not None)
+    return max((len(axis) for axis in axes if axis is not None), default=0)
 
 
 def distill(
