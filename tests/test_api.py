@@ -90,6 +90,8 @@ def test_a_users_student_needs_the_users_network_to_be_loaded(tmp_path):
 
 def test_evaluate_scores_any_generator():
     values = ganshrink.evaluate(nn.Identity(), TensorPairs([(x, x) for x, _ in pairs()]), ["psnr", "ssim"])
+    with pytest.raises(ValueError, match="^unknown metric 'fid'"):
+        ganshrink.evaluate(nn.Identity(), TensorPairs(pairs()), ["fid"])
     assert values["psnr"].value == 100 and values["ssim"].value == pytest.approx(1)
 
 

@@ -64,7 +64,7 @@ def test_overrides_are_toml_or_else_strings(tmp_path):
         ("method.name=dog", "method.name: 'dog' is unknown; there are: cat"),
         ("teacher.epochs=-1", "teacher.epochs: Input should be greater than or equal to 0 (got -1)"),
         ("teacher.epochs=many", "teacher.epochs: Input should be a valid integer"),
-        ("metrics.names=['psnrr']", "metrics.names: unknown metric 'psnrr'; the nearest is 'psnr'"),
+        ("metrics.names=['psnrr']", "metrics.names: unknown metric 'psnrr'; did you mean 'psnr'"),
         ("data.size=abc", "data.size: Input should be a valid integer"),
         ("data.load_size=8", "data: load_size 8 x 8 is smaller than size 64 x 64"),
         ("budget", "'budget' is no key=value"),

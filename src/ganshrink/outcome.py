@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ganshrink.channels import Budget, Channels, Plan
@@ -174,7 +175,10 @@ def score(
     """
     if metrics is None:
         metrics = MetricsConfig()
-    config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
+    try:
+        config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     batches = evaluation_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given")

@@ -11,7 +11,7 @@ import torch
 from tiny_training import run
 from torch import nn
 
-from ganshrink.engine.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from ganshrink.engine.checkpoint import load_checkpoint, save_checkpoint
 
 CONTENT = {"step": 3, "nets": {"G": {"weight": torch.arange(6.0)}}, "scaler": None}
 
@@ -22,13 +22,11 @@ def test_what_is_saved_is_loaded(tmp_path):
     loaded = load_checkpoint(path, key="abc")
     assert loaded["step"] == 3 and loaded["scaler"] is None
     assert torch.equal(loaded["nets"]["G"]["weight"], torch.arange(6.0))
-    assert checkpoint_key(path) == "abc"
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_there_may_be_none(tmp_path):
     assert load_checkpoint(tmp_path / "checkpoint.pt", key="") is None
-    assert checkpoint_key(tmp_path / "checkpoint.pt") is None
 
 
 def test_another_key_is_refused_and_named(tmp_path):

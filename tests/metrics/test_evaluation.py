@@ -111,7 +111,7 @@ def test_no_images_and_wrong_shapes() -> None:
 
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(
-        ValidationError, match=r"unknown metric 'fid_squeezenet'; the nearest is 'fd_squeezenet'"
+        ValidationError, match=r"unknown metric 'fid_squeezenet'; did you mean 'fd_squeezenet'"
     ):
         MetricsConfig(names=("fid_squeezenet",))
     with pytest.raises(ValidationError, match="named twice"):

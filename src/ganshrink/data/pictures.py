@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ganshrink.atomic import replacing
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a picture that is not an attack
 _ORIENTATION = 0x0112  # EXIF
@@ -93,9 +95,8 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def write_png(path: str | Path, pixels: np.ndarray) -> None:
     """Write uint8 (H, W, 3) or (H, W) pixels as a PNG; the folder is made where it is missing."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(target, format="PNG")
+    with replacing(Path(path)) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG")
 
 
 def to_tensor(image: Image.Image | np.ndarray) -> torch.Tensor:

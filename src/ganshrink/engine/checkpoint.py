@@ -62,11 +62,6 @@ def load_checkpoint(path: Path, *, key: str) -> dict[str, Any] | None:
     return content
 
 
-def checkpoint_key(path: Path) -> str | None:
-    """What the checkpoint was made from; None if there is no such file."""
-    return str(_read(path)["key"]) if path.exists() else None
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,12 +1,13 @@
 """Outputs from the inside of a network, by module path."""
 
-import difflib
 import itertools
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from ganshrink.spelling import did_you_mean
 
 
 class Taps:
@@ -27,9 +28,7 @@ class Taps:
         modules = dict(model.named_modules())
         for path in paths:
             if path not in modules:
-                close = difflib.get_close_matches(path, list(modules), n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"the network has no submodule {path!r} to tap{hint}")
+                raise ValueError(f"the network has no submodule {path!r} to tap{did_you_mean(path, modules)}")
         self.paths = tuple(paths)
         self._caught: dict[str, Tensor] = {}
         self._hooks = [modules[path].register_forward_hook(self._catch(path)) for path in paths]

@@ -1,6 +1,5 @@
 """Which metrics are wanted and what they need; `build` makes them, or says in one line what is missing."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from ganshrink.metrics.pixels import Similarity
 from ganshrink.metrics.segmenters import SEGMENTERS
 from ganshrink.metrics.squeezenet import load_squeezenet
 from ganshrink.metrics.value import Metric
+from ganshrink.spelling import did_you_mean
 
 NAMES = ("psnr", "ssim", "psnr_teacher", "ssim_teacher", "fd_squeezenet", "kd_squeezenet", "miou")
 
@@ -45,10 +45,7 @@ class MetricsConfig(BaseModel):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in NAMES:
-                near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)
-                raise ValueError(
-                    f"unknown metric {name!r}; the nearest is {near[0]!r} (known: {', '.join(NAMES)})"
-                )
+                raise ValueError(f"unknown metric {name!r}{did_you_mean(name, NAMES)}")
         if len(set(names)) < len(names):
             raise ValueError(f"a metric is named twice in {list(names)}: name each once")
         return names
