@@ -65,7 +65,7 @@ class Plan:
                 "of": len(group),
             }
             entry |= {"removable": group.removable, "frozen": group.frozen}
-            if basis is not None and group.name in basis:
+            if basis is not None and group.name in basis and group.frozen is None:
                 entry["basis"] = basis[group.name]
             groups.append(entry)
         return {"layers": layers, "groups": groups}
