@@ -111,11 +111,11 @@ def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, An
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
-    """samples/: the first images of the evaluation split as input, every network's output, and target."""
+    """samples/: images spread over the evaluation split as input, every network's output, and target."""
     folder = run.path / "samples"
     rows = []
     for index in range(min(count, len(images))):
-        sample = images.sample(index, None)
+        sample = images.sample(index * len(images) // min(count, len(images)), None)
         pictures = {"input": images.preview(sample["input"]), "target": to_uint8(sample["target"])}
         for name, network in networks.items():
             with torch.no_grad():
