@@ -22,6 +22,14 @@ def meta(name: str, **options) -> nn.Module:
         ("unet256", {"norm": "instance"}, 54_409_603, 6_048_186_368),
         ("incres9", {}, 8_154_255, 36_242_644_992),
         ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992),
+        ("resnet6", {}, 7_837_699, 35_055_992_832),
+        ("unet128", {}, 41_828_995, 6_023_020_544),
+        ("unet128", {"ngf": 16}, 2_617_507, 404_750_336),
+        ("mobile_resnet9", {}, 1_987_075, 11_066_671_104),
+        ("mobile_resnet9", {"ngf": 48}, 1_130_883, 6_488_064_000),
+        ("mobile_resnet9", {"ngf": 32}, 514_307, 3_117_416_448),
+        ("cartoongan", {}, 11_129_667, 54_383_345_664),
+        ("cartoongan", {"kernel": 3}, 11_114_307, 53_376_712_704),
         ("patchgan", {"ndf": 128}, 11_042_433, 12_572_491_776),
     ],
 )
@@ -76,6 +84,8 @@ def test_resnet_takes_any_number_of_blocks():
         ("resnet9", {"blocks": -1}, "blocks must be a whole number from 0, got -1"),
         ("incres9", {"ngf": 1}, "ngf = 1: blocks 4 wide leave no channel"),
         ("unet256", {"downs": 3}, "downs must be at least 5, got 3"),
+        ("cartoongan", {"kernel": 4}, "kernel must be odd, got 4"),
+        ("cartoongan", {"norm": "batch"}, "cartoongan has no option 'norm'"),
     ],
 )
 def test_a_wrong_name_or_option_is_named(name, options, message):

@@ -38,6 +38,21 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
+def residual_block(width: int, norm: Norm, *, bias: bool) -> Residual:
+    """Two reflect-padded 3x3 convolutions; a plain sum, with no activation after it."""
+    return Residual(
+        nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=bias),
+            norm(width),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=bias),
+            norm(width),
+        )
+    )
+
+
 def stem(in_channels: int, ngf: int, norm: Norm, *, bias: bool) -> list[nn.Module]:
     """Reflect-padded 7x7 convolution to `ngf` channels, then two strided ones to `4 * ngf` (a quarter of the size)."""
     layers: list[nn.Module] = [

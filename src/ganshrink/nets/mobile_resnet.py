@@ -1,0 +1,63 @@
+"""The separable residual generator of GAN Compression (Li et al. 2020), CycleGAN's with cheaper residual blocks."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ganshrink.nets import resnet
+from ganshrink.nets.layers import Norm, Residual, head, needs_bias, norm_layer, stem
+
+
+def separable(width: int, inner: Norm) -> nn.Sequential:
+    """Depthwise 3x3, norm, 1x1."""
+    depthwise = nn.Conv2d(width, width, 3, groups=width)
+    return nn.Sequential(depthwise, inner(width), nn.Conv2d(width, width, 1))
+
+
+def separable_block(width: int, norm: Norm, inner: Norm) -> Residual:
+    """Two reflect-padded separable convolutions; a plain sum, with no activation after it."""
+    return Residual(
+        nn.Sequential(
+            nn.ReflectionPad2d(1),
+            separable(width, inner),
+            norm(width),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            separable(width, inner),
+            norm(width),
+        )
+    )
+
+
+class MobileResNet(nn.Module):
+    """`ResNet` with separable convolutions in the residual blocks alone; stem, halvings, doublings and head are dense.
+
+    Shapes are those of `ResNet`. As in the original, the norm inside a separable convolution is an instance norm
+    and its convolutions have a bias, whatever `norm` is.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        ngf: int = 64,
+        blocks: int = 9,
+        norm: str = "instance",
+        affine: bool | None = None,
+    ) -> None:
+        super().__init__()
+        make_norm, bias = norm_layer(norm, affine=affine), needs_bias(norm)
+        inner = norm_layer("instance", affine=affine)
+        self.down = nn.Sequential(*stem(in_channels, ngf, make_norm, bias=bias))
+        self.blocks = nn.Sequential(*(separable_block(4 * ngf, make_norm, inner) for _ in range(blocks)))
+        self.up = nn.Sequential(*head(ngf, out_channels, make_norm, bias=bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.blocks(self.down(x)))
+
+
+def from_release(tensors: Mapping[str, Tensor], network: MobileResNet) -> dict[str, Tensor]:
+    """The tensors of GAN Compression's `latest_net_G.pth` under our names; names of other origin stay."""
+    plain = {name.replace(".conv.", "."): tensor for name, tensor in tensors.items()}
+    return resnet.from_release(plain, network)

@@ -1,0 +1,52 @@
+"""Every network can be cut everywhere but at its ends, and the cut network computes what the zeroed one does."""
+
+import pytest
+import torch
+from torch import nn
+
+from ganshrink import nets
+from ganshrink.channels import Plan, extract, trace, zeroed
+
+SMALL = {
+    "resnet9": ({"ngf": 8, "blocks": 2}, (16, 24)),
+    "resnet6": ({"ngf": 8, "blocks": 1, "norm": "batch"}, (16, 24)),
+    "mobile_resnet9": ({"ngf": 8, "blocks": 2, "affine": True}, (16, 24)),
+    "unet256": ({"ngf": 8, "downs": 5}, (32, 64)),
+    "unet128": ({"ngf": 8, "downs": 6, "norm": "instance"}, (128, 64)),
+    "incres9": ({"ngf": 12, "blocks": 2}, (16, 24)),
+    "cartoongan": ({"ngf": 8, "blocks": 2}, (16, 24)),
+    "patchgan": ({"ndf": 8, "in_channels": 3}, (32, 48)),
+}
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """Norms with random statistics, scales and shifts, so that a forgotten one shows."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+        if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.affine:
+            nn.init.normal_(module.weight, 1, 0.3)
+            nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def test_every_network_is_here():
+    assert set(SMALL) == set(nets.NETS)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_extracted_equals_zeroed(name):
+    torch.manual_seed(0)
+    options, size = SMALL[name]
+    model = shaken(nets.build(name, **options))
+    channels = trace(model, torch.randn(1, 3, *size))
+    reasons = sorted(group.frozen for group in channels.groups if group.frozen)
+    assert reasons == ["it is an output of the model", "it meets the model's input"]
+    for seed, removed in enumerate((0.3, 0.5, 0.9)):
+        plan = Plan.random(channels, removed, seed=seed)
+        x = torch.randn(2, 3, *size)
+        wanted = zeroed(model, channels, plan)(x)
+        torch.testing.assert_close(extract(model, channels, plan)(x), wanted, atol=1e-5, rtol=1e-4)
+        assert float(wanted.std()) > 0
