@@ -34,7 +34,17 @@ LABELLED = {"name": "labelled", "photos": "p", "labels": "l", "num_classes": 3}
         ({"name": "paired", "root": "x", "seed": 3}, "seed does not apply"),
         ({"name": "labelled", "photos": "x", "labels": "y"}, "need num_classes"),
         ({**LABELLED, "void": 3}, "outside the 3 channels"),
-        ({**LABELLED, "direction": "BtoA"}, "from labels to photo"),
+        ({**LABELLED, "direction": "BtoA"}, "labelled data go one way: remove direction"),
+        ({**LABELLED, "photos": ["x", "y"]}, "one folder of photos, not several"),
+        ({"name": "unpaired"}, r"unpaired data need either root \(trainA, trainB, ...\) or a and b"),
+        ({"name": "unpaired", "b": "x"}, "unpaired data in two folders need both a and b"),
+        ({"name": "unpaired", "root": "x", "labels": "y"}, "labels does not apply to name = 'unpaired'"),
+        ({"name": "photos"}, "photos need photos"),
+        ({"name": "photos", "photos": []}, "photos need photos"),
+        ({"name": "photos", "photos": "x", "direction": "BtoA"}, "photos data go one way"),
+        ({"name": "photos", "photos": "x", "num_classes": 3}, "num_classes does not apply"),
+        ({"name": "paired", "root": "x", "direction": "both"}, "needs unpaired data, these are paired"),
+        ({"direction": "both"}, "needs unpaired data, these are facades-synthetic"),
         ({"counts": {"train": 0}}, "greater than 0"),
         ({"seed": -1}, "greater than or equal to 0"),
     ],
@@ -45,7 +55,15 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"size": [64, 96], "seed": 2}, LABELLED, {"name": "paired", "root": "x"}]
+    "settings",
+    [
+        {},
+        {"size": [64, 96], "seed": 2},
+        LABELLED,
+        {"name": "paired", "root": "x"},
+        {"name": "unpaired", "a": "x", "b": "y", "direction": "both"},
+        {"name": "photos", "photos": ["x", "y"]},
+    ],
 )
 def test_settings_survive_json(settings):
     config = DataConfig(**settings)

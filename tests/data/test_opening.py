@@ -45,3 +45,13 @@ def test_a_users_own_data_set_is_one_of_images():
 def test_the_first_sample_of_any_data_set_is_looked_at(changes, message):
     (problem,) = check(Own(**changes))
     assert message in problem
+
+
+def test_a_set_of_inputs_alone_is_one_too():
+    class Inputs(Own):
+        def sample(self, index, rng):
+            return {"input": torch.zeros(3, 4, 4), "name": "0", **self.changes}
+
+    assert isinstance(Inputs(), Images) and check(Inputs()) == []
+    (problem,) = check(Inputs(input=torch.full((3, 4, 4), 2.0)))
+    assert "'input' reaches 2" in problem

@@ -101,8 +101,8 @@ def broken_files(tmp_path_factory):
         ("film.gif", "2 frames"),
         ("book.tif", "2 frames"),
         ("float.tif", "floating-point"),
-        ("huge.png", "exceeds limit"),
-        ("big.png", "limit"),
+        ("huge.png", "over the limit"),
+        ("big.png", "over the limit"),
     ],
 )
 def test_an_unusable_file_is_one_line_naming_it(broken_files, name, reason):

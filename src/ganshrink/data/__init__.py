@@ -1,4 +1,4 @@
-"""Data sets of input-target pairs, checked before use, and the endless stream of batches drawn from them."""
+"""Data sets, checked before use, and the endless stream of batches drawn from them."""
 
 from ganshrink.data.batches import Batches
 from ganshrink.data.config import Counts, DataConfig, Split
@@ -7,8 +7,10 @@ from ganshrink.data.inputs import InputSpec, class_colours, input_spec, prepare,
 from ganshrink.data.labelled import LabelledImages
 from ganshrink.data.opening import Images, check, open_dataset
 from ganshrink.data.paired import PairedImages
+from ganshrink.data.photos import Photos
 from ganshrink.data.pictures import read_image, read_labels, to_tensor, to_uint8, write_png
-from ganshrink.data.tensors import Part, TensorPairs, hold_out
+from ganshrink.data.tensors import Part, TensorInputs, TensorPairs, hold_out
+from ganshrink.data.unpaired import UnpairedImages
 
 __all__ = [
     "Batches",
@@ -19,9 +21,12 @@ __all__ = [
     "LabelledImages",
     "PairedImages",
     "Part",
+    "Photos",
     "Split",
     "SyntheticFacades",
+    "TensorInputs",
     "TensorPairs",
+    "UnpairedImages",
     "check",
     "class_colours",
     "hold_out",

@@ -78,12 +78,12 @@ class Batches:
         return [(epoch, int(_permutation(self.seed, epoch, count)[offset])) for epoch, offset in places]
 
     def at(self, step: int) -> dict[str, Any]:
-        """The batch of a step: tensors stacked on a new first axis, everything else in lists."""
+        """The batch of a step: tensors stacked on a new first axis, tuples of tensors each, everything else in lists."""
         samples = [
             self.dataset.sample(index, counter_rng(self.seed, _AUGMENTATION, epoch, index))
             for epoch, index in self.keys(step)
         ]
-        return {key: _stack([sample[key] for sample in samples]) for key in samples[0]}
+        return {key: stack([sample[key] for sample in samples]) for key in samples[0]}
 
     def stream(self, start_step: int = 0) -> Iterator[dict[str, Any]]:
         """Batches `start_step`, `start_step` + 1, ... without end, prepared ahead by `workers` processes,
@@ -159,5 +159,11 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _stack(values: list[Any]) -> Any:
-    return torch.stack(values) if isinstance(values[0], torch.Tensor) else values
+def stack(values: list[Any]) -> Any:
+    """One entry of several samples as that of a batch."""
+    first = values[0]
+    if isinstance(first, torch.Tensor):
+        return torch.stack(values)
+    if isinstance(first, tuple) and all(isinstance(part, torch.Tensor) for part in first):
+        return tuple(torch.stack(parts) for parts in zip(*values, strict=True))
+    return values

@@ -17,7 +17,9 @@ ROOT_VARIABLE = "GANSHRINK_DATA"
 _ONLY = {
     "facades-synthetic": {"counts", "seed"},
     "paired": {"root", "a", "b"},
+    "unpaired": {"root", "a", "b"},
     "labelled": {"photos", "labels", "num_classes", "void", "label_size"},
+    "photos": {"photos"},
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -35,21 +37,25 @@ class Counts(BaseModel):
 
 
 class DataConfig(BaseModel):
-    """Settings of a data set of input-target pairs. `open_dataset` opens it."""
+    """Settings of a data set. `open_dataset` opens it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["facades-synthetic", "paired", "labelled"] = Field(
+    name: Literal["facades-synthetic", "paired", "unpaired", "labelled", "photos"] = Field(
         "facades-synthetic",
-        description="facades-synthetic: drawn by the package; paired: A|B files or two folders; "
-        "labelled: photos and label-id PNGs",
+        description="facades-synthetic: drawn by the package; paired: A|B files or two folders; unpaired: two folders; "
+        "labelled: photos and label-id PNGs; photos: inputs alone, for a generator that is its own teacher",
     )
     root: str | None = Field(
-        None, description="paired: folder holding train/, val/, test/ with A|B files side by side"
+        None,
+        description="paired: folder holding train/, val/, test/ with A|B files side by side; "
+        "unpaired: folder holding trainA/, trainB/, testA/, testB/",
     )
-    a: str | None = Field(None, description='paired, two folders: the A images, such as "{split}A"')
-    b: str | None = Field(None, description='paired, two folders: the B images, such as "{split}B"')
-    photos: str | None = Field(None, description='labelled: the photos, such as "camvid/{split}"')
+    a: str | None = Field(None, description='two folders: the A images, such as "{split}A"')
+    b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
+    photos: str | tuple[str, ...] | None = Field(
+        None, description='the photos, such as "camvid/{split}"; name = "photos" takes several folders'
+    )
     labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
     load_size: int | Size | None = Field(
@@ -57,8 +63,10 @@ class DataConfig(BaseModel):
         description="resize to this, then crop at random to `size`; default size * 286/256; = size: no crop",
     )
     flip: bool = Field(True, description="mirror half of the training pairs")
-    direction: Literal["AtoB", "BtoA"] = Field(
-        "AtoB", description="which half is the input (synthetic: A is the label map, B the photo)"
+    direction: Literal["AtoB", "BtoA", "both"] = Field(
+        "AtoB",
+        description="which half is the input (synthetic: A is the label map, B the photo); "
+        "both: a student for each, with task cyclegan",
     )
     num_classes: int | None = Field(
         None, ge=2, le=1024, description="labelled: one-hot channels, void included where it has one"
@@ -78,20 +86,36 @@ class DataConfig(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        others = set[str]().union(*(keys for name, keys in _ONLY.items() if name != self.name))
-        for key in sorted(others):
+        for key in sorted(self._others()):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} does not apply to name = {self.name!r}: remove it")
-        if self.name == "paired" and (self.root is None) == (self.a is None and self.b is None):
-            raise ValueError("paired data need either root (A|B files side by side) or a and b (two folders)")
-        if self.name == "paired" and (self.a is None) != (self.b is None):
-            raise ValueError("paired data in two folders need both a and b")
+        if self.name in ("paired", "unpaired"):
+            self._check_folders()
         if self.name == "labelled":
             self._check_labelled()
+        if self.name == "photos" and not self.photos:
+            raise ValueError("photos need photos, the folder that holds them")
+        if self.name in ("labelled", "photos") and self.direction != "AtoB":
+            raise ValueError(f"{self.name} data go one way: remove direction")
+        if self.direction == "both" and self.name != "unpaired":
+            raise ValueError(f"direction = 'both' needs unpaired data, these are {self.name}")
         self._check_sizes()
         return self
 
+    def _others(self) -> set[str]:
+        """The settings that belong to other kinds of data alone."""
+        return set[str]().union(*(keys for keys in _ONLY.values())) - _ONLY[self.name]
+
+    def _check_folders(self) -> None:
+        if (self.root is None) == (self.a is None and self.b is None):
+            inside = "A|B files side by side" if self.name == "paired" else "trainA, trainB, ..."
+            raise ValueError(f"{self.name} data need either root ({inside}) or a and b (two folders)")
+        if (self.a is None) != (self.b is None):
+            raise ValueError(f"{self.name} data in two folders need both a and b")
+
     def _check_labelled(self) -> None:
+        if isinstance(self.photos, tuple):
+            raise ValueError("labelled data have one folder of photos, not several")
         for key in ("photos", "labels", "num_classes"):
             if getattr(self, key) is None:
                 raise ValueError(f"labelled data need {key}")
@@ -99,8 +123,6 @@ class DataConfig(BaseModel):
             raise ValueError(
                 f"void = {self.void} is outside the {self.num_classes} channels: num_classes counts void too"
             )
-        if self.direction != "AtoB":
-            raise ValueError("labelled data go from labels to photo: remove direction")
 
     def _check_sizes(self) -> None:
         for key, (height, width) in (("size", self.height_width), ("load_size", self.load_height_width)):
@@ -135,8 +157,7 @@ class DataConfig(BaseModel):
 
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a network trains on, JSON-ready, sizes resolved."""
-        others = {"label_size"}.union(*(keys for name, keys in _ONLY.items() if name != self.name))
-        settings = self.model_dump(mode="json", exclude=others)
+        settings = self.model_dump(mode="json", exclude={"label_size"} | self._others())
         return settings | {"size": list(self.height_width), "load_size": list(self.load_height_width)}
 
 

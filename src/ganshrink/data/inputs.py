@@ -13,6 +13,7 @@ from ganshrink.data.config import DataConfig
 from ganshrink.data.pictures import (
     convert_labels,
     convert_rgb,
+    printable,
     read_image,
     read_labels,
     to_tensor,
@@ -91,7 +92,7 @@ def prepare(
 
 def _label_ids(image: str | Path | Image.Image | np.ndarray) -> tuple[np.ndarray, str]:
     if isinstance(image, str | Path):
-        return read_labels(image), str(image)
+        return read_labels(image), printable(image)
     if isinstance(image, Image.Image):
         return convert_labels(image), "the label map"
     if image.ndim != 2 or image.dtype.kind not in "iu":
@@ -122,9 +123,9 @@ def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     return planes.scatter_(0, labels[None], 1.0)
 
 
-def preview_input(tensor: torch.Tensor, spec: InputSpec) -> np.ndarray:
+def preview_input(tensor: torch.Tensor, spec: InputSpec | None = None) -> np.ndarray:
     """A person's view of one input (channels, H, W), uint8 (H, W, 3): the picture, or a colour per class."""
-    if spec.kind == "labels":
+    if spec is not None and spec.kind == "labels":
         return class_colours(spec.channels, void=spec.void)[tensor.argmax(0).cpu().numpy()]
     if tensor.shape[0] == 3:
         return to_uint8(tensor)

@@ -18,7 +18,7 @@ from ganshrink.data.folders import (
     sample_name,
 )
 from ganshrink.data.inputs import input_spec, map_ids, one_hot, preview_input
-from ganshrink.data.pictures import read_image, read_labels, to_tensor
+from ganshrink.data.pictures import printable, read_image, read_labels, to_tensor
 from ganshrink.data.views import View, draw_view, view_image, view_labels
 
 
@@ -28,7 +28,7 @@ class LabelledImages:
     out_channels = 3
 
     def __init__(self, config: DataConfig, split: str) -> None:
-        assert config.photos is not None and config.labels is not None
+        assert isinstance(config.photos, str) and config.labels is not None
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
@@ -69,7 +69,7 @@ class LabelledImages:
         }
 
     def _read_ids(self, path: Path) -> np.ndarray:
-        return map_ids(read_labels(path), self.in_channels, void=self.spec.void, where=str(path))
+        return map_ids(read_labels(path), self.in_channels, void=self.spec.void, where=printable(path))
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
@@ -86,7 +86,7 @@ class LabelledImages:
             if None not in sizes and sizes[0] != sizes[1]:
                 (height, width), (label_height, label_width) = sizes  # type: ignore[misc]
                 found.append(
-                    f"{paths[0]} is {width} x {height} pixels, its label map {paths[1]} "
+                    f"{printable(paths[0])} is {width} x {height} pixels, its label map {printable(paths[1])} "
                     f"{label_width} x {label_height}"
                 )
         return found

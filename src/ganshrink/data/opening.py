@@ -9,11 +9,16 @@ from ganshrink.data.config import DataConfig, Split
 from ganshrink.data.facades import SyntheticFacades
 from ganshrink.data.labelled import LabelledImages
 from ganshrink.data.paired import PairedImages
+from ganshrink.data.photos import Photos
+from ganshrink.data.unpaired import UnpairedImages
+from ganshrink.generator import as_tuple, image_like
 
 _KINDS: dict[str, Any] = {
     "facades-synthetic": SyntheticFacades,
     "paired": PairedImages,
+    "unpaired": UnpairedImages,
     "labelled": LabelledImages,
+    "photos": Photos,
 }
 _SHOWN = 5  # problems quoted in the error; `check` gives all
 
@@ -24,7 +29,12 @@ class Images(Protocol):
 
     `sample(index, rng)` gives "input": float32 (in_channels, H, W) in [-1, 1] or one-hot 0/1, "target":
     float32 (out_channels, H, W) in [-1, 1], "name": str, and for labelled sets "labels": int64 (H, W). All
-    randomness comes from `rng`; None means evaluation, without augmentation.
+    randomness comes from `rng`; None means evaluation, without augmentation. Sets of inputs alone have no
+    "target". A set whose input and target do not belong together says so with an attribute `paired = False`.
+
+    For a generator of several inputs "input" is a tuple of tensors in the order of its arguments: images as above, and
+    float32 or int64 of any other shape. `in_channels` are then the channels of all images of `size` among them
+    together (0 where there is none), and `preview` is given the first of these.
     """
 
     in_channels: int
@@ -55,17 +65,47 @@ def check(dataset: Images) -> list[str]:
 
 def _check_sample(dataset: Images) -> list[str]:
     sample = dataset.sample(0, None)
-    problems = []
-    for key, channels in (("input", dataset.in_channels), ("target", dataset.out_channels)):
-        tensor, shape = sample.get(key), (channels, *dataset.size)
-        if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32:
-            problems.append(f"sample 0: {key!r} must be a float32 tensor")
-        elif tuple(tensor.shape) != shape:
-            problems.append(f"sample 0: {key!r} is {tuple(tensor.shape)}, in_channels and size say {shape}")
-        elif not bool((tensor.abs() <= 1.001).all()):
-            problems.append(f"sample 0: {key!r} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]")
+    given = sample.get("input")
+    if isinstance(given, tuple) or not dataset.in_channels:
+        problems = _check_inputs(dataset, as_tuple(given) if given is not None else ())
+    else:
+        problems = _check_image("input", given, (dataset.in_channels, *dataset.size))
+    if "target" in sample:
+        problems += _check_image("target", sample["target"], (dataset.out_channels, *dataset.size))
     if not isinstance(sample.get("name"), str):
         problems.append('sample 0: "name" must be a string')
+    return problems
+
+
+def _check_image(key: str, tensor: Any, shape: tuple[int, ...]) -> list[str]:
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32:
+        kind = f", not {tensor.dtype}" if isinstance(tensor, torch.Tensor) else ""
+        return [f"sample 0: {key!r} must be a float32 tensor{kind}"]
+    if tuple(tensor.shape) != shape:
+        return [f"sample 0: {key!r} is {tuple(tensor.shape)}, in_channels and size say {shape}"]
+    if not bool((tensor.abs() <= 1.001).all()):
+        return [f"sample 0: {key!r} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]"]
+    return []
+
+
+def _check_inputs(dataset: Images, inputs: tuple[torch.Tensor, ...]) -> list[str]:
+    """As `_check_image`, for several inputs or one that is no image: only what is an image has a range."""
+    problems = []
+    if not inputs:
+        problems.append("sample 0: 'input' must be a tensor, or a tuple of tensors")
+    for place, tensor in enumerate(inputs):
+        name = f"sample 0: input {place}"
+        if tensor.dtype not in (torch.float32, torch.int64):
+            problems.append(f"{name} is {tensor.dtype}: it must be float32, or int64 for class ids")
+        elif image_like([tensor[None]], dataset.size) and not bool((tensor.abs() <= 1.001).all()):
+            problems.append(f"{name} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]")
+        elif not bool(tensor.isfinite().all()):
+            problems.append(f"{name} holds NaN or infinite values")
+    channels = sum(image.shape[1] for image in image_like([t[None] for t in inputs], dataset.size))
+    if inputs and channels != dataset.in_channels:
+        problems.append(
+            f"sample 0: inputs of {dataset.size} have {channels} channels, in_channels says {dataset.in_channels}"
+        )
     return problems
 
 

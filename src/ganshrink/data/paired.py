@@ -19,7 +19,7 @@ from ganshrink.data.folders import (
     sample_name,
 )
 from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.pictures import read_image, to_tensor
+from ganshrink.data.pictures import printable, read_image, to_tensor
 from ganshrink.data.views import draw_view, view_image
 
 
@@ -74,7 +74,9 @@ class PairedImages:
                 found.append(problem)
             if path_b is None:
                 if size_a is not None and size_a[1] % 2:
-                    found.append(f"{path_a} is {size_a[1]} pixels wide: an odd width has no A and B halves")
+                    found.append(
+                        f"{printable(path_a)} is {size_a[1]} pixels wide: an odd width has no A and B halves"
+                    )
                 continue
             size_b, problem = examine(path_b, decode)
             if problem is not None:
@@ -102,4 +104,5 @@ def _halves(path: Path) -> tuple[Image.Image, Image.Image]:
 
 
 def _unequal(path_a: Path, size_a: tuple[int, int], path_b: Path, size_b: tuple[int, int]) -> str:
-    return f"{path_a} is {size_a[1]} x {size_a[0]} pixels, its partner {path_b} {size_b[1]} x {size_b[0]}"
+    sides = f"{size_a[1]} x {size_a[0]}", f"{size_b[1]} x {size_b[0]}"
+    return f"{printable(path_a)} is {sides[0]} pixels, its partner {printable(path_b)} {sides[1]}"

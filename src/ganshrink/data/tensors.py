@@ -1,53 +1,154 @@
 """Data sets made of what a user already holds in memory, and parts of data sets."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ganshrink.data.inputs import input_spec, preview_input
+from ganshrink.data.inputs import preview_input
 from ganshrink.data.opening import Images
+from ganshrink.generator import Input, as_tuple, batch_of_one, image_like
+
+
+class TensorInputs:
+    """Inputs without targets as a data set, for a generator that is its own teacher.
+
+    An input is a tensor, or a tuple of tensors for a generator of several: images (C, H, W) in [-1, 1] or one-hot,
+    vectors (D,), int64 class ids. Its `size` is that of the first image.
+
+    Args:
+        dtypes: of each tensor, where they are known (a generator's example input has them): whole numbers become what is
+            wanted, fractions float32. Without, int64 stays and all else becomes float32.
+
+    Raises:
+        ValueError: if there is no input, one is not made of tensors, or the shapes differ between inputs.
+    """
+
+    out_channels = 3
+
+    def __init__(self, inputs: Sequence[Input], *, dtypes: Sequence[torch.dtype] | None = None) -> None:
+        if not len(inputs):
+            raise ValueError("there are no inputs: give at least one")
+        wanted = "an input, (C, H, W) or a tuple of several tensors"
+        self.inputs, self.dtypes = inputs, dtypes
+        _check_alike((_tensors(element, f"element {i}", wanted) for i, element in enumerate(inputs)), "input")
+        first = as_tuple(inputs[0])
+        self.size = next((_sides(tensor) for tensor in first if tensor.ndim == 3), (1, 1))
+        self.in_channels = _image_channels(self.sample(0, None)["input"], self.size)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
+        return {"input": _input(self.inputs[index], self.dtypes), "name": f"{index:04d}"}
+
+    def fingerprint(self) -> str:
+        return _hash(_input(element, self.dtypes) for element in self.inputs)
+
+    def preview(self, input: Tensor) -> np.ndarray:
+        return preview_input(input)
 
 
 class TensorPairs:
-    """Pairs of input (C, H, W) and target (3, H, W), both in [-1, 1] (or a one-hot input), as a data set.
+    """Pairs of input and target (3, H, W), both in [-1, 1], as a data set. Inputs are as in `TensorInputs`.
+
+    Args:
+        dtypes: as in `TensorInputs`.
 
     Raises:
-        ValueError: if there is no pair, or the shapes differ between pairs.
+        ValueError: if there is no pair, an element is none, or the shapes differ between pairs.
     """
 
-    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        if not pairs:
+    def __init__(
+        self, pairs: Sequence[tuple[Input, Tensor]], *, dtypes: Sequence[torch.dtype] | None = None
+    ) -> None:
+        if not len(pairs):
             raise ValueError("there are no pairs: give at least one (input, target)")
-        first = pairs[0]
-        for index, pair in enumerate(pairs):
-            if [t.shape for t in pair] != [t.shape for t in first] or any(t.ndim != 3 for t in pair):
-                shapes = " and ".join(str(tuple(t.shape)) for t in pair)
-                raise ValueError(
-                    f"pair {index} has shapes {shapes}: every pair must be (C, H, W) and (3, H, W) of one size"
-                )
-        self.pairs = pairs
-        self.in_channels, self.out_channels = first[0].shape[0], first[1].shape[0]
-        self.size = (first[0].shape[1], first[0].shape[2])
+        self.pairs, self.dtypes = pairs, dtypes
+        _check_alike((_pair_tensors(pair, index) for index, pair in enumerate(pairs)), "pair")
+        target = pairs[0][1]
+        self.size, self.out_channels = _sides(target), target.shape[0]
+        self.in_channels = _image_channels(self.sample(0, None)["input"], self.size)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         source, target = self.pairs[index]
-        return {"input": source.float(), "target": target.float(), "name": f"{index:04d}"}
+        return {"input": _input(source, self.dtypes), "target": target.float(), "name": f"{index:04d}"}
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for pair in self.pairs:
-            for tensor in pair:
-                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _hash((*as_tuple(_input(source, self.dtypes)), target.float()) for source, target in self.pairs)
 
-    def preview(self, tensor: Tensor) -> np.ndarray:
-        return preview_input(tensor, input_spec(self))
+    def preview(self, input: Tensor) -> np.ndarray:
+        return preview_input(input)
+
+
+def _tensors(input: Any, where: str, wanted: str) -> tuple[Tensor, ...]:
+    """The tensors of one input."""
+    tensors = tuple(input) if isinstance(input, tuple | list) else (input,)
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        kinds = ", ".join(type(tensor).__name__ for tensor in tensors) or "nothing"
+        raise ValueError(f"{where} of the data is {kinds}: it must be {wanted}")
+    return tensors
+
+
+def _pair_tensors(pair: Any, index: int) -> tuple[Tensor, ...]:
+    """The tensors of one pair, its target last."""
+    where, wanted = f"element {index}", "(input, target), target (3, H, W)"
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+        raise ValueError(f"{where} of the data is a {type(pair).__name__}{size}: it must be {wanted}")
+    tensors = (*_tensors(pair[0], where, wanted), *_tensors(pair[1], where, wanted))
+    if isinstance(pair[1], tuple | list) or tensors[-1].ndim != 3:
+        raise ValueError(
+            f"{where} of the data has a target {tuple(tensors[-1].shape)}: it must be (3, H, W), one tensor"
+        )
+    return tensors
+
+
+def _check_alike(elements: Iterable[tuple[Tensor, ...]], kind: str) -> None:
+    first: list[tuple[int, ...]] = []
+    for index, tensors in enumerate(elements):
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        first = first or shapes
+        if shapes != first:
+            given, before = (" and ".join(map(str, each)) for each in (shapes, first))
+            raise ValueError(f"{kind} {index} has shapes {given}, {kind} 0 has {before}: all must be alike")
+
+
+def _input(input: Input, dtypes: Sequence[torch.dtype] | None) -> Input:
+    """One input, its tensors of the types that a network takes."""
+    tensors = as_tuple(input)
+    wanted = dtypes if dtypes is not None and len(dtypes) == len(tensors) else [None] * len(tensors)
+    typed = tuple(_typed(tensor, dtype) for tensor, dtype in zip(tensors, wanted, strict=True))
+    return typed[0] if isinstance(input, Tensor) else typed
+
+
+def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None:
+        dtype = torch.int64 if tensor.dtype == torch.int64 else torch.float32
+    fractions = tensor.is_floating_point() and not dtype.is_floating_point
+    return tensor.float() if fractions else tensor.to(dtype)  # ids that are fractions are not cut off in silence
+
+
+def _sides(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
+
+
+def _image_channels(input: Input, size: tuple[int, int]) -> int:
+    return sum(image.shape[1] for image in image_like(batch_of_one(input), size))
+
+
+def _hash(elements: Iterable[Input]) -> str:
+    digest = hashlib.sha256()
+    for element in elements:
+        for tensor in as_tuple(element):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Part:
@@ -56,7 +157,10 @@ class Part:
     def __init__(self, whole: Images, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
         self.in_channels, self.out_channels, self.size = whole.in_channels, whole.out_channels, whole.size
-        self.spec = input_spec(whole)
+        self.spec = getattr(whole, "spec", None)
+        self.paired = getattr(whole, "paired", True)
+        inputs = getattr(whole, "num_inputs", len(whole))
+        self.num_inputs = sum(index < inputs for index in self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -1,0 +1,65 @@
+"""Pictures alone, from one folder or several: inputs for a generator whose own outputs are the target."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganshrink.data.config import DataConfig, find_folder
+from ganshrink.data.folders import (
+    DECODE_LIMIT,
+    empty_folder,
+    examine,
+    hash_files,
+    list_images,
+    sample_name,
+)
+from ganshrink.data.inputs import input_spec, preview_input
+from ganshrink.data.pictures import read_image, to_tensor
+from ganshrink.data.views import draw_view, view_image
+
+
+class Photos:
+    """A data set of inputs without targets."""
+
+    out_channels = 3
+
+    def __init__(self, config: DataConfig, split: str) -> None:
+        assert config.photos is not None
+        self.config, self.split = config, split
+        self.spec = input_spec(config)
+        self.in_channels, self.size = self.spec.channels, self.spec.size
+        names = (config.photos,) if isinstance(config.photos, str) else config.photos
+        self._files: list[tuple[str, Path]] = []
+        self._problems: list[str] = []
+        for number, name in enumerate(names):
+            folder = find_folder(name, split, setting="photos")
+            files, doubles = list_images(folder)
+            self._problems += doubles if files else [empty_folder(folder)]
+            prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
+            self._files += [(prefix + key, path) for key, path in files.items()]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
+        """One picture: "input" float32 (3, H, W) in [-1, 1], "name"; no `rng`, no augmentation."""
+        key, path = self._files[index]
+        view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
+        return {"input": to_tensor(view_image(read_image(path), view)), "name": sample_name(key)}
+
+    def problems(self) -> list[str]:
+        """One line for each thing that would break a run; images are decoded unless over 3000."""
+        decode: Callable[[Path], Any] | None = read_image if len(self) <= DECODE_LIMIT else None
+        found = (examine(path, decode)[1] for _, path in self._files)
+        return self._problems + [problem for problem in found if problem is not None]
+
+    def fingerprint(self) -> str:
+        """A hash of the settings and the files."""
+        return hash_files({"split": self.split, **self.config.relevant()}, self._files)
+
+    def preview(self, input: torch.Tensor) -> np.ndarray:
+        """An input as uint8 (H, W, 3)."""
+        return preview_input(input, self.spec)

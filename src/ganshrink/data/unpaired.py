@@ -1,0 +1,95 @@
+"""Two folders of pictures that do not belong together, in the layout of CycleGAN: trainA, trainB, testA, testB."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganshrink.data.config import DataConfig, find_folder
+from ganshrink.data.folders import (
+    DECODE_LIMIT,
+    empty_folder,
+    examine,
+    hash_files,
+    list_images,
+    sample_name,
+)
+from ganshrink.data.inputs import input_spec, preview_input
+from ganshrink.data.pictures import read_image, to_tensor
+from ganshrink.data.views import draw_view, view_image
+
+
+class UnpairedImages:
+    """A data set of two domains. It is as long as the larger one.
+
+    In training each image of the larger domain comes once an epoch, with one of the other domain drawn at random; the two
+    are cropped and mirrored each on its own. In evaluation every image of both comes exactly once: samples past the
+    end of the smaller domain hold the other's image alone.
+
+    Attributes:
+        num_inputs: images of the input domain; samples 0 .. num_inputs - 1 hold an "input" in evaluation.
+    """
+
+    out_channels = 3
+    paired = False
+
+    def __init__(self, config: DataConfig, split: str) -> None:
+        self.config, self.split = config, split
+        self.spec = input_spec(config)
+        self.in_channels, self.size = self.spec.channels, self.spec.size
+        names = {"a": config.a, "b": config.b}
+        if config.root is not None:
+            names = {side: str(Path(config.root) / f"{{split}}{side.upper()}") for side in names}
+        self._problems: list[str] = []
+        sides = []
+        for side, name in names.items():
+            assert name is not None
+            setting = "root" if config.root is not None else side
+            folder = find_folder(name, split, setting=setting)
+            files, doubles = list_images(folder)
+            self._problems += doubles if files else [empty_folder(folder)]
+            sides.append(list(files.items()))
+        self._inputs, self._targets = sides if config.direction != "BtoA" else sides[::-1]
+        self.num_inputs = len(self._inputs)
+
+    def __len__(self) -> int:
+        return max(len(self._inputs), len(self._targets))
+
+    def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
+        """ "input" and "target" float32 (3, H, W) in [-1, 1], "name"; without `rng` no augmentation, and no image twice."""
+        sides = {"input": self._inputs, "target": self._targets}
+        sample: dict[str, Any] = {}
+        for kind, files in sides.items():
+            place = index
+            if rng is not None:
+                place = index if files is self._longer else int(rng.integers(len(files)))
+            if place >= len(files):
+                continue
+            key, path = files[place]
+            view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
+            sample[kind] = to_tensor(view_image(read_image(path), view))
+            sample.setdefault("name", sample_name(key))
+        return sample
+
+    @property
+    def _longer(self) -> list[tuple[str, Path]]:
+        return self._inputs if len(self._inputs) >= len(self._targets) else self._targets
+
+    def problems(self) -> list[str]:
+        """One line for each thing that would break a run; images are decoded unless over 3000."""
+        files = self._inputs + self._targets
+        decode: Callable[[Path], Any] | None = read_image if len(files) <= DECODE_LIMIT else None
+        found = (examine(path, decode)[1] for _, path in files)
+        return self._problems + [problem for problem in found if problem is not None]
+
+    def fingerprint(self) -> str:
+        """A hash of the settings and the files."""
+        sides = {"input": self._inputs, "target": self._targets}
+        files = [(f"{side}/{key}", path) for side, pairs in sides.items() for key, path in pairs]
+        return hash_files({"split": self.split, **self.config.relevant()}, files)
+
+    def preview(self, input: torch.Tensor) -> np.ndarray:
+        """An input as uint8 (H, W, 3)."""
+        return preview_input(input, self.spec)
