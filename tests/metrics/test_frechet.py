@@ -131,7 +131,31 @@ def test_protocol_and_rank(corner: FeatureNetwork) -> None:
         "resize": "none",
         "dimension": 6,
         "rank": "full",
+        "against": "the target",
     }
+
+
+def test_unpaired_sides_may_differ_in_number(corner: FeatureNetwork) -> None:
+    fake, target = pictures(5, seed=0), pictures(9, seed=1)
+    metric = FrechetDistance("fd", corner, split="val")
+    for fakes, targets in ((fake, target[:4]), (None, target[4:])):
+        metric.update(Pictures(fakes, targets, paired=False))
+    value = metric.compute()
+    x, y = (Pictures(images).saved("fake")[:, :, 0, :2].flatten(1).double() for images in (fake, target))
+    assert value.value == pytest.approx(
+        frechet_distance(x.mean(0), x.T.cov(), y.mean(0), y.T.cov()), rel=1e-8
+    )
+    assert (value.protocol["images"], value.protocol["targets"]) == (5, 9)
+    assert value.protocol["rank"] == "rank-deficient"  # the fewer of the two decide
+
+
+def test_the_distance_to_the_teacher_is_to_nothing_else(corner: FeatureNetwork) -> None:
+    fake, target = pictures(8, seed=0), pictures(8, seed=1)
+    metric = FrechetDistance("fd_teacher", corner, split="val", against="teacher")
+    metric.update(Pictures(fake, target, teacher=fake.clone()))
+    value = metric.compute()
+    assert metric.needs == {"teacher"} and value.protocol["against"] == "the teacher's output"
+    assert value.value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_one_image_has_no_covariance(corner: FeatureNetwork) -> None:

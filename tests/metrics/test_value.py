@@ -33,6 +33,19 @@ def test_shapes_must_agree() -> None:
         Pictures(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
 
 
+def test_unpaired_batches_may_hold_more_of_one_or_one_alone() -> None:
+    images = torch.zeros(3, 3, 8, 8)
+    batch = Pictures(images, images[:1], teacher=images, paired=False)
+    assert (len(batch.saved("fake")), len(batch.saved("target"))) == (3, 1)
+    assert Pictures(None, images, paired=False).fake is None
+    with pytest.raises(ValueError, match=r"\(3, 3, 8, 8\) but the target batch \(3, 3, 4, 4\)"):
+        Pictures(images, torch.zeros(3, 3, 4, 4), paired=False)
+    with pytest.raises(ValueError, match=r"\(3, 3, 8, 8\) but the target batch \(1, 3, 8, 8\)"):
+        Pictures(images, images[:1])
+    with pytest.raises(ValueError, match="teacher batch"):  # there is one for each fake, whatever the targets
+        Pictures(images, images, teacher=images[:1], paired=False)
+
+
 def test_a_missing_teacher_is_named() -> None:
     batch = Pictures(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="compares with the teacher"):
@@ -55,6 +68,19 @@ def test_the_protocol_counts_images_and_sizes() -> None:
     assert seen.protocol("psnr")["size"] == "mixed"
     with pytest.raises(ValueError, match=r"psnr needs at least 7 image\(s\), got 6"):
         seen.protocol("psnr", least=7)
+
+
+def test_unpaired_targets_are_counted_apart() -> None:
+    images = torch.zeros(5, 3, 8, 8)
+    seen = Seen("test")
+    for fake, target in ((images[:2], images[:1]), (None, images[:3])):
+        seen.add_batch(Pictures(fake, target, paired=False), "target")
+    assert (seen.protocol("fd")["images"], seen.protocol("fd")["targets"]) == (2, 4)
+    with pytest.raises(ValueError, match=r"fd needs at least 3 image\(s\), got 2"):
+        seen.protocol("fd", least=3)
+    paired = Seen("test")
+    paired.add_batch(Pictures(images, images), "target")
+    assert paired.protocol("fd")["images"] == 5 and "targets" not in paired.protocol("fd")
 
 
 def test_value_is_strict_json() -> None:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ganshrink.generator import as_tuple, generate
 from ganshrink.metrics.value import Metric, Pictures, Value
 
 
@@ -25,11 +26,14 @@ def evaluate(
     is scored). Training flags of both networks are restored; they must already lie on `device`.
 
     Args:
-        batches: finite; dicts with "input" (N, C, H, W), "target" (N, 3, H, W) in [-1, 1]; for miou "labels".
+        batches: finite; dicts with "input" (N, C, H, W), or a tuple of tensors for a generator of several, "target"
+            (N, 3, H, W) in [-1, 1]; for miou "labels"; for inputs and targets that do not belong together `"paired": False`, either of them left out where there are
+            no more.
         limit: score at most this many images.
 
     Raises:
-        ValueError: no images, images of another shape than the target's, NaN in an output, labels missing.
+        ValueError: no images, images of another shape than the target's, NaN in an output, labels missing, an output that
+            is not one image.
     """
     wanted = [metric for metric in metrics if teacher is not None or "teacher" not in metric.needs]
     for metric in wanted:
@@ -41,7 +45,7 @@ def evaluate(
             pictures = _generate(generator, batch, teacher=teacher, device=device)
             for metric in wanted:
                 metric.update(pictures)
-            count += len(pictures.fake)
+            count += max(len(images) for images in (pictures.fake, pictures.target) if images is not None)
             if count == limit:
                 break
     if wanted and not count:
@@ -50,22 +54,25 @@ def evaluate(
 
 
 def _first(batch: dict[str, Any], count: int | None) -> dict[str, Any]:
-    return {
-        key: batch[key][:count] if batch.get(key) is not None else None
-        for key in ("input", "target", "labels")
+    first: dict[str, Any] = {
+        key: batch[key][:count] if batch.get(key) is not None else None for key in ("target", "labels")
     }
+    inputs = batch.get("input")
+    first["input"] = None if inputs is None else tuple(tensor[:count] for tensor in as_tuple(inputs))
+    return first | {"paired": batch.get("paired", True)}
 
 
 def _generate(
     generator: nn.Module, batch: dict[str, Any], *, teacher: nn.Module | None, device: str | torch.device
 ) -> Pictures:
-    inputs = batch["input"].to(device)
-    labels: Tensor | None = batch["labels"]
+    target, labels = (None if batch[key] is None else batch[key].to(device) for key in ("target", "labels"))
+    inputs = None if batch["input"] is None else tuple(tensor.to(device) for tensor in batch["input"])
     return Pictures(
-        fake=generator(inputs),
-        target=batch["target"].to(device),
-        labels=None if labels is None else labels.to(device),
-        teacher=None if teacher is None else teacher(inputs),
+        fake=None if inputs is None else generate(generator, inputs),
+        target=target,
+        labels=labels,
+        teacher=None if teacher is None or inputs is None else generate(teacher, inputs),
+        paired=batch["paired"],
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.value import Pictures, Seen, Value
+from ganshrink.metrics.value import AGAINST, Against, Pictures, Seen, Value
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
@@ -53,16 +53,18 @@ class Moments:
 
 
 class FrechetDistance:
-    """Frechet distance between generated and target pictures over a feature network; lower is better.
+    """Frechet distance between generated pictures and targets (or the teacher's outputs) over a feature network.
 
-    With no more images than feature dimensions the covariances cannot have full rank and the distance is
+    Lower is better. With no more images than feature dimensions the covariances cannot have full rank and the distance is
     biased upward: the protocol then says `rank-deficient`, and the kernel distance is the one to compare by.
     """
 
-    needs: frozenset[str] = frozenset()
-
-    def __init__(self, name: str, network: FeatureNetwork, *, split: str) -> None:
+    def __init__(
+        self, name: str, network: FeatureNetwork, *, split: str, against: Against = "target"
+    ) -> None:
         self.name = name
+        self.against: Against = against
+        self.needs: frozenset[str] = frozenset({against})
         self.network = network
         self.split = split
         self.reset()
@@ -73,13 +75,17 @@ class FrechetDistance:
         self.target = Moments(self.network.dim)
 
     def update(self, batch: Pictures) -> None:
-        self.fake.add(self.network.of(batch, "fake"))
-        self.target.add(self.network.of(batch, "target"))
-        self.seen.add(batch.fake)
+        if batch.fake is not None:
+            self.fake.add(self.network.of(batch, "fake"))
+        if getattr(batch, self.against) is not None:
+            self.target.add(self.network.of(batch, self.against))
+        self.seen.add_batch(batch, self.against)
 
     def compute(self) -> Value:
-        rank = "full" if self.seen.images > self.network.dim else "rank-deficient"
-        protocol = self.seen.protocol(self.name, least=2) | self.network.protocol() | {"rank": rank}
+        protocol = self.seen.protocol(self.name, least=2) | self.network.protocol()
+        fewest = min(self.fake.count, self.target.count)
+        protocol["rank"] = "full" if fewest > self.network.dim else "rank-deficient"
+        protocol["against"] = AGAINST[self.against]
         distance = frechet_distance(
             self.fake.mean(), self.fake.covariance(), self.target.mean(), self.target.covariance()
         )

@@ -52,6 +52,8 @@ class MeanIoU:
         self.jaccard.reset()
 
     def update(self, batch: Pictures) -> None:
+        if batch.fake is None:
+            return
         labels = self._checked(batch.labels)
         height, width = labels.shape[-2:]
         predicted = self.segmenter.predict(batch.saved("fake"), (height, width))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.value import Pictures, Protocolled, Seen, Value
+from ganshrink.metrics.value import AGAINST, Against, Pictures, Protocolled, Seen, Value
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -39,41 +39,64 @@ def kernel_distance(x: Tensor, y: Tensor) -> tuple[float, float]:
     return value.item(), error.item()
 
 
-class Reservoir:
-    """A uniform random sample of at most `capacity` of the pairs of features seen (Vitter's algorithm R).
+def unpaired_kernel_distance(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Unbiased MMD^2 of independent features x (n, d) and y (m, d), n, m >= 3, and its standard error.
 
-    One draw per pair, whatever the batches: the sample depends on the seed and the order alone.
+    Means of k(x_i, x_j) and k(y_i, y_j) over i != j, minus twice the mean of k(x_i, y_j); the jackknife leaves out
+    each x in turn, then each y.
+    """
+    n, m = len(x), len(y)
+    within = [kernel.fill_diagonal_(0).sum(dim=1) for kernel in (cubic_kernel(x, x), cubic_kernel(y, y))]
+    cross = cubic_kernel(x, y)
+    mean_x, mean_y, mean_cross = (
+        within[0].sum() / (n * (n - 1)),
+        within[1].sum() / (m * (m - 1)),
+        cross.mean(),
+    )
+    value = mean_x + mean_y - 2 * mean_cross
+    without_x = (within[0].sum() - 2 * within[0]) / ((n - 1) * (n - 2)) + mean_y
+    without_x -= 2 * (cross.sum() - cross.sum(dim=1)) / ((n - 1) * m)
+    without_y = (within[1].sum() - 2 * within[1]) / ((m - 1) * (m - 2)) + mean_x
+    without_y -= 2 * (cross.sum() - cross.sum(dim=0)) / (n * (m - 1))
+    variance = (n - 1) / n * (without_x - value).square().sum() + (m - 1) / m * (
+        without_y - value
+    ).square().sum()
+    return value.item(), variance.sqrt().item()
+
+
+class Reservoir:
+    """A uniform random sample of at most `capacity` of the feature vectors seen (Vitter's algorithm R).
+
+    One draw per vector, whatever the batches: the sample depends on the seed and the order alone, so that two
+    reservoirs of one seed that are filled side by side hold the same places.
     """
 
     def __init__(self, dim: int, *, capacity: int, seed: int) -> None:
         self.count = 0
-        self.pairs = torch.empty(2, capacity, dim)  # all of it at once: memory does not grow with the images
+        self.kept = torch.empty(capacity, dim)  # all of it at once: memory does not grow with the images
         self._draw = np.random.default_rng(seed)
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Take in pairs of features, (N, dim) each."""
-        both = torch.stack([x, y]).to(self.pairs)
-        for i in range(both.shape[1]):
-            capacity = self.pairs.shape[1]
+    def add(self, features: Tensor) -> None:
+        """Take in features (N, dim)."""
+        features = features.to(self.kept)
+        for vector in features:
+            capacity = len(self.kept)
             slot = self.count if self.count < capacity else int(self._draw.integers(self.count + 1))
             if slot < capacity:
-                self.pairs[:, slot] = both[:, i]
+                self.kept[slot] = vector
             self.count += 1
 
-    def sample(self) -> tuple[Tensor, Tensor]:
-        """The sampled features (min(count, capacity), dim) of each side."""
-        x, y = self.pairs[:, : min(self.count, self.pairs.shape[1])]
-        return x, y
+    def sample(self) -> Tensor:
+        """The sampled features (min(count, capacity), dim)."""
+        return self.kept[: min(self.count, len(self.kept))]
 
 
 class KernelDistance:
-    """Kernel distance between generated and target pictures over a feature network; lower is better.
+    """Kernel distance between generated pictures and targets (or the teacher's outputs) over a feature network.
 
-    Up to `size` images: the estimate over all of them, with its jackknife error. More: as in KID, the mean
-    and standard deviation over `subsets` random subsets of `size` pairs, out of a reservoir of `capacity`.
+    Lower is better. Up to `size` images: the estimate over all of them, with its jackknife error. More: as in KID, the
+    mean and standard deviation over `subsets` random subsets of `size`, out of a reservoir of `capacity`.
     """
-
-    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -81,6 +104,7 @@ class KernelDistance:
         network: FeatureNetwork,
         *,
         split: str,
+        against: Against = "target",
         seed: int = 0,
         subsets: int = 100,
         size: int = 1000,
@@ -89,6 +113,8 @@ class KernelDistance:
         self.name = name
         self.network = network
         self.split = split
+        self.against: Against = against
+        self.needs: frozenset[str] = frozenset({against})
         self.seed = seed
         self.subsets = subsets
         self.size = size
@@ -97,30 +123,46 @@ class KernelDistance:
 
     def reset(self) -> None:
         self.seen = Seen(self.split)
-        self.reservoir = Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed)
+        self.paired = True
+        self.sides = {
+            kind: Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed)
+            for kind in ("fake", self.against)
+        }
 
     def update(self, batch: Pictures) -> None:
-        self.reservoir.add(self.network.of(batch, "fake"), self.network.of(batch, "target"))
-        self.seen.add(batch.fake)
+        self.paired = batch.paired or self.against == "teacher"
+        for kind, reservoir in self.sides.items():
+            if getattr(batch, kind) is not None:
+                reservoir.add(self.network.of(batch, kind))
+        self.seen.add_batch(batch, self.against)
 
     def compute(self) -> Value:
         protocol = self.seen.protocol(self.name, least=3) | self.network.protocol()
-        protocol |= {"kernel": "(x.y/d + 1)^3, U-statistic", "seed": self.seed}
+        kernel = "(x.y/d + 1)^3, U-statistic"
+        protocol |= {"kernel": kernel + (" without matching pairs" if self.paired else ""), "seed": self.seed}
+        protocol["against"] = AGAINST[self.against]
         protocol["sampled_images"] = min(self.seen.images, self.capacity)
         value, spread = self._estimate()
         return Value(value, "lower", {**protocol, **spread})
 
     def _estimate(self) -> tuple[float, dict[str, Protocolled]]:
-        x, y = self.reservoir.sample()
-        if len(x) <= self.size:
-            value, error = kernel_distance(x, y)
-            return value, {"subsets": 1, "subset_size": len(x), "standard_error": error}
+        x, y = (reservoir.sample() for reservoir in self.sides.values())
+        estimate = kernel_distance if self.paired else unpaired_kernel_distance
+        if max(len(x), len(y)) <= self.size:
+            value, error = estimate(x, y)
+            return value, {"subsets": 1, "subset_size": min(len(x), len(y)), "standard_error": error}
         rng = np.random.default_rng(self.seed)
+        size = min(self.size, len(x), len(y))
+
+        def draw(features: Tensor) -> Tensor:
+            return torch.from_numpy(rng.choice(len(features), size, replace=False))
+
         values = []
         for _ in range(self.subsets):
-            # The same pairs on both sides, so that no scene of one side is compared with itself on the other.
-            pairs = torch.from_numpy(rng.choice(len(x), self.size, replace=False))
-            values.append(kernel_distance(x[pairs], y[pairs])[0])
+            # Of pairs the same on both sides, so that no scene of one side is compared with itself on the other.
+            of_x = draw(x)
+            of_y = of_x if self.paired else draw(y)
+            values.append(estimate(x[of_x], y[of_y])[0])
         mean = math.fsum(values) / len(values)
         sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-        return mean, {"subsets": self.subsets, "subset_size": self.size, "standard_deviation": sd}
+        return mean, {"subsets": self.subsets, "subset_size": size, "standard_deviation": sd}

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ganshrink.metrics.value import Pictures, Protocolled, Seen, Value
+from ganshrink.metrics.value import AGAINST, Against, Pictures, Protocolled, Seen, Value
 
 PSNR_CAP = 100.0
 SSIM_WINDOW = 11
@@ -58,13 +58,11 @@ MEASURES: dict[str, tuple[Measure, dict[str, Protocolled]]] = {
 class Similarity:
     """The mean over images of one of `MEASURES`, generated pictures against a reference; higher is better."""
 
-    def __init__(
-        self, measure: Literal["psnr", "ssim"], *, against: Literal["target", "teacher"], split: str
-    ) -> None:
+    def __init__(self, measure: Literal["psnr", "ssim"], *, against: Against, split: str) -> None:
         self.name = measure if against == "target" else f"{measure}_teacher"
-        self.needs: frozenset[str] = frozenset({"teacher"} if against == "teacher" else ())
+        self.needs: frozenset[str] = frozenset({"teacher" if against == "teacher" else "pairs"})
         self.measure, self.details = MEASURES[measure]
-        self.against: Literal["target", "teacher"] = against
+        self.against: Against = against
         self.split = split
         self.reset()
 
@@ -73,15 +71,16 @@ class Similarity:
         self.total = 0.0
 
     def update(self, batch: Pictures) -> None:
+        if batch.fake is None:
+            return
         values = self.measure(batch.saved("fake"), batch.saved(self.against))
         self.total += values.cpu().double().sum().item()
         self.seen.add(batch.fake)
 
     def compute(self) -> Value:
-        against = "the teacher's output" if self.against == "teacher" else "the target"
         protocol = self.seen.protocol(self.name) | {
             "resize": "none",
-            "against": against,
+            "against": AGAINST[self.against],
             "average": "over images",
         }
         protocol |= self.details

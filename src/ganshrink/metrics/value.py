@@ -13,7 +13,10 @@ from torch import Tensor
 Protocolled = str | int | float
 Better = Literal["higher", "lower"]
 Kind = Literal["fake", "target", "teacher"]
+Against = Literal["target", "teacher"]
 T = TypeVar("T")
+
+AGAINST: dict[str, str] = {"target": "the target", "teacher": "the teacher's output"}
 
 QUANTISATION = "rounded to uint8"
 
@@ -49,24 +52,32 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass
 class Pictures:
-    """One batch to score: images are float (N, 3, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids."""
+    """One batch to score: images are float (N, 3, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids.
 
-    fake: Tensor
-    target: Tensor
+    With `paired` each image and the target beside it belong together. Unpaired batches may hold more of one than of
+    the other, or one alone.
+    """
+
+    fake: Tensor | None
+    target: Tensor | None = None
     labels: Tensor | None = None
     teacher: Tensor | None = None
+    paired: bool = True
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.fake is not None and (self.fake.ndim != 4 or self.fake.shape[1] != 3):
+            raise ValueError(f"images to score must be (N, 3, H, W), got {tuple(self.fake.shape)}")
         for kind in ("target", "teacher"):
             other = getattr(self, kind)
-            if other is not None and other.shape != self.fake.shape:
+            if other is None or self.fake is None:
+                continue
+            start = 0 if self.paired or kind == "teacher" else 1  # unpaired targets may be fewer or more
+            if other.shape[start:] != self.fake.shape[start:]:
                 raise ValueError(
                     f"the generated batch is {tuple(self.fake.shape)} but the {kind} batch "
                     f"{tuple(other.shape)}: they must be of one shape (N, 3, H, W)"
                 )
-        if self.fake.ndim != 4 or self.fake.shape[1] != 3:
-            raise ValueError(f"images to score must be (N, 3, H, W), got {tuple(self.fake.shape)}")
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """`make()`, computed once for this batch however many metrics ask for `key`."""
@@ -86,7 +97,8 @@ class Metric(Protocol):
     """A streaming measure: `update` with every batch, then `compute`. `reset` forgets everything seen."""
 
     name: str
-    needs: frozenset[str]  # of {"labels", "teacher"}: what a batch must hold besides fake and target
+    # Of {"target", "pairs", "labels", "teacher"}: what a batch must hold besides fakes; "pairs" is a target for each.
+    needs: frozenset[str]
 
     def reset(self) -> None: ...
 
@@ -102,6 +114,7 @@ class Seen:
     split: str
     images: int = 0
     size: str = ""
+    targets: int | None = None  # where they are counted apart, being unpaired
 
     def add(self, images: Tensor) -> None:
         """Count a batch (N, 3, H, W)."""
@@ -110,9 +123,20 @@ class Seen:
         self.size = size if self.size in ("", size) else "mixed"
         self.images += len(images)
 
+    def add_batch(self, batch: Pictures, kind: Kind) -> None:
+        """Count a batch's fakes, and apart from them what of `kind` they are compared with where it is unpaired."""
+        if batch.fake is not None:
+            self.add(batch.fake)
+        others = getattr(batch, kind)
+        if not batch.paired and kind == "target" and others is not None:
+            self.targets = (self.targets or 0) + len(others)
+
     def protocol(self, name: str, *, least: int = 1) -> dict[str, Protocolled]:
         """The protocol of a value; ValueError when fewer than `least` images were seen."""
-        if self.images < least:
-            raise ValueError(f"{name} needs at least {least} image(s), got {self.images}: score more images")
+        fewest = self.images if self.targets is None else min(self.images, self.targets)
+        if fewest < least:
+            raise ValueError(f"{name} needs at least {least} image(s), got {fewest}: score more images")
         seen: dict[str, Protocolled] = {"split": self.split, "images": self.images, "size": self.size}
+        if self.targets is not None:
+            seen["targets"] = self.targets
         return {**seen, "quantisation": QUANTISATION}

@@ -1,16 +1,30 @@
 """Weights files of the judging networks: found by path, loaded strictly, named in every protocol by hash.
 
-They are never shipped or downloaded; a missing one is an error that says where it comes from, no fallback.
+They are never shipped, and downloaded only by `fetch_weights`, which nothing calls unasked; a missing one is an
+error that says where it comes from, no fallback.
 """
 
 import hashlib
 import os
+from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 1 << 20
+
+
+def weights_path(path: str | Path) -> Path:
+    """Where `path` lies: a relative one starts from `GANSHRINK_WEIGHTS` where that is set."""
+    root = os.environ.get("GANSHRINK_WEIGHTS", "")
+    return Path(root) / Path(path).expanduser()  # an absolute path stays as it is
 
 
 def find_weights(path: str | Path, *, origin: str) -> Path:
@@ -22,32 +36,79 @@ def find_weights(path: str | Path, *, origin: str) -> Path:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    root = os.environ.get("GANSHRINK_WEIGHTS", "")
-    file = Path(root) / Path(path).expanduser()  # an absolute path stays as it is
+    file = weights_path(path)
     if not file.is_file():
+        root = os.environ.get("GANSHRINK_WEIGHTS", "")
         hint = f"relative to GANSHRINK_WEIGHTS={root}" if root else "GANSHRINK_WEIGHTS is not set"
         raise FileNotFoundError(f"no weights file {file} ({hint}). {origin}")
     return file
 
 
+def fetch_weights(url: str, target: Path, *, sha256: str) -> None:
+    """Download a file to `target`, which comes to exist only with the right content.
+
+    Args:
+        sha256: all 64 hexadecimal digits of what the file must be.
+
+    Raises:
+        FileExistsError: there is another file at `target`; it is left alone.
+        ConnectionError: the file cannot be had from there.
+        ValueError: what came is not the file; nothing is kept of it.
+    """
+    if target.exists():
+        if file_hash(target) != sha256:
+            raise FileExistsError(f"{target} is another file than {url}: move it away first")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    digest = hashlib.sha256()
+    try:
+        with part.open("wb") as file:
+            for chunk in _download(url):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise ValueError(
+                f"{url} gave a file with SHA-256 {digest.hexdigest()}, expected {sha256}: nothing was kept, try again"
+            )
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _download(url: str) -> Iterator[bytes]:
+    try:
+        with urlopen(url, timeout=TIMEOUT) as response:
+            while chunk := response.read(CHUNK):
+                yield chunk
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is also the response, and holds the connection
+        raise ConnectionError(f"cannot download {url}: {error}") from error
+
+
+def file_hash(file: Path) -> str:
+    """The file's SHA-256 in 64 hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def short_hash(file: Path) -> str:
     """The first 12 hexadecimal digits of the file's SHA-256."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    return file_hash(file)[:12]
 
 
 def load_judge(network: nn.Module, file: Path, *, device: str | torch.device) -> nn.Module:
-    """The network, ready to judge on `device`, from a safetensors file of exactly its names and shapes.
+    """The network, ready to judge on `device`, from a file of exactly its names and shapes.
 
-    BatchNorm's batch counters are not weights: files without them are complete.
+    The file is a safetensors file or, if its name ends in .pth, what `torch.save` made of a state dict; of the
+    latter only tensors are read, no code. BatchNorm's batch counters are not weights: files without them are
+    complete.
 
     Raises:
-        ValueError: the file is no safetensors file or holds another network.
+        ValueError: the file cannot be read as what its name says, or holds another network.
     """
-    try:
-        given = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a safetensors file: {error}") from error
+    given = _read_pickled(file) if file.suffix == ".pth" else _read_safetensors(file)
     wanted = {name: value for name, value in network.state_dict().items() if not _is_counter(name)}
     given = {name: value for name, value in given.items() if not _is_counter(name)}
     problem = _difference(wanted, given)
@@ -58,6 +119,25 @@ def load_judge(network: nn.Module, file: Path, *, device: str | torch.device) ->
     # Measured on a CPU core: 1.7 times (ESPNet) and 1.9 times (SqueezeNet) faster than the default layout.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False).to(device)
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file: {error}") from error
+
+
+def _read_pickled(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # a damaged pickle raises anything: UnicodeDecodeError, KeyError, AssertionError
+        raise ValueError(f"{file} is damaged or holds more than tensors: nothing was read from it") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file} does not hold a state dict: save network.state_dict() alone")
+    return state
 
 
 def _is_counter(name: str) -> bool:
