@@ -130,6 +130,27 @@ def test_profile_prints_the_published_integers():
     assert small["params"] < found["params"] / 3
 
 
+def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path):
+    (tmp_path / "mine_for_test.py").write_text(
+        "from torch import nn\n"
+        "class Add(nn.Module):\n"
+        "    def __init__(self, width=4):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(3, width, 1), nn.Conv2d(1, width, 1)\n"
+        "        self.c = nn.Conv2d(width, 3, 1)\n"
+        "    def forward(self, x, y):\n"
+        "        return self.c((self.a(x) + self.b(y)).relu())\n"
+    )
+    words = ["profile", "mine_for_test:Add", "width=8", "--input", "3x8x6", "--input", "1x8x6", "--json"]
+    # -P leaves the working directory out of the import path, as an installed console script does
+    command = [sys.executable, "-P", "-m", "ganshrink.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["inputs"] == [[3, 8, 6], [1, 8, 6]]
+    assert found["macs"]["exact"] == 8 * 6 * 8 * (3 + 1 + 3) and found["prunable"] == 1
+
+
 def test_listings_and_help():
     assert set(json.loads(run("nets", "--json").stdout)) >= {"resnet9", "unet256", "incres9", "patchgan"}
     assert "cat" in json.loads(run("methods", "--json").stdout)
@@ -170,6 +191,8 @@ def test_listings_and_help():
         ),
         (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
         (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
+        (["profile", "resnet9", "--input", "3x2x2"], "resnet9 cannot take an input of 3x2x2"),
+        (["profile", "none_such.nets:make"], "there is no module none_such, neither installed nor in"),
         (["evaluate", "recipes"], "recipes holds no recipe.toml"),
         (["predict", "none.safetensors", "a.png", "b.png"], "there is no weights file none.safetensors"),
         (["report", "recipes"], "recipes"),

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
+import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +13,12 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+
+from ganshrink.interruption import Interrupted
+
+GOES_ON = "the same command goes on from what is saved"
+MANY = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1  # processes, started by torchrun
+FOLLOWS = MANY and os.environ["RANK"] != "0"  # the first of them speaks for all
 
 app = typer.Typer(
     help="Make image-to-image generators small and fast enough to ship.",
@@ -36,9 +45,12 @@ Explain = Annotated[
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="show the trace of an error")] = False,
 ) -> None:
-    pass  # read in main(), before and after any verb
+    # --debug is read in main(), before and after any verb
+    if MANY and context.invoked_subcommand not in ("train", "compress"):
+        raise ValueError(f"{context.invoked_subcommand} works in one process: start it without torchrun")
 
 
 @app.command()
@@ -147,22 +159,35 @@ def measure(
 
 @app.command()
 def profile(
-    net: Annotated[str, typer.Argument(metavar="NET", help="a network, as `ganshrink nets` lists them")],
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET",
+            help="a network, as `ganshrink nets` lists them, or MODULE:NAME of your own, such as my_pkg.nets:make: "
+            "a function or class, imported from the installed packages or the working directory and called",
+        ),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[OPTION=VALUE]...", help="options of the network, such as ngf=32", show_default=False
         ),
     ] = None,
-    input_: Annotated[
-        str, typer.Option("--input", metavar="CxHxW", help="the size of one input")
-    ] = "3x256x256",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="CxHxW",
+            help="the size of one input; again for each further input of the network",
+            show_default="3x256x256",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Count a network's parameters and MACs, in both conventions."""
     from ganshrink import profiling
 
-    found = profiling.profile(net, overrides or (), input_)
+    found = profiling.profile(net, overrides or (), inputs or ("3x256x256",))
     macs = found["macs"]
     _answer(
         found,
@@ -183,16 +208,21 @@ def predict(
 ) -> None:
     """Run a student on an image or a folder of images."""
     from ganshrink import prediction
+    from ganshrink.data.pictures import printable
 
     written = prediction.predict(student, source, target)
-    typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {target}")
+    typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write report.html anew from the files of a run."""
+    from ganshrink.lock import FolderLock
     from ganshrink.reports import write_report
 
+    lock = FolderLock(run)
+    if (run / ".lock").exists():  # else it is no run's folder, which `write_report` says
+        lock.take()
     typer.echo(f"report: {write_report(run)}")
 
 
@@ -203,7 +233,7 @@ def nets(json_: Json = False) -> None:
 
     listing = {name: net_options(name) for name in NETS}
     lines = (
-        f"{name:10} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
+        f"{name:14} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
     )
     _answer(listing, json_, "\n".join(lines))
 
@@ -221,23 +251,44 @@ def main() -> None:
     """Run a verb. An error is one clear line and a non-zero exit code; `--debug` shows the trace."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    signal.signal(signal.SIGTERM, _terminated)
+    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with a picture is said in our one line
     try:
         app(args=arguments)
     except SystemExit as stop:
-        if stop.code == 130:  # what typer makes of Ctrl-C
-            typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        raise
+        interruption = stop.__context__.__cause__ if stop.__context__ else None
+        if not isinstance(interruption, KeyboardInterrupt):  # which typer turns into an exit
+            raise
+        if _speaks():
+            typer.echo(str(interruption) or f"interrupted; {GOES_ON}", err=True)
+        sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
     except Exception as error:
         if debug:
             raise
         expected = isinstance(error, ValueError | OSError | RuntimeError)
-        typer.echo(
-            f"error: {error}"
-            if expected
-            else f"error: {type(error).__name__}: {error} (--debug shows where)",
-            err=True,
-        )
+        if _speaks():
+            typer.echo(
+                f"error: {error}"
+                if expected
+                else f"error: {type(error).__name__}: {error} (--debug shows where)",
+                err=True,
+            )
         sys.exit(1)
+
+
+def _speaks() -> bool:
+    """Whether to say how this process ended: of several, the first to end does, since it took the others with it."""
+    if not MANY:
+        return True
+    from ganshrink.engine.processes import speaks_first
+
+    return speaks_first()
+
+
+def _terminated(number: int, _: Any) -> None:
+    """End as Ctrl-C does, cleaning up on the way; a second SIGTERM ends without."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(f"terminated; {GOES_ON}", number)
 
 
 def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:
@@ -257,10 +308,12 @@ def _start_logging(quiet: bool) -> None:
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
     package = logging.getLogger("ganshrink")
     package.handlers[:] = [handler]
-    package.setLevel(logging.WARNING if quiet else logging.INFO)
+    package.setLevel(logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO)
 
 
 def _answer(value: Any, as_json: bool, text: str) -> None:
+    if FOLLOWS:
+        return
     typer.echo(json.dumps(value, indent=2) if as_json else text)
 
 

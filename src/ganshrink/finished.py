@@ -38,10 +38,10 @@ def evaluate_run(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(
                 f"evaluate takes metrics.KEY=VALUE and data.KEY=VALUE, not {table!r}: the run is finished"
             )
-    recipe = _recipe(path, overrides)
+    recipe, run = _recipe(path, overrides), Run(path)
     networks = load_networks(path)
     images = _held_out(recipe, path)
-    metrics = outcome.write_metrics(Run(path), networks, images, recipe.metrics, recipe.metrics.split)
+    metrics = outcome.write_metrics(run, networks, images, recipe.metrics, recipe.metrics.split)
     write_report(path)
     return metrics
 
@@ -50,22 +50,23 @@ def export_run(
     path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None
 ) -> dict[str, Any]:
     """Write student.onnx again; what is not given is as in the recipe."""
-    recipe, student = _recipe(path, ()), load_networks(path)["student"]
+    recipe, run = _recipe(path, ()), Run(path)
+    student = load_networks(path)["student"]
     images = None if recipe.data is None else _held_out(recipe, path)
     options = {
         "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
         "image_io": recipe.export.image_io if image_io is None else image_io,
     }
-    parity = outcome.write_onnx(Run(path), student, _example(path), images, **options)
+    parity = outcome.write_onnx(run, student, _example(path), images, **options)
     write_report(path)
     return parity
 
 
 def measure_run(path: Path, *, threads: int | None = None, seconds: float = 20) -> dict[str, Any]:
     """Time teacher and student here."""
-    latency = outcome.write_latency(
-        Run(path), load_networks(path), _example(path), threads=threads, seconds=seconds
-    )
+    networks = load_networks(path)
+    run = Run(path)
+    latency = outcome.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
     write_report(path)
     return latency
 

@@ -111,7 +111,7 @@ def fit_nets(
 
     Afterwards they, and the task's teacher, are on the CPU in eval mode, whatever device they were trained on.
     """
-    rank, world = rank_and_world(training)
+    rank, world = rank_and_world()
     size, seed, workers = training.batch_size, training.seed, training.workers
     fit(
         nets,
@@ -135,5 +135,5 @@ def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
         "task": task.config.model_dump(mode="json"),
         "data": data.fingerprint(),
         "training": training.decisive(),
-        "processes": rank_and_world(training)[1],  # they multiply the batch
+        "processes": rank_and_world()[1],  # they multiply the batch
     }

@@ -33,11 +33,8 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         ValueError: if the generator does not turn the data's inputs into images like their targets.
         FileNotFoundError: if a weights file of a metric is missing.
     """
-    metrics = build(recipe.metrics)
+    build(recipe.metrics, offered=offered_by(images))
     sample = images.sample(0, None)
-    for metric in metrics:
-        if "labels" in metric.needs and "labels" not in sample:
-            raise ValueError(f"metrics.names: {metric.name} needs label maps, and these data have none")
     if recipe.export.onnx:
         load_optional("onnx", "onnxscript", "onnxruntime")
     try:
@@ -48,14 +45,24 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         raise ValueError(
             f"the generator cannot take the data's inputs {shape}: {str(error).splitlines()[0]}"
         ) from None
-    if made.shape != sample["target"].shape:
+    if "target" in sample and made.shape != sample["target"].shape:
         shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
         raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
 
 
+def offered_by(images: Images) -> set[str]:
+    """What a data set offers of what metrics need."""
+    offered = {"target", "labels"} & images.sample(0, None).keys()
+    return offered | ({"pairs"} if "target" in offered and getattr(images, "paired", True) else set())
+
+
 def clear(run: Run) -> None:
     """Remove what an earlier student of this run left behind."""
-    for name in (*(f"{file}.json" for file in FILES), "student.onnx", "scratch.safetensors", "report.html"):
+    weights = (
+        "student.safetensors",
+        "scratch.safetensors",
+    )  # first, so that no verb takes a half-renewed run for whole
+    for name in (*weights, "plan.json", *(f"{file}.json" for file in FILES), "student.onnx", "report.html"):
         (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
@@ -84,11 +91,16 @@ def write_cost(
 def write_metrics(
     run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
 ) -> dict[str, Any]:
-    """metrics.json: every metric of every network on the same images, each value with its protocol."""
-    metrics = build(config, split=split)
+    """metrics.json: every metric of every network on the same images, each value with its protocol.
+
+    On unpaired images the input itself is scored too, as what a network must be better than.
+    """
+    metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
+    if not getattr(images, "paired", True) and any("teacher" not in metric.needs for metric in metrics):
+        networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
-        teacher = None if name == "teacher" else networks["teacher"]
+        teacher = networks["teacher"] if name not in ("identity", "teacher") else None
         logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
         found = evaluate(
             network,
@@ -104,19 +116,28 @@ def write_metrics(
 
 def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
     """All images once, in order, without augmentation."""
+    paired = getattr(images, "paired", True)
     for start in range(0, len(images), batch_size):
         samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
-        keys = [key for key, value in samples[0].items() if isinstance(value, Tensor)]
-        yield {key: torch.stack([sample[key] for sample in samples]) for key in keys}
+        batch: dict[str, Any] = {"paired": paired}
+        for key in ("input", "target", "labels"):
+            present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
+            if present:
+                batch[key] = torch.stack(present)
+        yield batch
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
     """samples/: images spread over the evaluation split as input, every network's output, and target."""
     folder = run.path / "samples"
     rows = []
-    for index in range(min(count, len(images))):
-        sample = images.sample(index * len(images) // min(count, len(images)), None)
-        pictures = {"input": images.preview(sample["input"]), "target": to_uint8(sample["target"])}
+    available = getattr(images, "num_inputs", len(images))
+    paired = "pairs" in offered_by(images)
+    for index in range(min(count, available)):
+        sample = images.sample(index * available // min(count, available), None)
+        pictures = {"input": images.preview(sample["input"])}
+        if paired:
+            pictures["target"] = to_uint8(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
                 pictures[name] = to_uint8(network.eval()(sample["input"][None])[0])
@@ -133,7 +154,8 @@ def write_onnx(
 ) -> dict[str, Any]:
     """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
     logger.info("exporting student.onnx and comparing it with torch")
-    inputs = [images.sample(i, None)["input"] for i in range(min(2, len(images)))] if images else []
+    available = getattr(images, "num_inputs", len(images)) if images else 0
+    inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
     parity = {"student.onnx": entry}
     run.write("parity.json", parity)
@@ -181,5 +203,5 @@ def score(
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     batches = evaluation_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
-    judges = build(config, device, split="as given")
+    judges = build(config, device, split="as given", offered=offered_by(images))
     return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from ganshrink import nets, outcome
 from ganshrink.atomic import write_text
-from ganshrink.channels import Budget, Plan, extract, initialise, trace
+from ganshrink.channels import Budget, Plan, extract, trace
 from ganshrink.data import DataConfig, Images, TensorPairs, check, hold_out, input_spec, open_dataset
-from ganshrink.engine import rank_and_world
-from ganshrink.job import Job, Nets, Result, fit_nets
+from ganshrink.engine import check_launch, leads, wait
+from ganshrink.job import Job, Nets, Result
 from ganshrink.methods import METHODS
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.reports import write_report
 from ganshrink.run import Artefacts, Run, Stage, environment, tensors_hash
-from ganshrink.tasks import TASKS
+from ganshrink.students import train_alone
+from ganshrink.tasks import TASKS, Direction, Task
 from ganshrink.teacher import trained_teacher
 from ganshrink.weights import NetworkSpec, example_input, save_network
 
@@ -39,16 +40,29 @@ class Outcome:
 
 
 def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
-    """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped."""
+    """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
+
+    With data.direction = "both" each direction gets a folder of its own inside, and the first one's outcome is returned.
+    """
+    run = _open_run(recipe)
+    outcomes = [_compress_one_way(run, one_way, recipe, progress=progress) for one_way in _directions(recipe)]
+    return outcomes[0]
+
+
+def _compress_one_way(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Outcome:
     images, held_out = _open_data(recipe)
     net = _with_channels(recipe.net, images)
     task = TASKS[recipe.task.name](recipe.task)
-    run = Run(_folder(recipe), seed=recipe.seed)
+    part = run if recipe is whole else run.part(_direction(recipe))
 
     @cache
     def teacher() -> Nets:
-        _note(run, recipe)
-        return trained_teacher(run, net, recipe.teacher, task, images, progress=progress)
+        _note(run, whole)
+        made = _teacher(run, net, recipe, task, images, progress=progress)
+        if part is not run:
+            part.follow(run)
+            _note(part, recipe)
+        return made
 
     def build() -> nn.Module:
         return nets.build(net.name, **net.options)
@@ -57,7 +71,40 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
     job = Job(
         build, teacher, task, images, example, _budget(recipe, build(), example), recipe.student, progress
     )
-    return _compress(run, recipe, job, held_out, {"name": net.name, **net.options})
+    return _compress(part, recipe, job, held_out, {"name": net.name, **net.options})
+
+
+def _directions(recipe: Recipe) -> list[Recipe]:
+    """The recipe, or one for each direction where both are asked for."""
+    if recipe.data is None or recipe.data.direction != "both":
+        return [recipe]
+    if not TASKS[recipe.task.name].both_ways:
+        raise ValueError(
+            f"data.direction = 'both' needs a task that goes both ways, {recipe.task.name} does not"
+        )
+    if recipe.teacher.weights is not None:
+        raise ValueError("teacher.weights goes one way: compress each data.direction in a run of its own")
+    ways = ("AtoB", "BtoA")
+    return [
+        recipe.model_copy(update={"data": _towards(recipe.data, way), "run": _folder(recipe) / way})
+        for way in ways
+    ]
+
+
+def _towards(data: DataConfig, direction: str) -> DataConfig:
+    return data.model_copy(update={"direction": direction})
+
+
+def _direction(recipe: Recipe) -> Direction:
+    return "BtoA" if recipe.data is not None and recipe.data.direction == "BtoA" else "AtoB"
+
+
+def _teacher(run: Run, net: NetConfig, recipe: Recipe, task: Task, images: Images, *, progress: bool) -> Nets:
+    """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
+    direction = _direction(recipe)
+    if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
+        images = open_dataset(_towards(recipe.data, "AtoB"), "train")
+    return trained_teacher(run, net, recipe.teacher, task, images, direction=direction, progress=progress)
 
 
 def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[str, Any]:
@@ -69,16 +116,17 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors."""
     images, _ = _open_data(recipe)
     net = _with_channels(recipe.net, images)
-    run = Run(_folder(recipe), seed=recipe.seed)
+    run = _open_run(recipe)
     _note(run, recipe)
     task = TASKS[recipe.task.name](recipe.task)
-    generator = trained_teacher(run, net, recipe.teacher, task, images, progress=progress)["G"]
+    generator = _teacher(run, net, recipe, task, images, progress=progress)["G"]
     path = run.path / "teacher.safetensors"
     spec = input_spec(images)
     example = list(example_input(spec).shape)
-    save_network(
-        path, generator, NetworkSpec(net={"name": net.name, **net.options}, example=[example], input=spec)
-    )
+    if leads():
+        whole = NetworkSpec(net={"name": net.name, **net.options}, example=[example], input=spec)
+        save_network(path, generator, whole)
+    wait()
     return {
         "run": str(run.path),
         "weights": str(path),
@@ -129,9 +177,14 @@ def compress(
     if isinstance(data, DataConfig | Mapping):
         raw["data"] = data.model_dump(mode="json") if isinstance(data, DataConfig) else data
     recipe = resolve(raw, source="compress()")
+    if recipe.data is not None and recipe.data.direction == "both":
+        raise ValueError(
+            "data.direction = 'both' is for recipes: compress each direction in a run of its own"
+        )
     images, held_out = _open_data(recipe) if recipe.data is not None else _held_out_of(data)
+    _check_suited(recipe, images)
     given = copy.deepcopy(model).cpu()
-    opened = Run(_folder(recipe), seed=recipe.seed)
+    opened = _open_run(recipe)
 
     @cache
     def teacher() -> Nets:
@@ -152,15 +205,29 @@ def compress(
 
 def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[str, Any] | None) -> Outcome:
     """The method, then all that every method's run leaves behind."""
-    if rank_and_world(job.training)[1] > 1:
-        raise ValueError(
-            "several processes are not supported yet: leave devices at 1 and start without torchrun"
-        )
-    outcome.check_ready(recipe, job.build(), held_out)
+    if leads():
+        outcome.check_ready(recipe, job.build(), held_out)
     result = METHODS[recipe.method.name](run, job, recipe.method)
     networks = {"teacher": job.teacher()["G"], "student": result.students["G"]}
     if recipe.scratch:
         networks["scratch"] = _from_scratch(run, job, result)
+    if leads():
+        _leave(run, recipe, job, result, networks, held_out, net)
+    wait()
+    cost, metrics = run.read("cost.json"), run.read("metrics.json")
+    return Outcome(run.path, networks["student"], result.plans["G"], cost, metrics)
+
+
+def _leave(
+    run: Run,
+    recipe: Recipe,
+    job: Job,
+    result: Result,
+    networks: Nets,
+    held_out: Images,
+    net: dict[str, Any] | None,
+) -> None:
+    """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
     outcome.clear(run)
     channels, plan = result.channels["G"], result.plans["G"]
     plan_json = plan.to_json(channels, basis=result.basis)
@@ -169,9 +236,9 @@ def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[st
     cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    cost = outcome.write_cost(run, networks, channels, plan, job.budget, recipe.budget)
+    outcome.write_cost(run, networks, channels, plan, job.budget, recipe.budget)
     split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
-    metrics = outcome.write_metrics(run, networks, held_out, recipe.metrics, split)
+    outcome.write_metrics(run, networks, held_out, recipe.metrics, split)
     outcome.write_samples(run, networks, held_out)
     if recipe.export.onnx:
         options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
@@ -180,7 +247,6 @@ def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[st
         options = recipe.latency.model_dump(include={"threads", "seconds"})
         outcome.write_latency(run, networks, job.example[0], **options)
     write_report(run.path)
-    return Outcome(run.path, networks["student"], plan, cost, metrics)
 
 
 def _from_scratch(run: Run, job: Job, result: Result) -> nn.Module:
@@ -189,12 +255,11 @@ def _from_scratch(run: Run, job: Job, result: Result) -> nn.Module:
 
     def learn(stage: Stage) -> Artefacts:
         logger.info("training the student's architecture from scratch")
-        fresh = job.task.nets(initialise(network), job.data.in_channels, job.data.out_channels)
-        fit_nets(stage, fresh, job.task, job.data, job.training, progress=job.progress)
-        return {"G": fresh["G"].state_dict()}
+        return train_alone(stage, job, network)
 
     shape = {"plan": result.plans["G"].to_json(result.channels["G"])["layers"]}
-    network.load_state_dict(run.stage("scratch", learn, made_from=shape | job.describe(), after=())["G"])
+    after = ("teacher",) if job.task.needs_teacher else ()
+    network.load_state_dict(run.stage("scratch", learn, made_from=shape | job.describe(), after=after)["G"])
     return network
 
 
@@ -220,7 +285,20 @@ def _open_data(recipe: Recipe) -> tuple[Images, Images]:
     """The training images of a recipe, and those that networks are scored on."""
     if recipe.data is None:
         raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
-    return open_dataset(recipe.data, "train"), open_dataset(recipe.data, recipe.metrics.split)
+    images = open_dataset(recipe.data, "train")
+    _check_suited(recipe, images)
+    return images, open_dataset(recipe.data, recipe.metrics.split)
+
+
+def _check_suited(recipe: Recipe, images: Images) -> None:
+    """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
+    lacking = TASKS[recipe.task.name].needs - outcome.offered_by(images)
+    if lacking:
+        words = {"pairs": "a target image for each input", "target": "images of the target domain"}
+        raise ValueError(
+            f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
+            "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"
+        )
 
 
 def _held_out_of(data: Any) -> tuple[Images, Images]:
@@ -237,7 +315,14 @@ def _folder(recipe: Recipe) -> Path:
     return recipe.run
 
 
+def _open_run(recipe: Recipe) -> Run:
+    for training in (recipe.teacher, recipe.student):
+        check_launch(training)
+    return Run(_folder(recipe), seed=recipe.seed)
+
+
 def _note(run: Run, recipe: Recipe) -> None:
     """What is done here and where; written when the work begins, so that a refused command changes nothing."""
-    write_text(run.path / "recipe.toml", dump(recipe))
+    if leads():
+        write_text(run.path / "recipe.toml", dump(recipe))
     run.write("env.json", environment(recipe.seed))

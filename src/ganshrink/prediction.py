@@ -5,9 +5,12 @@ from pathlib import Path
 
 import torch
 
-from ganshrink.data import InputSpec, prepare, to_uint8, write_png
-from ganshrink.data.pictures import SUFFIXES
+from ganshrink.data import prepare, to_uint8, write_png
+from ganshrink.data.folders import empty_folder
+from ganshrink.data.pictures import SUFFIXES, printable
 from ganshrink.weights import load_network
+
+_SHOWN = 5  # images quoted in the error
 
 
 def predict(student: Path, source: Path, target: Path) -> list[Path]:
@@ -15,7 +18,8 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
 
     Args:
         student: a student.safetensors, or the folder of a run that holds one.
-        source: an image (for a student that takes label maps: a PNG of label ids), or a folder of them.
+        source: an image (for a student that takes label maps: a PNG of label ids), or a folder of them; its
+            subfolders and names with a leading dot are left out.
         target: the PNG to write, or the folder to write PNGs of the same names into.
 
     Returns:
@@ -23,31 +27,59 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: if the student or the source is not there.
-        ValueError: if the student does not say what it takes, or an image cannot be read.
+        ValueError: if the student does not say what it takes, or an image cannot be used. The other images of the
+            folder are written all the same.
     """
     file = student / "student.safetensors" if student.is_dir() else student
     network, spec = load_network(file)
     if spec.input is None:
-        raise ValueError(f"{file} does not say what pictures it takes")
-    if not source.exists():
-        raise FileNotFoundError(f"there is no image or folder {source}")
-    if source.is_file():
-        pairs = [(source, target / f"{source.stem}.png" if target.is_dir() else target)]
-    else:
-        found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(f"there are no images in {source}")
-        pairs = [(path, target / f"{path.stem}.png") for path in found]
-    for name, count in Counter(written for _, written in pairs).items():
-        if name.suffix.lower() != ".png":
-            raise ValueError(f"{name}: pictures are written as PNG; name a .png file, or a folder")
-        if count > 1:
-            raise ValueError(f"{count} images in {source} would be written to {name}: rename them")
+        raise ValueError(f"{printable(file)} does not say what pictures it takes")
+    pairs = _pair(source, target)
+    problems = []
     for path, written in pairs:
-        write_png(written, _picture(network, path, spec.input))
+        try:
+            picture = prepare(path, spec.input)
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+            continue
+        with torch.no_grad():
+            write_png(written, to_uint8(network(picture[None])[0]))
+    if problems and not source.is_dir():
+        raise ValueError(problems[0])
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ValueError(
+            f"{len(problems)} of {len(pairs)} images could not be used, the others are in {printable(target)}: "
+            f"{'; '.join(problems[:_SHOWN])}{more}"
+        )
     return [written for _, written in pairs]
 
 
-def _picture(network: torch.nn.Module, path: Path, spec: InputSpec):
-    with torch.no_grad():
-        return to_uint8(network(prepare(path, spec)[None])[0])
+def _pair(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Each image with the PNG to write from it."""
+    if source.is_dir():
+        found = sorted(path for path in source.iterdir() if _is_image(path))
+        if not found:
+            raise ValueError(empty_folder(source))
+        pairs = [(path, target / f"{path.stem}.png") for path in found]
+    elif source.exists() or source.is_symlink():
+        pairs = [(source, target / f"{source.stem}.png" if target.is_dir() else target)]
+    else:
+        raise FileNotFoundError(f"there is no image or folder {printable(source)}")
+    for written, count in Counter(written for _, written in pairs).items():
+        if written.suffix.lower() != ".png":
+            raise ValueError(
+                f"{printable(written)}: pictures are written as PNG; name a .png file, or a folder"
+            )
+        if count > 1:
+            raise ValueError(
+                f"{count} images in {printable(source)} would be written to {printable(written)}: rename them"
+            )
+    for path, written in pairs:
+        if path.exists() and written.exists() and written.samefile(path):
+            raise ValueError(f"{printable(written)} is an input itself: name another place for the output")
+    return pairs
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()

@@ -39,7 +39,9 @@ class TeacherConfig(Training):
     """How the teacher comes to be: loaded, or trained here."""
 
     weights: Path | None = Field(
-        default=None, description="a .safetensors file of the original generator; none: train it"
+        default=None,
+        description="weights of the original generator (.safetensors, or .pth of tensors alone), or the folder of a run "
+        "whose teacher to take; none: train it",
     )
     discriminator: Path | None = Field(
         default=None,

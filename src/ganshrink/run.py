@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ganshrink.atomic import replacing, write_json
+from ganshrink.atomic import replacing, sync_folder, write_json
+from ganshrink.engine import agreed, join, leads, wait
 from ganshrink.latency.machine import cpu_name
+from ganshrink.lock import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +45,10 @@ class Stage:
 
 
 class Run:
-    """A directory that remembers.
+    """A directory that remembers. While a `Run` is there, no other process can open one on its folder.
+
+    Where torchrun started several processes, each opens it and calls the same methods in the same order; the first one
+    alone locks, decides and writes, and all go on from what it wrote.
 
     Args:
         path: the folder; made if it is not there.
@@ -49,15 +56,26 @@ class Run:
 
     Raises:
         ValueError: if the folder cannot be made.
+        FolderInUse: if another process works in it.
+        OSError: if it cannot be written.
     """
 
     def __init__(self, path: str | Path, *, seed: int = 0) -> None:
         self.path, self.seed = Path(path), seed
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
-        try:
-            (self.path / "stages").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"cannot make the run folder {self.path}: {error.strerror}") from None
+        self._lock = FolderLock(self.path)
+        join()
+        if leads():
+            try:
+                (self.path / "stages").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"cannot make the run folder {self.path}: {error.strerror}") from None
+            self._lock.take()
+        wait()
+        if not (self.path / "stages").is_dir():
+            raise ValueError(
+                f"a process does not see the run folder {self.path}: use one that all machines share"
+            )
 
     def stage(
         self,
@@ -75,69 +93,107 @@ class Run:
                 checkpoints in the stage's folder and finds them there again after a kill.
             made_from: JSON values that decide the result: configs, data fingerprints, hashes of weights.
             after: the stages that this one builds on; all before it if not given.
+
+        Raises:
+            ValueError: if a file of the stage is damaged or another's; the message says what to delete.
+            OSError: if a file cannot be written.
         """
         before = self._stamps if after is None else {stage: self._stamps[stage] for stage in after}
         record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
         key = _hash(record)
         stage = Stage(self.path / "stages" / name, key)
         self._stamps[name] = key
-        self._make_room(stage)
-        done_file = stage.path / "done.json"
-        if done_file.exists():
-            done = json.loads(done_file.read_text())
-            if done["code"] != code_hash():
-                logger.warning(
-                    "stage %s was made by another version of the code; delete %s to make it again",
-                    name,
-                    stage.path,
-                )
-            return _load(stage.path, done["artefacts"])
-        stage.path.mkdir(parents=True, exist_ok=True)
-        write_json(stage.path / "stamp.json", {"key": key, **record})
+        if agreed(key) != key:
+            raise ValueError(
+                f"stage {name}: processes differ in settings or data: give all the same recipe and images"
+            )
+        done = agreed(self._begin(stage, record) if leads() else None)
+        if done is not None:
+            return _load(stage.path, done)
         started = time.monotonic()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             artefacts = make(stage)
+        seconds = time.monotonic() - started
+        done = agreed(self._finish(stage, record, artefacts, seconds) if leads() else {})
+        return _load(stage.path, done)
+
+    def _begin(self, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of a stage that is done; otherwise None, and its folder is ready to work in."""
+        self._lock.take()  # the one of this process that had it may have gone meanwhile
+        self._make_room(stage)
+        done_file = stage.path / "done.json"
+        if done_file.exists():
+            done = _read_done(done_file, stage.key)
+            if done.get("code") != code_hash():
+                logger.warning(
+                    "stage %s was made by another version of the code; delete %s to make it again",
+                    stage.path.name,
+                    stage.path,
+                )
+            return done
+        stage.path.mkdir(parents=True, exist_ok=True)
+        write_json(stage.path / "stamp.json", {"key": stage.key, **record})
+        sync_folder(stage.path.parent)
+        return None
+
+    def _finish(
+        self, stage: Stage, record: Mapping[str, Any], artefacts: Artefacts, seconds: float
+    ) -> dict[str, Any]:
+        """Keep what a stage made, then its record, which makes it done."""
         files = _save(stage.path, artefacts)
         done = {
-            "key": key,
-            "seconds": time.monotonic() - started,
+            "key": stage.key,
+            "seconds": seconds,
             "code": code_hash(),
             "artefacts": files,
+            "sha256": {file: _file_hash(stage.path / file) for file in files},
             **record,
         }
-        write_json(done_file, done | {"environment": environment(self.seed)})
-        return _load(stage.path, files)
+        write_json(stage.path / "done.json", done | {"environment": environment(self.seed)})
+        return done
+
+    def part(self, name: str) -> "Run":
+        """A run in a subfolder, for one of several students."""
+        return Run(self.path / name, seed=self.seed)
+
+    def follow(self, run: "Run") -> None:
+        """Take the stages of another run as those before the next one here."""
+        self._stamps = {**run._stamps, **self._stamps}
 
     def _make_room(self, stage: Stage) -> None:
         """Put a stage with another stamp aside, and take this one back if it was put aside before."""
-        stamp = stage.path / "stamp.json"
-        if stamp.exists():
-            old = json.loads(stamp.read_text())["key"]
+        if stage.path.exists():
+            old = _read_key(stage.path)
             if old == stage.key:
                 return
-            aside = stage.path.with_name(f"{stage.path.name}.{old[:8]}")
-            logger.warning(
-                "stage %s: its config, data or an earlier stage changed; the old one is kept as %s",
-                stage.path.name,
-                aside.name,
-            )
-            shutil.rmtree(aside, ignore_errors=True)
-            stage.path.rename(aside)
+            if old is None:
+                shutil.rmtree(stage.path)  # what a kill in the first moment left
+            else:
+                aside = stage.path.with_name(f"{stage.path.name}.{old[:8]}")
+                logger.warning(
+                    "stage %s: its config, data or an earlier stage changed; the old one is kept as %s",
+                    stage.path.name,
+                    aside.name,
+                )
+                shutil.rmtree(aside, ignore_errors=True)
+                stage.path.rename(aside)
         before = stage.path.with_name(f"{stage.path.name}.{stage.key[:8]}")
         if before.exists():
             before.rename(stage.path)
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file into the run's folder, atomically."""
-        write_json(self.path / name, value)
+        if leads():
+            self._lock.take()
+            write_json(self.path / name, value)
 
     def read(self, name: str) -> Any:
         """Read a JSON file of the run's folder."""
         path = self.path / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there: is {self.path} the folder of a finished run?")
-        return json.loads(path.read_text())
+        return _read_json(path, "run the command that made it again")
 
 
 def environment(seed: int) -> dict[str, Any]:
@@ -181,7 +237,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
     """A safetensors file, atomically. Tied weights are written once for each name, since the format shares nothing."""
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(whole, temporary, metadata)
+        temporary.write_bytes(
+            save(whole, metadata)
+        )  # save_file makes a temporary of its own, left over by a kill
 
 
 def _save(folder: Path, artefacts: Artefacts) -> list[str]:
@@ -196,12 +254,70 @@ def _save(folder: Path, artefacts: Artefacts) -> list[str]:
     return files
 
 
-def _load(folder: Path, files: list[str]) -> Artefacts:
+def _load(folder: Path, done: Mapping[str, Any]) -> Artefacts:
+    """What a finished stage made.
+
+    Raises:
+        ValueError: if a file is not what the stage wrote.
+    """
     loaded: Artefacts = {}
-    for file in files:
+    again = f"delete {folder / 'done.json'} to make it again; a training goes on from its checkpoint"
+    for file in done["artefacts"]:
         path = folder / file
-        loaded[path.stem] = load_file(path) if path.suffix == ".safetensors" else json.loads(path.read_text())
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: {again}")
+        written = done.get("sha256", {}).get(file)  # earlier versions did not note it
+        if written is not None and written != _file_hash(path):
+            raise ValueError(f"{path} is not what the stage wrote: {again}")
+        try:
+            value = load_file(path) if path.suffix == ".safetensors" else _read_json(path, again)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}): {again}") from error
+        loaded[path.stem] = value
     return loaded
+
+
+def _read_key(folder: Path) -> str | None:
+    """The stamp of a stage's folder; None if nothing was made in it.
+
+    Raises:
+        ValueError: if the stamp is damaged or gone.
+    """
+    if all(path.name.startswith(".") for path in folder.iterdir()):
+        return None
+    stamp, remedy = folder / "stamp.json", f"delete {folder} to make the stage again from the start"
+    if not stamp.exists():
+        raise ValueError(f"{stamp} is missing, so what {folder} was made from is not known: {remedy}")
+    record = _read_json(stamp, remedy)
+    key = record.get("key") if isinstance(record, dict) else None
+    if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{16}", key):
+        raise ValueError(f"{stamp} is no stamp of a stage: {remedy}")
+    return key
+
+
+def _read_done(path: Path, key: str) -> dict[str, Any]:
+    remedy = "delete it to make the stage again; a training goes on from its checkpoint"
+    done = _read_json(path, remedy)
+    files = done.get("artefacts") if isinstance(done, dict) else None
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise ValueError(f"{path} is no record of a finished stage: {remedy}")
+    if done.get("key") != key:
+        raise ValueError(f"{path} belongs to other settings or data: {remedy}")
+    return done
+
+
+def _read_json(path: Path, remedy: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(value: Any) -> str:

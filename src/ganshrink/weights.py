@@ -95,6 +95,11 @@ def build_network(spec: NetworkSpec, original: nn.Module | None = None, *, sourc
             raise ValueError(
                 f"{source} holds a cut of a network of your own: pass the uncut network as `original`"
             )
+        if ":" in spec.net["name"]:  # a weights file may come from anyone: it must not choose code to run
+            raise ValueError(
+                f"{source} was made from {spec.net['name']}, code that is run only if you name it: "
+                "pass the uncut network as `original`"
+            )
         options = {key: value for key, value in spec.net.items() if key != "name"}
         original = nets.build(spec.net["name"], **options)
     if spec.affine:

@@ -20,6 +20,13 @@ IMAGE = torch.zeros(1, 3, 256, 256)
         ("unet256", {}, None, 6_048_186_368, 18_140_364_800),
         ("incres9", {}, 8_154_255, 36_242_644_992, 43_490_402_304),
         ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992, 43_490_402_304),
+        ("mobile_resnet9", {}, 1_987_075, 11_066_671_104, 18_314_428_416),
+        ("mobile_resnet9", {"ngf": 48}, 1_130_883, 6_488_064_000, 10_564_927_488),
+        ("mobile_resnet9", {"ngf": 32}, 514_307, 3_117_416_448, 4_929_355_776),
+        ("cartoongan", {}, 11_129_667, 54_383_345_664, 61_631_102_976),
+        ("cartoongan", {"kernel": 3}, 11_114_307, 53_376_712_704, 60_624_470_016),
+        ("resnet6", {}, 7_837_699, 35_055_992_832, 42_303_750_144),
+        ("unet128", {}, 41_828_995, 6_023_020_544, 18_052_284_416),
     ],
 )
 def test_published_integers(name, options, params, exact, paper):
@@ -30,9 +37,20 @@ def test_published_integers(name, options, params, exact, paper):
     assert channels.cost().params == (params or sum(p.numel() for p in model.parameters()))
 
 
-def test_the_counter_of_cat_adds_one_per_element_of_each_norm_without_statistics():
+@pytest.mark.parametrize(
+    ("name", "options", "paper", "counted_by_cat"),
+    [
+        ("incres9", {}, 43_490_402_304, 43_527_405_568),
+        ("mobile_resnet9", {}, 18_314_428_416, 18_365_808_640),  # printed as 18.37 G beside 18.31 G
+        ("mobile_resnet9", {"ngf": 48}, 10_564_927_488, 10_603_462_656),
+        ("mobile_resnet9", {"ngf": 32}, 4_929_355_776, 4_955_045_888),
+    ],
+)
+def test_the_counter_of_cat_adds_one_per_element_of_each_norm_without_statistics(
+    name, options, paper, counted_by_cat
+):
     with torch.device("meta"):
-        model = nets.build("incres9")
+        model = nets.build(name, **options)
         extra = 0
 
         def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -43,7 +61,7 @@ def test_the_counter_of_cat_adds_one_per_element_of_each_norm_without_statistics
             if isinstance(module, nn.InstanceNorm2d):
                 module.register_forward_hook(count)
         model(torch.empty(1, 3, 256, 256))
-    assert 43_490_402_304 + extra == 43_527_405_568
+    assert paper + extra == counted_by_cat
 
 
 def counted(model: nn.Module, *inputs: torch.Tensor) -> int:
@@ -59,6 +77,10 @@ def counted(model: nn.Module, *inputs: torch.Tensor) -> int:
         ("unet256", {"ngf": 8, "downs": 5}, (32, 64)),
         ("incres9", {"ngf": 12, "blocks": 2}, (16, 24)),
         ("incres9", {"ngf": 12, "blocks": 2, "norm": "batch"}, (16, 24)),
+        ("unet128", {"ngf": 8, "downs": 6}, (64, 64)),
+        ("mobile_resnet9", {"ngf": 8, "blocks": 2}, (16, 24)),
+        ("mobile_resnet9", {"ngf": 8, "blocks": 2, "norm": "batch"}, (16, 24)),
+        ("cartoongan", {"ngf": 8, "blocks": 2}, (16, 24)),
         ("patchgan", {"ndf": 8, "in_channels": 3}, (32, 48)),
     ],
 )

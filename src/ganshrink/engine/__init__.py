@@ -2,25 +2,34 @@
 
 from ganshrink.engine.checkpoint import Stateful
 from ganshrink.engine.config import FitConfig
-from ganshrink.engine.devices import rank_and_world
+from ganshrink.engine.devices import check_launch
 from ganshrink.engine.log import NonFiniteLoss
 from ganshrink.engine.loop import Forward, Stream, fit
 from ganshrink.engine.optim import adam
+from ganshrink.engine.processes import agreed, join, leads, rank_and_world, sum_over_processes, wait
 from ganshrink.engine.taps import Taps, default_taps
 from ganshrink.engine.update import Context, FitResult, Update
+from ganshrink.interruption import Interrupted
 
 __all__ = [
     "Context",
     "FitConfig",
     "FitResult",
     "Forward",
+    "Interrupted",
     "NonFiniteLoss",
     "Stateful",
     "Stream",
     "Taps",
     "Update",
     "adam",
+    "agreed",
+    "check_launch",
     "default_taps",
     "fit",
+    "join",
+    "leads",
     "rank_and_world",
+    "sum_over_processes",
+    "wait",
 ]

@@ -1,6 +1,5 @@
 """The state of a training run on disk: written whole or not at all, read without executing code."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,15 +33,11 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], *, key: str) -> None
         OSError: if it cannot be written; what was there before still is.
     """
     _check_plain(content, "checkpoint")
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
             torch.save({"format": FORMAT, "key": key, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch wraps a failed write into a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        kept = "; the previous one is untouched" if path.exists() else ""
-        raise OSError(f"cannot write the checkpoint {path}: {reason}{kept}") from error
+        except RuntimeError as error:  # torch wraps a failed write, and says nothing of why
+            raise OSError(_cause(error)) from error
 
 
 def load_checkpoint(path: Path, *, key: str) -> dict[str, Any] | None:
@@ -50,13 +45,15 @@ def load_checkpoint(path: Path, *, key: str) -> dict[str, Any] | None:
 
     Raises:
         ValueError: for a file that is damaged or no checkpoint, or that was made from something else.
+        OSError: if it cannot be read.
     """
     if not path.exists():
         return None
     content = _read(path)
-    if content["key"] != key:
+    found = content.get("key")
+    if found != key:
         raise ValueError(
-            f"{path} belongs to other settings or data ({content['key']!r}, not {key!r}):"
+            f"{path} belongs to other settings or data ({found!r}, not {key!r}):"
             " delete it to start again, or use another folder"
         )
     return content
@@ -64,14 +61,29 @@ def load_checkpoint(path: Path, *, key: str) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each have their own for a damaged file
-        raise ValueError(
-            f"{path} is damaged or no checkpoint: delete it to start this stage again"
-        ) from error
+        file = path.open("rb")
+    except OSError as error:  # the file may be as good as ever
+        raise OSError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    with file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # zip, pickle and torch each have their own for a damaged file
+            raise ValueError(
+                f"{path} is damaged or no checkpoint: delete it to start this stage again"
+            ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of this version: delete it to start this stage again")
     return content
+
+
+def _cause(error: BaseException) -> str:
+    """Why a write failed, as the system said it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
 
 
 def _check_plain(value: Any, where: str) -> None:

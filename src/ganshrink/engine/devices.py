@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganshrink.engine.config import FitConfig
+from ganshrink.engine.processes import agreed, join, max_over_processes, mean_over_processes, rank_and_world
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,12 +41,7 @@ class Machine:
         moved = self.fabric.to_device(batch)
         if not self.channels_last:
             return moved
-        return {
-            name: v.contiguous(memory_format=torch.channels_last)
-            if isinstance(v, Tensor) and v.ndim == 4
-            else v
-            for name, v in moved.items()
-        }
+        return {name: _channels_last(value) for name, value in moved.items()}
 
     def autocast(self) -> AbstractContextManager:
         return self.fabric.autocast()
@@ -66,13 +62,14 @@ class Machine:
         if not grads:
             return
         flat = torch.cat([g.reshape(-1) for g in grads])
-        self.fabric.all_reduce(flat, reduce_op="mean")
-        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        for grad, part in zip(
+            grads, mean_over_processes(flat).split([g.numel() for g in grads]), strict=True
+        ):
             grad.copy_(part.view_as(grad))
 
     def reduce(self, values: Tensor, how: str) -> Tensor:
         """Combine a tensor over processes by "mean" or "max"."""
-        return values if self.fabric.world_size == 1 else self.fabric.all_reduce(values, reduce_op=how)  # type: ignore[return-value]
+        return max_over_processes(values) if how == "max" else mean_over_processes(values)
 
     def step(self, optimizers: Sequence[Optimizer]) -> None:
         """Step every optimizer; in float16, skip those whose gradients overflowed, then adapt the scale once."""
@@ -90,18 +87,28 @@ class Machine:
         """Make every process start from the weights of the first."""
         if self.fabric.world_size > 1:
             state = {name: value.cpu() for name, value in net.state_dict().items()}
-            net.load_state_dict(self.fabric.broadcast(state))
+            net.load_state_dict(agreed(state))
+
+
+def _channels_last(value: Any) -> Any:
+    """Images, also those among several inputs, with their channels last in memory; all else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_channels_last(part) for part in value)
+    if isinstance(value, Tensor) and value.ndim == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
 
 
 def open_machine(config: FitConfig) -> Machine:
     """The device, number format and processes that the config and the launcher (torchrun, or none) ask for.
 
     Raises:
-        ValueError: for a GPU that is not there, or float16 without one.
+        ValueError: for a GPU that is not there, float16 without one, or several processes without torchrun.
     """
     from lightning_fabric import Fabric  # takes two seconds, so only where training starts
     from lightning_fabric.plugins.precision import MixedPrecision
 
+    check_launch(config)
     cuda = torch.cuda.is_available()
     if config.accelerator == "cuda" and not cuda:
         raise ValueError("accelerator=cuda, but torch sees no GPU here: use accelerator=cpu or auto")
@@ -111,8 +118,9 @@ def open_machine(config: FitConfig) -> Machine:
     scaler = torch.amp.GradScaler(device) if config.precision == "16-mixed" else None
     # The scaler is ours, so that several optimizers can step on one scale before it changes.
     mixed = None if config.precision == "32-true" else MixedPrecision(config.precision, device, scaler)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
-    _, world = rank_and_world(config)
+    join()
+    world = rank_and_world()[1]
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     fabric = Fabric(
         accelerator=device,
         devices=local,
@@ -124,10 +132,18 @@ def open_machine(config: FitConfig) -> Machine:
     return Machine(fabric, scaler, config.channels_last)
 
 
-def rank_and_world(config: FitConfig) -> tuple[int, int]:
-    """This process's number and how many there are, as the launcher (torchrun, Fabric or none) says; for `Batches`."""
-    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))
-    return int(rank), int(os.environ.get("WORLD_SIZE", config.devices))
+def check_launch(config: FitConfig) -> None:
+    """Refuse more processes than were started: a training cannot start them, since it begins in the middle of a command.
+
+    Raises:
+        ValueError: if `config.devices` asks for several and torchrun did not start them.
+    """
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", rank_and_world()[1]))
+    if config.devices not in (1, local):
+        raise ValueError(
+            f"devices = {config.devices}, but {local} process{'es' if local > 1 else ''} started here: leave devices out"
+            f" and start as torchrun --nproc-per-node {config.devices} -m ganshrink.cli"
+        )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Events:
         tensorboard: write TensorBoard files next to it.
 
     Raises:
+        OSError: if the file cannot be written.
         ValueError: if TensorBoard is asked for and not installed.
     """
 
@@ -83,14 +85,18 @@ class Events:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, event: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(event, allow_nan=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(event, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"cannot write {self._file.name}: {error.strerror}") from error
         if self._writer is not None:
             for name, value in event["losses"].items():
                 self._writer.add_scalar(name, value, event["step"])
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take has been told
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -121,11 +127,11 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except ValueError:  # the line that a kill cut short
+        except (KeyError, TypeError, ValueError):  # the line that a full disk or a power cut cut short
             continue
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")

@@ -5,6 +5,7 @@ state, which is seeded afresh at every step.
 """
 
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +19,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ganshrink.engine.batch_norm import shared_batch_statistics
 from ganshrink.engine.checkpoint import Stateful, load_checkpoint, save_checkpoint
 from ganshrink.engine.config import FitConfig
 from ganshrink.engine.devices import Machine, open_machine, settled
 from ganshrink.engine.log import Events, Meter, check_finite
 from ganshrink.engine.optim import decay_factor, set_learning_rate
+from ganshrink.engine.processes import agreed, wait
 from ganshrink.engine.progress import ProgressDisplay
 from ganshrink.engine.update import Context, FitResult, Update
+from ganshrink.interruption import Interrupted, StopRequest, stop_requests
 
 CHECKPOINT, EVENTS = "checkpoint.pt", "events.jsonl"
 
@@ -68,6 +72,8 @@ def fit(
     one context: what D's losses computed, G's find. With more, every update walks through the batches with fresh
     contexts, so that memory stays that of one batch. Networks are left in training mode on the training device.
 
+    SIGTERM or Ctrl-C ends the training after the step at work, once that is saved; a second one ends it at once.
+
     Args:
         nets: what is trained, by name; saved whole.
         updates: what a step does, in order.
@@ -85,15 +91,17 @@ def fit(
         NonFiniteLoss: if a loss term becomes NaN or infinite; the checkpoint is the last good one.
         ValueError: for a checkpoint that is damaged or of another key, or a device that is not there.
         OSError: if a checkpoint cannot be written.
+        Interrupted: after SIGTERM or Ctrl-C; the checkpoint is of the last step made.
     """
     machine = open_machine(config)
     if batches.world != machine.fabric.world_size:
         raise ValueError(
             f"the batches are for {batches.world} processes, but there are {machine.fabric.world_size}"
         )
-    run = _Training(
-        machine, dict(nets), list(updates), dict(state or {}), config, directory / CHECKPOINT, key
-    )
+    kept = dict(state or {})
+    for update in updates:
+        kept |= update.state
+    run = _Training(machine, dict(nets), list(updates), kept, config, directory / CHECKPOINT, key)
     with settled(machine, config):
         for net in frozen:
             machine.place(net.eval())
@@ -139,14 +147,15 @@ class _Training:
                 optimizer.load_state_dict(kept)
             for name, part in self.state.items():
                 part.load_state_dict(saved["state"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            if self.machine.scaler is not None:
+                self.machine.scaler.load_state_dict(saved["scaler"])
+            step, images, seconds = int(saved["step"]), int(saved["images"]), float(saved["seconds"])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"{self.path} does not fit these networks ({reason}): delete it to start this stage again"
             ) from error
-        if self.machine.scaler is not None:
-            self.machine.scaler.load_state_dict(saved["scaler"])
-        self.done = FitResult(saved["step"], saved["images"], saved["seconds"], resumed_at=saved["step"])
+        self.done = FitResult(step, images, seconds, resumed_at=step)
 
     def train(self, batches: Stream, forward: Forward, *, total: int, name: str, progress: bool) -> FitResult:
         """The steps that are left."""
@@ -155,6 +164,8 @@ class _Training:
         earlier, started = done.seconds, time.monotonic()
         images = batches.global_batch * config.accumulate
         with ExitStack() as stack:
+            request = stack.enter_context(stop_requests())
+            stack.enter_context(shared_batch_statistics(self.nets.values()))
             stack.enter_context(_compiled(self.nets if config.compile else {}))
             events = None
             if leader:
@@ -173,7 +184,8 @@ class _Training:
                 done.steps, done.images = step + 1, done.images + images
                 done.seconds = earlier + time.monotonic() - started
                 logging = done.steps % config.log_every == 0
-                saving = done.steps == total or self._checkpoint_due(logging)
+                stopping = self._told_to_stop(request, logging)
+                saving = stopping or done.steps == total or self._checkpoint_due(logging)
                 if logging or saving:  # at checkpoints too, so that a kill costs no line its first steps
                     done.losses = self.meter.read(self.machine.reduce)
                     if events is not None:
@@ -181,6 +193,10 @@ class _Training:
                 if saving:
                     self._save()
                 display.step(done.steps, done.losses)
+                if stopping:
+                    break
+        if request.number is not None:  # after the last step as well: whoever asked wants the program to end
+            raise self._interrupted(request.number, name, total)
         return done
 
     def _step(self, step: int, epoch: int, stream: Iterator[dict[str, Any]], forward: Forward) -> None:
@@ -221,6 +237,24 @@ class _Training:
         if update.after is not None:
             update.after(context)
 
+    def _told_to_stop(self, request: StopRequest, logging: bool) -> bool:
+        """Whether a signal asked for the end. Several processes agree on it, where they talk anyway."""
+        if self.machine.fabric.world_size > 1:
+            if not logging:
+                return False
+            number = torch.tensor(request.number or 0, device=self.machine.fabric.device)
+            agreed = int(self.machine.reduce(number, "max"))
+            request.number = agreed or request.number  # a signal may have come in between
+            return agreed > 0
+        return request.number is not None
+
+    def _interrupted(self, number: int, name: str, total: int) -> Interrupted:
+        return Interrupted(
+            f"{name}: stopped by {signal.Signals(number).name} after step {self.done.steps} of {total}, which is saved"
+            f" in {self.path}; the same command goes on from there",
+            number,
+        )
+
     def _checkpoint_due(self, logging: bool) -> bool:
         steps, minutes, fabric = (
             self.config.checkpoint_steps,
@@ -233,7 +267,7 @@ class _Training:
             fabric.world_size > 1 and not logging
         ):  # agreeing on the clock costs a message
             return False
-        return bool(fabric.broadcast(time.monotonic() - self.saved_at > 60 * minutes))
+        return agreed(time.monotonic() - self.saved_at > 60 * minutes)
 
     def _event(self, epoch: int) -> dict[str, Any]:
         done = self.done
@@ -260,7 +294,7 @@ class _Training:
                 "scaler": self.machine.scaler.state_dict() if self.machine.scaler is not None else None,
             }
             save_checkpoint(self.path, content, key=self.key)
-        self.machine.fabric.barrier()
+        wait()
         self.saved_at = time.monotonic()
 
     @property

@@ -1,11 +1,13 @@
 """The words of the loop: what a step knows, and what is done with it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ganshrink.engine.checkpoint import Stateful
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Update:
             which frees its graph: terms that share a graph go into one dictionary.
         every: the update runs at steps 0, every, 2 * every, ...
         after: called after the optimizers' step (a projection, say), with the step's (last) context.
+        state: what of it must survive a kill (an image pool, say), by a name of its own.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Update:
     losses: Callable[[Any], Iterator[dict[str, Tensor]]]
     every: int = 1
     after: Callable[[Any], None] | None = None
+    state: Mapping[str, Stateful] = field(default_factory=dict)
 
 
 @dataclass

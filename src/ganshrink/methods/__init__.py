@@ -1,8 +1,9 @@
-"""The published methods: one file each, named as in its paper."""
+"""The published methods: one file each, named as in its paper; and the baseline that they have to beat."""
 
 from ganshrink.job import Method
 from ganshrink.methods.cat import cat
+from ganshrink.methods.uniform import uniform
 
-METHODS: dict[str, Method] = {"cat": cat}
+METHODS: dict[str, Method] = {"cat": cat, "uniform": uniform}
 
 __all__ = ["METHODS"]

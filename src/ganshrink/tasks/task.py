@@ -1,12 +1,14 @@
 """What a method may ask of any task."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from ganshrink.channels import initialise
 from ganshrink.engine import Forward, Taps, Update
+from ganshrink.nets import build
 
 Nets = dict[str, nn.Module]
 Term = Callable[[Any], dict[str, Tensor]]
@@ -14,12 +16,21 @@ Term = Callable[[Any], dict[str, Tensor]]
 
 Target = Literal["truth", "teacher"]
 RealImages = Literal["photos", "teacher"]
+Direction = Literal["AtoB", "BtoA"]
 
 
 class Task(Protocol):
     """What is optimised. Made from its config: `TASKS[name](config)`."""
 
     Config: ClassVar[type[BaseModel]]
+    needs: ClassVar[frozenset[str]]
+    """Of {"target", "pairs"}: what the data must hold besides inputs; "pairs" is a target for each."""
+    needs_teacher: ClassVar[bool]
+    """Whether there is nothing to learn but what a trained generator does."""
+    both_ways: ClassVar[bool]
+    """Whether its own training gives generators of both directions, whichever is wanted."""
+    student_settings: ClassVar[frozenset[str]]
+    """Fields of the config that a student's training reads and the teacher's does not."""
 
     def __init__(self, config: Any = ...) -> None: ...
 
@@ -32,7 +43,12 @@ class Task(Protocol):
         ...
 
     def nets(self, generator: nn.Module, in_channels: int, out_channels: int) -> Nets:
-        """The generator as it is, with freshly initialised nets for whatever else the task trains."""
+        """The generator as it is, with freshly initialised nets for whatever else the task trains. `in_channels` are those
+        of the input's images, 0 where it holds none."""
+        ...
+
+    def one_way(self, nets: Nets, direction: Direction) -> Nets:
+        """Of the nets of a training, those of one direction, as "G" and, where there is one, "D"."""
         ...
 
     def forward(self, nets: Nets, taps: Mapping[str, Taps] | None = None) -> Forward:
@@ -44,14 +60,14 @@ class Task(Protocol):
         ...
 
     def distilling(
-        self, teacher: nn.Module, *, target: Target = "truth", real: RealImages = "photos"
-    ) -> Self:
-        """The same task with a teacher at hand.
+        self, teacher: nn.Module, *, target: Target | None = None, real: RealImages | None = None
+    ) -> "Task":
+        """How a student of this task learns with a teacher at hand: one generator "G", perhaps a "D".
 
         Args:
             teacher: a trained generator; runs in eval mode without gradients, at most once a step.
-            target: what the reconstruction loss pulls the student to.
-            real: what the discriminator is shown as real.
+            target: what the reconstruction loss pulls the student to; none: the task's habit.
+            real: what the discriminator is shown as real; none: the task's habit.
         """
         ...
 
@@ -69,3 +85,22 @@ def joined(losses: dict[str, Tensor], terms: Sequence[Term], context: Any) -> di
             raise ValueError(f"there are two loss terms named {min(taken)!r}: rename one")
         losses = losses | more
     return losses
+
+
+class Judged(Protocol):
+    """The settings of a PatchGAN, as every task's config has them."""
+
+    @property
+    def ndf(self) -> int: ...
+
+    @property
+    def d_layers(self) -> int: ...
+
+    @property
+    def d_norm(self) -> str: ...
+
+
+def new_discriminator(in_channels: int, config: Judged) -> nn.Module:
+    """A freshly initialised PatchGAN."""
+    options = {"ndf": config.ndf, "layers": config.d_layers, "norm": config.d_norm}
+    return initialise(build("patchgan", in_channels=in_channels, **options))

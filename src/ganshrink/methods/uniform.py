@@ -1,0 +1,74 @@
+"""Uniform widths: every layer keeps the same share of its channels. No method, but what every method has to beat."""
+
+import logging
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ganshrink.channels import Channels, extract, trace
+from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.job import Job, Result
+from ganshrink.run import Artefacts, Run, Stage
+from ganshrink.students import TeachingConfig, distill, tap_paths, train_alone
+
+logger = logging.getLogger(__name__)
+
+
+class UniformConfig(TeachingConfig):
+    """How the narrow network is trained; what concerns teaching is read only with teaching = "distilled"."""
+
+    name: Literal["uniform"] = "uniform"
+    teaching: Literal["distilled", "scratch"] = Field(
+        default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
+    )
+    floor: int = Field(default=1, ge=1, description="the least width of a layer")
+    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
+
+
+def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
+    """Uniform widths, the baseline: the same share of every layer, distilled or from scratch."""
+    original = job.build()
+    channels = trace(original, *job.example)
+    plan = bisect_threshold(
+        channels, evenly(channels), job.budget, floor=config.floor, round_to=config.round_to
+    )
+    student = extract(original, channels, plan)
+    cost = channels.cost(plan)
+    logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
+    made_from = {
+        "plan": plan.to_json(channels)["layers"],
+        "method": config.model_dump(mode="json"),
+        **job.describe(),
+    }
+    if config.teaching == "scratch":
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("training the narrow network from scratch")
+            return train_alone(stage, job, student)
+
+        after = ("teacher",) if job.task.needs_teacher else ()
+    else:
+        paths = tap_paths(config, original, channels, job)
+
+        def learn(stage: Stage) -> Artefacts:
+            return distill(stage, job, config, job.teacher(), student, paths)
+
+        after = None
+    job.teacher()  # costs and pictures are shown beside it, however the student is trained
+    weights = run.stage(config.teaching, learn, made_from=made_from, after=after)
+    student.load_state_dict(weights["G"])
+    return Result(
+        students={"G": student}, plans={"G": plan}, channels={"G": channels}, originals={"G": original}
+    )
+
+
+def evenly(channels: Channels) -> Tensor:
+    """A score for each atom, so that one threshold keeps the same share of every group: its place, counted from the
+    end, over the group's width."""
+    scores = torch.ones(channels.num_atoms)
+    for group in channels.groups:
+        width = len(group.atoms)
+        scores[group.atoms] = 1 - torch.arange(width) / width
+    return scores

@@ -1,0 +1,175 @@
+"""The uniform baseline: one share for every layer, under the budget, taught or not."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ganshrink import nets
+from ganshrink.channels import Budget, Channels, Plan, trace
+from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.data import TensorPairs
+from ganshrink.job import Job, Training
+from ganshrink.methods import METHODS
+from ganshrink.methods.uniform import UniformConfig, evenly, uniform
+from ganshrink.run import Run
+from ganshrink.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
+
+SIZE = 16
+
+
+def resnet(ngf: int = 8) -> nn.Module:
+    torch.manual_seed(1)
+    return nets.build("resnet9", ngf=ngf, blocks=1)
+
+
+@pytest.fixture(scope="module")
+def channels() -> Channels:
+    return trace(resnet(12), torch.zeros(1, 3, SIZE, SIZE))
+
+
+def job(
+    *, task: Task | None = None, teacher: nn.Module | None = None, budget: str = "macs=40%", **options: Any
+) -> Job:
+    draw = torch.Generator().manual_seed(0)
+    pairs = [(torch.rand(3, SIZE, SIZE, generator=draw) * 2 - 1,) * 2 for _ in range(4)]
+    task = task or Pix2Pix(Pix2PixConfig(ndf=4, d_layers=1))
+    trained = task.nets(teacher or resnet(), 3, 3)
+    training = Training(**{"max_steps": 1, "batch_size": 2, "accelerator": "cpu", **options})
+    return Job(
+        build=resnet,
+        teacher=lambda: trained,
+        task=task,
+        data=TensorPairs(pairs),
+        example=(torch.zeros(1, 3, SIZE, SIZE),),
+        budget=Budget.parse(budget).resolve(trace(resnet(), torch.zeros(1, 3, SIZE, SIZE))),
+        training=training,
+        progress=False,
+    )
+
+
+def kept(channels: Channels, plan: Plan) -> dict[str, tuple[int, int]]:
+    """Of every group that may be cut, how many channels stay, of how many."""
+    free = (group for group in channels.groups if group.frozen is None)
+    return {group.name: (int(plan.keep[group.atoms].sum()), len(group.atoms)) for group in free}
+
+
+@pytest.mark.parametrize("percent", [70, 40, 15, 5])
+def test_every_group_keeps_the_same_share_within_a_channel_and_the_top_up(channels, percent):
+    budget = Budget.parse(f"macs={percent}%")
+    plan = bisect_threshold(channels, evenly(channels), budget)
+    widths = kept(channels, plan)
+    assert channels.cost(plan).macs <= channels.cost().macs * percent / 100
+    # Each is the same share rounded up; what that leaves of the budget may add a channel here and there.
+    least = max((width - 2) / whole for width, whole in widths.values())
+    assert all(width >= math.floor(least * whole) for width, whole in widths.values())
+    most = min((width + 1) / whole for width, whole in widths.values())
+    assert all(width <= math.ceil(most * whole) + 1 for width, whole in widths.values())
+
+
+def test_one_threshold_is_one_share(channels):
+    scores = evenly(channels)
+    for share in (0.1, 0.25, 0.5, 0.9):
+        for group in channels.groups:
+            above = int((scores[group.atoms] > 1 - share).sum())
+            assert above == math.ceil(round(share * len(group.atoms), 6))
+
+
+def test_floor_and_rounding_hold():
+    result_widths = []
+    network = resnet(12)
+    structure = trace(network, torch.zeros(1, 3, SIZE, SIZE))
+    for floor, step in ((6, 1), (1, 4)):
+        plan = bisect_threshold(structure, evenly(structure), "macs=30%", floor=floor, round_to=step)
+        result_widths.append([width for width, _ in kept(structure, plan).values()])
+    assert min(width for width in result_widths[0] if width) >= 6
+    assert all(width % 4 == 0 for width in result_widths[1])
+
+
+def weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("teaching", ["distilled", "scratch"])
+def test_both_teachings_give_a_student_under_the_budget_with_weights_of_its_own(tmp_path, teaching):
+    assert METHODS["uniform"] is uniform
+    work = job()
+    result = uniform(Run(tmp_path), work, UniformConfig(teaching=teaching))
+    student, plan, channels = result.students["G"], result.plans["G"], result.channels["G"]
+    [limit] = work.budget.limits
+    assert channels.cost(plan).macs <= limit.amount
+    assert student(torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 3, SIZE, SIZE)
+    assert student.down[1].weight.std() < 0.05  # fresh: N(0, 0.02), not torch's own or the teacher's
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == [teaching]
+    again = uniform(Run(tmp_path), work, UniformConfig(teaching=teaching))
+    assert same(weights(student), weights(again.students["G"]))
+
+
+def test_distilling_reads_the_teacher_and_scratch_does_not(tmp_path):
+    """The same stage with another teacher: only what is taught changes."""
+    other = resnet()
+    nn.init.normal_(other.up[7].weight)
+    students = {}
+    for number, teacher in enumerate((None, other)):
+        for teaching in ("distilled", "scratch"):
+            work = job(teacher=teacher, max_steps=2)
+            run = Run(tmp_path / f"{teaching}{number}")
+            result = uniform(run, work, UniformConfig(teaching=teaching, inherit_discriminator=False))
+            students[teaching, number] = weights(result.students["G"])
+    assert same(students["scratch", 0], students["scratch", 1])
+    assert not same(students["distilled", 0], students["distilled", 1])
+
+
+def with_teacher_stage(run: Run, work: Job, stamp: str) -> Job:
+    """The job with its teacher as a stage of the run, as a recipe's is."""
+    trained = work.teacher()
+
+    def teacher() -> dict[str, nn.Module]:
+        run.stage("teacher", lambda stage: {"G": trained["G"].state_dict()}, made_from={"stamp": stamp})
+        return trained
+
+    changed = copy.copy(work)
+    object.__setattr__(changed, "teacher", teacher)
+    return changed
+
+
+def made_again(folder: Path, work: Job, config: UniformConfig) -> bool:
+    """Whether another teacher makes the student anew."""
+    for stamp in ("one", "other"):
+        run = Run(folder)
+        uniform(run, with_teacher_stage(run, work, stamp), config)
+    return len([path for path in (folder / "stages").iterdir() if path.name.startswith(config.teaching)]) == 2
+
+
+def test_scratch_depends_on_the_teacher_s_stamp_only_where_it_teaches_all_the_same(tmp_path):
+    scratch = UniformConfig(teaching="scratch")
+    assert not made_again(tmp_path / "scratch", job(max_steps=0), scratch)
+    assert made_again(tmp_path / "distilled", job(max_steps=0), UniformConfig())
+    own = job(task=Image2Image(Image2ImageConfig()), max_steps=0)
+    assert made_again(tmp_path / "image2image", own, scratch)
+
+
+def test_scratch_with_image2image_learns_the_teacher_s_images(tmp_path):
+    work = job(task=Image2Image(Image2ImageConfig()), max_steps=1, log_every=1)
+    uniform(Run(tmp_path), work, UniformConfig(teaching="scratch"))
+    logged = (tmp_path / "stages/scratch/events.jsonl").read_text()
+    assert '"G_recon"' in logged and "G_dist" not in logged
+
+
+def test_an_infeasible_budget_fails_before_the_teacher_is_asked_for(tmp_path):
+    work = job(budget="macs=0.1%")
+
+    def teacher() -> dict[str, nn.Module]:
+        raise AssertionError("the teacher was asked for")
+
+    object.__setattr__(work, "teacher", teacher)
+    with pytest.raises(ValueError, match="cannot be met; the smallest reachable cost is"):
+        uniform(Run(tmp_path), work, UniformConfig(floor=4))

@@ -1,0 +1,83 @@
+"""The same command in two processes, as torchrun starts it, against one process with a batch twice as large."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ganshrink.pipeline import compress_recipe
+from ganshrink.recipe import read_recipe
+
+# What needs the whole batch weighs much: batch norms in both nets, and kernel alignment before reconstruction.
+RECIPE = """
+budget = "macs=60%"
+net = { name = "incres9", ngf = 4, blocks = 1, norm = "batch" }
+data = { size = 32, counts = { train = 8, val = 2, test = 2 } }
+task = { name = "pix2pix", ndf = 4, d_norm = "batch", lr = 1e-3, lambda_recon = 1 }
+method = { name = "cat", floor = 2, lambda_dist = 10 }
+teacher = { max_steps = 3, log_every = 1, checkpoint_steps = 1, accelerator = "cpu" }
+metrics = { names = ["psnr"] }
+export = { onnx = false }
+latency = { enabled = false }
+"""
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:
+    command = [
+        *TORCHRUN,
+        "-m",
+        "ganshrink.cli",
+        "compress",
+        str(recipe),
+        f"run={folder}",
+        "teacher.batch_size=2",
+    ]
+    loopback = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=loopback)
+
+
+def losses(folder: Path, stage: str) -> list[dict[str, float]]:
+    lines = (folder / "stages" / stage / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    return [json.loads(line)["losses"] for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes_of_twice_the_batch_even_if_one_is_killed(tmp_path):
+    recipe, two, one = tmp_path / "recipe.toml", tmp_path / "two", tmp_path / "one"
+    recipe.write_text(RECIPE)
+
+    process = start(recipe, two)
+    while not (two / "stages/teacher/checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    leader = int((two / ".lock").read_text().split()[0])
+    os.kill(leader, signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0 and not (two / "student.safetensors").exists()
+    assert (
+        sum(line.startswith(("error: ", "terminated; ")) for line in told.splitlines()) == 1
+    )  # not one each
+
+    process = start(recipe, two)
+    told, trouble = process.communicate(timeout=300)
+    assert process.returncode == 0, trouble
+    assert told.count("student: ") == 1
+    compress_recipe(read_recipe(recipe, [f"run={one}", "teacher.batch_size=4"]), progress=False)
+    assert (two / "plan.json").read_text() == (one / "plan.json").read_text()
+    for stage in ("teacher", "distill"):
+        for ours, theirs in zip(losses(two, stage), losses(one, stage), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+
+    stages = {path: path.stat().st_mtime_ns for path in two.glob("stages/*/*")}
+    student = (two / "student.safetensors").read_bytes()
+    process = start(recipe, two)
+    assert process.wait(timeout=300) == 0, process.communicate()[1]
+    assert {path: path.stat().st_mtime_ns for path in two.glob("stages/*/*")} == stages
+    assert (two / "student.safetensors").read_bytes() == student
