@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 HEIGHT, WIDTH = 12, 20
+FINE = {"quality": 98, "subsampling": 0}  # a JPEG that can be compared
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def turned(format: str, suffix: str, *, slow: bool, tolerance: float = 0) -> lis
 
 
 def _contents() -> list[Case]:
-    jpeg = saved(RGB, "JPEG", quality=98)
+    jpeg = saved(RGB, "JPEG", **FINE)
     half = lambda data: data[: len(data) // 2]  # noqa: E731
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     colour, broken, still = "is a colour picture", "not an image in a known format", "frames or pages"
@@ -171,7 +172,7 @@ def _contents() -> list[Case]:
         Case("film (WebP)", "film.webp", _film("WEBP"), still),
         Case("book (TIFF)", "book.tif", _film("TIFF"), still, still),
         Case("one frame (GIF)", "still.gif", saved(GREY, "GIF"), grey(GREY), "renumber"),
-        Case("second view (MPO)", "views.jpg", _film("MPO", quality=98), RGB, tolerance=4),
+        Case("second view (MPO)", "views.jpg", _film("MPO", **FINE), RGB, tolerance=4),
         Case("PNG of 0 x 5", "zero.png", content(png(0, 5, 8, 2, b"\0")), broken),
         Case("PNG says 60000 x 60000", "bomb.png", content(png(60000, 60000, 8, 2, b"\0")), "over the limit"),
         Case("PNG says 10000 x 9000", "bomb2.png", content(png(10000, 9000, 8, 2, b"\0")), "over the limit"),
@@ -210,7 +211,7 @@ def _flip_pixel_data(data: bytes) -> bytes:
 
 
 def _with_thumbnail(path: Path) -> None:
-    Image.fromarray(RGB).save(path, "JPEG", quality=98)
+    Image.fromarray(RGB).save(path, "JPEG", **FINE)
     small = path.read_bytes()
     ifd0 = struct.pack("<H", 0) + struct.pack("<I", 14)
     ifd1 = struct.pack("<HHHIIHHIII", 2, 513, 4, 1, 44, 514, 4, 1, len(small), 0)
@@ -269,11 +270,11 @@ def _kinds() -> list[Case]:
         Case("16-bit ids", "ids16.png", saved(ids16, "PNG"), grey(np.round(ids16 / 257)), ids16),
         Case("ids over 255", "ids300.png", saved(big, "PNG"), grey(np.round(big / 257)), big),
         Case("RGB ids", "rgb-ids.png", saved(np.stack([IDS] * 3, -1), "PNG"), grey(IDS), "is a colour picture"),
-        Case("JPEG ids", "ids.jpg", saved(IDS, "JPEG", quality=98), grey(IDS), "JPEG blurs", tolerance=4),
+        Case("JPEG ids", "ids.jpg", saved(IDS, "JPEG", **FINE), grey(IDS), "JPEG blurs", tolerance=4),
         Case("JPEG in a TIFF", "ids.tif", saved(IDS, "TIFF", compression="jpeg"), grey(IDS), "JPEG blurs", tolerance=4),
-        Case("CMYK JPEG (Adobe, inverted)", "ink.jpg", saved(ink, "JPEG", quality=98), red, tolerance=4),
+        Case("CMYK JPEG (Adobe, inverted)", "ink.jpg", saved(ink, "JPEG", **FINE), red, tolerance=4),
         Case("CMYK TIFF", "ink.tif", saved(ink, "TIFF"), red),
-        Case("progressive JPEG", "steps.jpg", saved(RGB, "JPEG", progressive=True, quality=98), RGB, tolerance=4),
+        Case("progressive JPEG", "steps.jpg", saved(RGB, "JPEG", progressive=True, **FINE), RGB, tolerance=4),
     ]  # fmt: skip
 
 

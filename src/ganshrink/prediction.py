@@ -8,7 +8,7 @@ import torch
 from ganshrink.data import prepare, to_uint8, write_png
 from ganshrink.data.folders import empty_folder
 from ganshrink.data.pictures import SUFFIXES, printable
-from ganshrink.weights import load_network
+from ganshrink.weights import load_network, read_spec
 
 _SHOWN = 5  # images quoted in the error
 
@@ -31,6 +31,12 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
             folder are written all the same.
     """
     file = student / "student.safetensors" if student.is_dir() else student
+    inputs = len(read_spec(file).example)
+    if inputs > 1:
+        raise ValueError(
+            f"{printable(file)} takes {inputs} inputs, and a picture is one: load it in Python with "
+            "ganshrink.weights.load_network, and call it"
+        )
     network, spec = load_network(file)
     if spec.input is None:
         raise ValueError(f"{printable(file)} does not say what pictures it takes")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganshrink.data import Batches, DataConfig, SyntheticFacades
+from ganshrink.data import Batches, DataConfig, SyntheticFacades, TensorInputs
 
 
 class Numbers:
@@ -43,6 +43,15 @@ def test_the_stream_is_permutation_after_permutation_in_full_batches():
     epochs = [row[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == sorted(map(str, range(10))) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_several_inputs_are_stacked_each():
+    given = [(torch.full((3, 4, 4), i / 10), torch.tensor(i)) for i in range(4)]
+    batches = Batches(TensorInputs(given), batch_size=3)
+    order = [index for _, index in batches.keys(0)]
+    images, ids = batches.at(0)["input"]
+    assert images.shape == (3, 3, 4, 4) and ids.tolist() == order
+    assert torch.equal(images[1], given[order[1]][0])
 
 
 def test_a_batch_larger_than_the_data_spans_epochs():

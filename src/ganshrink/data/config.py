@@ -60,7 +60,7 @@ class DataConfig(BaseModel):
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
     load_size: int | Size | None = Field(
         None,
-        description="resize to this, then crop at random to `size`; default size * 286/256; = size: no crop",
+        description="resize to this, then crop at random to `size`; none: size * 286/256; the same as size: no crop",
     )
     flip: bool = Field(True, description="mirror half of the training pairs")
     direction: Literal["AtoB", "BtoA", "both"] = Field(

@@ -81,7 +81,9 @@ class TensorPairs:
         return {"input": _input(source, self.dtypes), "target": target.float(), "name": f"{index:04d}"}
 
     def fingerprint(self) -> str:
-        return _hash((*as_tuple(_input(source, self.dtypes)), target.float()) for source, target in self.pairs)
+        return _hash(
+            (*as_tuple(_input(source, self.dtypes)), target.float()) for source, target in self.pairs
+        )
 
     def preview(self, input: Tensor) -> np.ndarray:
         return preview_input(input)
@@ -131,8 +133,11 @@ def _input(input: Input, dtypes: Sequence[torch.dtype] | None) -> Input:
 def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     if dtype is None:
         dtype = torch.int64 if tensor.dtype == torch.int64 else torch.float32
-    fractions = tensor.is_floating_point() and not dtype.is_floating_point
-    return tensor.float() if fractions else tensor.to(dtype)  # ids that are fractions are not cut off in silence
+    if tensor.is_floating_point() and not dtype.is_floating_point:
+        return (
+            tensor.float()
+        )  # whoever compares types refuses it: no id that is a fraction is cut off in silence
+    return tensor.to(dtype)
 
 
 def _sides(image: Tensor) -> tuple[int, int]:
