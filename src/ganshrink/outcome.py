@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.data.batches import stack
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import load_optional
+from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.recipe import Recipe
@@ -30,7 +32,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     """Fail before anything is trained for what would fail after it: missing weights, extras, shapes that do not fit.
 
     Raises:
-        ValueError: if the generator does not turn the data's inputs into images like their targets.
+        ValueError: if the generator does not turn the data's inputs into images, of three channels and like their targets.
         FileNotFoundError: if a weights file of a metric is missing.
     """
     build(recipe.metrics, offered=offered_by(images))
@@ -39,15 +41,19 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         load_optional("onnx", "onnxscript", "onnxruntime")
     try:
         with torch.no_grad():
-            made = original.eval()(sample["input"][None])[0]
-    except RuntimeError as error:
-        shape = tuple(sample["input"].shape)
-        raise ValueError(
-            f"the generator cannot take the data's inputs {shape}: {str(error).splitlines()[0]}"
-        ) from None
+            output = original.eval()(*batch_of_one(sample["input"]))
+    except Exception as error:  # whatever a network of the user's own raises
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the generator cannot take the data's inputs {shapes}: {reason}") from error
+    made = image_of(output)[0]
     if "target" in sample and made.shape != sample["target"].shape:
         shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
         raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
+    if made.ndim != 3 or made.shape[0] != 3:
+        raise ValueError(
+            f"the generator makes images {tuple(made.shape)}: pictures have 3 channels, (3, H, W)"
+        )
 
 
 def offered_by(images: Images) -> set[str]:
@@ -82,7 +88,8 @@ def write_cost(
     costs: dict[str, Any] = {
         name: cost(network, None if name == "teacher" else plan) for name, network in networks.items()
     }
-    costs["input"] = list(channels.example[0].shape[1:])
+    shapes = [list(tensor.shape[1:]) for tensor in channels.example]
+    costs["input"] = shapes[0] if len(shapes) == 1 else shapes
     costs["budget"] = {"given": given, "resolved": dict(budget.numbers())}
     run.write("cost.json", costs)
     return costs
@@ -97,7 +104,8 @@ def write_metrics(
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
-    if not getattr(images, "paired", True) and any("teacher" not in metric.needs for metric in metrics):
+    unpaired = not getattr(images, "paired", True) and isinstance(images.sample(0, None)["input"], Tensor)
+    if unpaired and any("teacher" not in metric.needs for metric in metrics):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
         teacher = networks["teacher"] if name not in ("identity", "teacher") else None
@@ -123,24 +131,28 @@ def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, An
         for key in ("input", "target", "labels"):
             present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
             if present:
-                batch[key] = torch.stack(present)
+                batch[key] = stack(present)
         yield batch
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
-    """samples/: images spread over the evaluation split as input, every network's output, and target."""
+    """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
+    output, and target."""
     folder = run.path / "samples"
     rows = []
     available = getattr(images, "num_inputs", len(images))
     paired = "pairs" in offered_by(images)
     for index in range(min(count, available)):
         sample = images.sample(index * available // min(count, available), None)
-        pictures = {"input": images.preview(sample["input"])}
+        inputs = batch_of_one(sample["input"])
+        pictures = {}
+        if seen := image_like(inputs, images.size):
+            pictures["input"] = images.preview(seen[0][0])
         if paired:
             pictures["target"] = to_uint8(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
-                pictures[name] = to_uint8(network.eval()(sample["input"][None])[0])
+                pictures[name] = to_uint8(generate(network.eval(), inputs)[0])
         row = {"name": sample["name"]}
         for kind, picture in pictures.items():
             row[kind] = f"{index:03d}_{kind}.png"
@@ -150,12 +162,14 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
 
 
 def write_onnx(
-    run: Run, student: nn.Module, example: Tensor, images: Images | None, **options: Any
+    run: Run, student: nn.Module, example: Input, images: Images | None, **options: Any
 ) -> dict[str, Any]:
     """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
     logger.info("exporting student.onnx and comparing it with torch")
     available = getattr(images, "num_inputs", len(images)) if images else 0
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
+    sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
+    inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
     entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
     parity = {"student.onnx": entry}
     run.write("parity.json", parity)
@@ -163,7 +177,7 @@ def write_onnx(
 
 
 def write_latency(
-    run: Run, networks: Mapping[str, nn.Module], example: Tensor, *, threads: int | None, seconds: float
+    run: Run, networks: Mapping[str, nn.Module], example: Input, *, threads: int | None, seconds: float
 ) -> dict[str, Any]:
     """latency.json: teacher and student timed here, interleaved, in torch and in ONNX Runtime where it is installed."""
     logger.info("timing teacher and student")
@@ -190,7 +204,7 @@ def score(
     """Score a generator on a data set: each metric's value with its protocol.
 
     Args:
-        generator: (B, C, H, W) to images (B, 3, H, W) in [-1, 1].
+        generator: (B, C, H, W), or several inputs, to images (B, 3, H, W) in [-1, 1].
         images: held-out images.
         metrics: names, or the full settings; none: PSNR and SSIM.
         teacher: for metrics of agreement.

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ganshrink import nets, outcome
 from ganshrink.atomic import write_text
 from ganshrink.channels import Budget, Plan, extract, trace
-from ganshrink.data import DataConfig, Images, TensorPairs, check, hold_out, input_spec, open_dataset
-from ganshrink.engine import check_launch, leads, wait
+from ganshrink.data import DataConfig, Images, input_spec, open_dataset
+from ganshrink.engine import check_launch, join, leads, wait
+from ganshrink.generator import Input
+from ganshrink.given import example_of, open_given
 from ganshrink.job import Job, Nets, Result
 from ganshrink.methods import METHODS
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
@@ -23,7 +25,7 @@ from ganshrink.run import Artefacts, Run, Stage, environment, tensors_hash
 from ganshrink.students import train_alone
 from ganshrink.tasks import TASKS, Direction, Task
 from ganshrink.teacher import trained_teacher
-from ganshrink.weights import NetworkSpec, example_input, save_network
+from ganshrink.weights import NetworkSpec, example_input, network_spec, save_network
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ def _compress_one_way(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool
         return nets.build(net.name, **net.options)
 
     example = (example_input(input_spec(images)),)
+    _check_ready(recipe, build(), held_out)
     job = Job(
         build, teacher, task, images, example, _budget(recipe, build(), example), recipe.student, progress
     )
@@ -136,8 +139,8 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
 
 def compress(
     model: nn.Module,
-    example: Tensor | Sequence[Tensor],
-    data: Images | DataConfig | Mapping[str, Any] | Sequence[tuple[Tensor, Tensor]],
+    example: Tensor | Sequence[Tensor] | None = None,
+    data: Images | DataConfig | Mapping[str, Any] | Sequence[Input] | Sequence[tuple[Input, Tensor]] = (),
     method: str | Mapping[str, Any] = "cat",
     budget: str = "macs=10%",
     task: str | Mapping[str, Any] = "pix2pix",
@@ -149,10 +152,12 @@ def compress(
     """Make a trained generator of your own small.
 
     Args:
-        model: the generator, of one input; it is not changed.
-        example: an input (1, C, H, W) of the size at which costs count.
-        data: pairs of (input, target) tensors, a data set, or its settings. Of pairs and data sets every tenth
-            sample is kept out of training and scored.
+        model: the generator; it is not changed.
+        example: an input (1, C, H, W) of the size at which costs count, or a tuple of them for a generator of several, in
+            the order of its arguments; none: the first sample of the data.
+        data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
+            (C, H, W) or a tuple of several, each without a batch axis; or a data set, or its settings. All but settings
+            have every tenth sample kept out of training and scored.
         method: its name, or its options with a `name`.
         budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
         task: its name, or its options with a `name`.
@@ -162,10 +167,6 @@ def compress(
     Raises:
         ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
     """
-    inputs = (example,) if isinstance(example, Tensor) else tuple(example)
-    if len(inputs) != 1:
-        raise ValueError(f"compress trains generators of one input tensor, the example has {len(inputs)}")
-    inputs = (inputs[0].detach().cpu(),)
     raw = {
         "run": str(run),
         "budget": budget,
@@ -181,8 +182,12 @@ def compress(
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
         )
-    images, held_out = _open_data(recipe) if recipe.data is not None else _held_out_of(data)
+    if recipe.data is not None:
+        images, held_out = _open_data(recipe)
+    else:
+        images, held_out = open_given(data, recipe.task.name, example)
     _check_suited(recipe, images)
+    inputs = example_of(example, images, recipe.task.name)
     given = copy.deepcopy(model).cpu()
     opened = _open_run(recipe)
 
@@ -197,6 +202,7 @@ def compress(
     def build() -> nn.Module:
         return copy.deepcopy(given)
 
+    _check_ready(recipe, build(), held_out)
     budget_ = _budget(recipe, given, inputs)
     trained = TASKS[recipe.task.name](recipe.task)
     job = Job(build, teacher, trained, images, inputs, budget_, recipe.student, progress)
@@ -205,8 +211,6 @@ def compress(
 
 def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[str, Any] | None) -> Outcome:
     """The method, then all that every method's run leaves behind."""
-    if leads():
-        outcome.check_ready(recipe, job.build(), held_out)
     result = METHODS[recipe.method.name](run, job, recipe.method)
     networks = {"teacher": job.teacher()["G"], "student": result.students["G"]}
     if recipe.scratch:
@@ -232,7 +236,7 @@ def _leave(
     channels, plan = result.channels["G"], result.plans["G"]
     plan_json = plan.to_json(channels, basis=result.basis)
     run.write("plan.json", plan_json)
-    whole = NetworkSpec(net=net, example=[list(x.shape) for x in job.example], input=input_spec(job.data))
+    whole = network_spec(net, job.example, job.data)
     cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
@@ -242,10 +246,10 @@ def _leave(
     outcome.write_samples(run, networks, held_out)
     if recipe.export.onnx:
         options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
-        outcome.write_onnx(run, networks["student"], job.example[0], held_out, **options)
+        outcome.write_onnx(run, networks["student"], job.example, held_out, **options)
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
-        outcome.write_latency(run, networks, job.example[0], **options)
+        outcome.write_latency(run, networks, job.example, **options)
     write_report(run.path)
 
 
@@ -301,12 +305,11 @@ def _check_suited(recipe: Recipe, images: Images) -> None:
         )
 
 
-def _held_out_of(data: Any) -> tuple[Images, Images]:
-    images = data if isinstance(data, Images) else TensorPairs(data)
-    problems = check(images)
-    if problems:
-        raise ValueError("; ".join(problems[:5]))
-    return hold_out(images)
+def _check_ready(recipe: Recipe, original: nn.Module, held_out: Images) -> None:
+    """Try the generator before anything else is done with it."""
+    join()  # from here on a process that fails is missed at once
+    if leads():
+        outcome.check_ready(recipe, original, held_out)
 
 
 def _folder(recipe: Recipe) -> Path:

@@ -4,8 +4,9 @@ A pruned network has shapes that no constructor knows, so the file names the ori
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.channels import Plan, add_affine, extract, trace
-from ganshrink.data import InputSpec
+from ganshrink.data import Images, InputSpec, input_spec
 from ganshrink.run import save_tensors
 
 
@@ -27,7 +28,8 @@ class NetworkSpec(BaseModel):
         affine: whether the norms were made affine before the cut.
         plan: the cut, as in plan.json; None for a whole network.
         example: the shapes of the inputs that the plan was traced with.
-        input: what pictures the network takes; None if unknown.
+        dtypes: their types; None where all are float32.
+        input: what pictures the network takes; None if unknown, or if its input is not one picture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +38,7 @@ class NetworkSpec(BaseModel):
     affine: bool = False
     plan: dict[str, Any] | None = None
     example: list[list[int]]
+    dtypes: list[Literal["float32", "int64"]] | None = None
     input: InputSpec | None = None
 
 
@@ -45,6 +48,17 @@ def example_input(spec: InputSpec) -> Tensor:
     if spec.kind == "labels":
         example[:, 0] = 1
     return example
+
+
+def network_spec(net: dict[str, Any] | None, example: Sequence[Tensor], images: Images) -> NetworkSpec:
+    """The spec of a whole network: its name and options or None, example inputs, and what images it was trained on."""
+    picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
+    return NetworkSpec(
+        net=net,
+        example=[list(tensor.shape) for tensor in example],
+        dtypes=["float32" if tensor.is_floating_point() else "int64" for tensor in example],
+        input=input_spec(images) if picture else None,
+    )
 
 
 def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:
@@ -106,6 +120,10 @@ def build_network(spec: NetworkSpec, original: nn.Module | None = None, *, sourc
         original = add_affine(original)
     if spec.plan is None:
         return original
-    example = [torch.zeros(shape) for shape in spec.example]
+    dtypes = spec.dtypes or ["float32"] * len(spec.example)
+    example = [
+        torch.zeros(shape, dtype=getattr(torch, dtype))
+        for shape, dtype in zip(spec.example, dtypes, strict=True)
+    ]
     channels = trace(original, *example)
     return extract(original, channels, Plan.from_json(channels, spec.plan))

@@ -94,6 +94,50 @@ def test_one_hot_labels_stay_as_they_are(tmp_path: Path) -> None:
     assert given.dtype == np.float32 and np.abs(given - wanted).max() < 0.05
 
 
+class Styled(nn.Module):
+    """An image, a style vector and a class, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.style, self.kind = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(5, 3), nn.Embedding(4, 3)
+
+    def forward(self, image: Tensor, style: Tensor, kind: Tensor) -> Tensor:
+        return (self.conv(image) + (self.style(style) + self.kind(kind))[:, :, None, None]).tanh()
+
+
+def styled(count: int = 1) -> tuple[Tensor, ...]:
+    return torch.rand(count, 3, 8, 8) * 2 - 1, torch.randn(count, 5), torch.arange(count) % 4
+
+
+@pytest.mark.parametrize("image_io", [None, "uint8"])
+def test_several_inputs_keep_their_order_and_types(image_io: str | None, tmp_path: Path) -> None:
+    net, path = Styled(), tmp_path / "net.onnx"
+    real = tuple(tensor[0] for tensor in styled())
+    entry = export_onnx(net, styled(), path, dynamic_size=True, image_io=image_io, inputs=[real, styled(2)])
+    assert entry["inputs"] == 9 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+    image, style, kind = styled(3)
+    picture = image if image_io is None else ((image + 1) * 127.5).round().to(torch.uint8)
+    given = {"input_0": picture.numpy(), "input_1": style.numpy(), "input_2": kind.numpy()}
+    found = torch.from_numpy(open_session(path, threads=1).run(["image"], given)[0])
+    with torch.no_grad():
+        wanted = net(image if image_io is None else picture / 127.5 - 1, style, kind)
+    if image_io is None:
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    else:
+        assert found.dtype == torch.uint8 and (found - (wanted + 1) * 127.5).abs().max() <= 1
+
+
+def test_a_generator_that_gives_more_than_an_image_is_refused(tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x + 1
+
+    with pytest.raises(ValueError, match="returns a tuple of 2, not one image: wrap it"):
+        export_onnx(Pair(), torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Shifted(nn.Module):
     """Runs one way when traced and another when called: what a faulty converter looks like from outside."""
 
@@ -134,6 +178,9 @@ def test_parity_of_another_network_is_refused(tmp_path: Path) -> None:
         ({"example": torch.zeros(3, 8, 8)}, "must have the shape"),
         ({"image_io": "int4"}, "image_io must be uint8 or float32, got 'int4'"),
         ({"inputs": [torch.zeros(3, 9, 9)]}, r"a real input has the shape \(3, 9, 9\)"),
+        ({"inputs": [(torch.zeros(3, 8, 8), torch.zeros(5))]}, "a real input has 2 tensors, the example 1"),
+        ({"example": (torch.zeros(1, 3, 8, 8), torch.zeros(2, 5))}, "must be batches of one size"),
+        ({"example": torch.zeros(1, 5), "dynamic_size": True}, "dynamic_size needs an image"),
     ],
 )
 def test_bad_arguments(options: dict, message: str, tmp_path: Path) -> None:

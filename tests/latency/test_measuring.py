@@ -37,6 +37,21 @@ def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
     assert found["protocol"]["torch"] == str(torch.__version__)
 
 
+def test_networks_of_several_inputs() -> None:
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind = nn.Embedding(4, 3)
+
+        def forward(self, x: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+            return x + self.kind(kind)[:, :, None, None]
+
+    example = torch.rand(2, 3, 4, 4), torch.tensor([1, 3])
+    found = measure_latency({"student": Placed()}, example, rounds=3)
+    assert [row["runtime"] for row in found["rows"]] == ["torch", "onnxruntime"]
+    assert all(row["batch"] == 2 and row["input"] == [[3, 4, 4], []] for row in found["rows"])
+
+
 def test_networks_stay_as_they_are() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     measure_latency({"student": net}, torch.rand(2, 3, 4, 4), runtimes=["torch"], rounds=3)

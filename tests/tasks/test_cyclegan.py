@@ -143,6 +143,8 @@ def test_three_steps_are_those_of_a_loop_written_out(tmp_path):
     """G first; then D, which sees the images that G made before its step."""
     task = small(pool_size=0, d_norm="none")  # a bias before a norm has gradients of rounding errors alone
     nets = nets_of(task)
+    for module in (m for net in nets.values() for m in net.modules() if isinstance(m, nn.Conv2d)):
+        module.reset_parameters()  # torch's own weights: larger, so that each step shows
     by_hand = copy.deepcopy(nets)
     train(nets, task.updates(nets), task, tmp_path, max_steps=3)
 

@@ -1,9 +1,12 @@
 """The way between 0..255 pictures and the [-1, 1] tensors of a generator, inside the graph."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from ganshrink.generator import generate
 
 ImageIO = Literal["uint8", "float32"]
 DTYPES: dict[str, torch.dtype] = {"uint8": torch.uint8, "float32": torch.float32}
@@ -24,24 +27,37 @@ def from_picture(picture: Tensor) -> Tensor:
 
 def is_one_hot(example: Tensor) -> bool:
     """Whether (B, C, H, W) is a label map: at every pixel one of C > 1 channels is one, the others zero."""
+    if example.dim() != 4:
+        return False
     binary = bool(((example == 0) | (example == 1)).all())
     return example.shape[1] > 1 and binary and bool((example.sum(1) == 1).all())
+
+
+def are_pictures(example: Sequence[Tensor]) -> tuple[bool, ...]:
+    """Which inputs have levels: a single image unless it is one-hot; of several inputs those of three channels."""
+    several = len(example) > 1
+    return tuple(
+        t.dim() == 4 and t.is_floating_point() and not is_one_hot(t) and (not several or t.shape[1] == 3)
+        for t in example
+    )
 
 
 class PictureIO(nn.Module):
     """A generator that takes and gives pictures (B, C, H, W): 0..255, uint8 or float32.
 
-    With `labels` the input stays what it is (one-hot maps have no levels), and only the output is a picture.
+    Inputs that are no pictures stay what they are (one-hot maps have no levels); the output always is one.
     """
 
-    def __init__(self, net: nn.Module, image_io: ImageIO, *, labels: bool) -> None:
+    def __init__(self, net: nn.Module, image_io: ImageIO, *, pictures: Sequence[bool]) -> None:
         super().__init__()
-        self.net, self.labels, self.dtype = net, labels, DTYPES[image_io]
+        self.net, self.pictures, self.dtype = net, tuple(pictures), DTYPES[image_io]
 
-    def encode(self, image: Tensor) -> Tensor:
-        """The generator's own input, as this module takes it."""
-        return image if self.labels else to_picture(image, self.dtype)
+    def encode(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The generator's own inputs, as this module takes them."""
+        marked = zip(inputs, self.pictures, strict=True)
+        return tuple(to_picture(t, self.dtype) if picture else t for t, picture in marked)
 
-    def forward(self, x: Tensor) -> Tensor:
-        image = self.net(x if self.labels else from_picture(x))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        marked = zip(inputs, self.pictures, strict=True)
+        image = generate(self.net, tuple(from_picture(t) if picture else t for t, picture in marked))
         return to_picture(image.clamp(-1, 1), self.dtype)

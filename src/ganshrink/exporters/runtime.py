@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`
-DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+DTYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+}
 
 
 def load_optional(*modules: str) -> ModuleType:
@@ -48,9 +53,11 @@ def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) 
     return runtime.InferenceSession(str(path), options, providers=providers)
 
 
-def input_dtype(session: Any) -> np.dtype[Any]:
-    """The numpy type of the session's first input."""
-    name = session.get_inputs()[0].type
-    if name not in DTYPES:
-        raise ValueError(f"the ONNX file takes {name}; known are {', '.join(DTYPES)}")
-    return np.dtype(DTYPES[name])
+def input_dtypes(session: Any) -> dict[str, np.dtype[Any]]:
+    """The numpy types of the session's inputs by name, in order."""
+    dtypes = {}
+    for given in session.get_inputs():
+        if given.type not in DTYPES:
+            raise ValueError(f"the ONNX file takes {given.type}; known are {', '.join(DTYPES)}")
+        dtypes[given.name] = np.dtype(DTYPES[given.type])
+    return dtypes

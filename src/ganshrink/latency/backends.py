@@ -5,36 +5,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ganshrink.exporters.picture import to_picture
-from ganshrink.exporters.runtime import input_dtype, open_session
+from ganshrink.exporters.runtime import input_dtypes, open_session
+from ganshrink.generator import Input, as_tuple
 
 Run = Callable[[], object]
 
 
-def torch_run(network: nn.Module, example: Tensor) -> Run:
+def torch_run(network: nn.Module, example: Input) -> Run:
     """A copy of the network in evaluation mode on the example's device, eager, in inference mode."""
-    net = copy.deepcopy(network).to(example.device).eval().requires_grad_(False)
+    inputs = as_tuple(example)
+    device = inputs[0].device
+    net = copy.deepcopy(network).to(device).eval().requires_grad_(False)
 
     def run() -> None:
         with torch.inference_mode():
-            net(example)
-        if example.is_cuda:
-            torch.cuda.synchronize(example.device)
+            net(*inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     return run
 
 
-def onnxruntime_run(path: Path, example: Tensor, *, threads: int) -> tuple[Run, str]:
+def onnxruntime_run(path: Path, example: Input, *, threads: int) -> tuple[Run, str]:
     """A session over an ONNX file, and the device it runs on (`cuda` or `cpu`).
 
-    The input is converted to what the file takes beforehand; with CUDA the copies to and from the device are
+    Inputs are converted to what the file takes beforehand; with CUDA the copies to and from the device are
     part of the time.
     """
-    session = open_session(path, threads=threads, cuda=example.is_cuda)
-    dtype = input_dtype(session)
-    picture = to_picture(example, torch.uint8) if dtype == "uint8" else example
-    feed = {session.get_inputs()[0].name: picture.cpu().numpy().astype(dtype)}
+    inputs = as_tuple(example)
+    session = open_session(path, threads=threads, cuda=inputs[0].is_cuda)
+    feed = {}
+    for (name, dtype), tensor in zip(input_dtypes(session).items(), inputs, strict=True):
+        picture = to_picture(tensor, torch.uint8) if dtype == "uint8" else tensor
+        feed[name] = picture.cpu().numpy().astype(dtype)
     device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
     return lambda: session.run(None, feed), device

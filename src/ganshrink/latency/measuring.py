@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.generator import as_tuple
 from ganshrink.latency.backends import Run, onnxruntime_run, torch_run
 from ganshrink.latency.machine import core_count, cpu_name, device_name
 
@@ -36,7 +37,7 @@ class Contender:
 
 def measure_latency(
     networks: Mapping[str, nn.Module],
-    example: Tensor,
+    example: Tensor | Sequence[Tensor],
     *,
     runtimes: Sequence[str] | None = None,
     threads: int | None = None,
@@ -49,7 +50,7 @@ def measure_latency(
 
     Args:
         networks: by name; ratios are to `teacher`, or to the first one where none has that name.
-        example: the input, (B, C, H, W), on the device to measure on.
+        example: the input, (B, C, H, W), or several, on the device to measure on.
         runtimes: of `torch` (eager, float32 as the network is) and `onnxruntime`; None takes both, or torch alone
             where the extra `onnx` is not installed.
         threads: inside an operator, for both runtimes; None takes torch's present number.
@@ -57,21 +58,24 @@ def measure_latency(
         onnx_files: files already exported, by network; the others are exported to a temporary folder.
 
     Returns:
-        latency.json: `device`, `protocol`, `rows` (milliseconds), `ratios` (by runtime: reference / student).
+        latency.json: `device`, `protocol`, `rows` (milliseconds; `input` is the shape of one sample, or a list of shapes),
+        `ratios` (by runtime: reference / student).
 
     Raises:
         ValueError: an unknown runtime, no network, or numbers out of range.
     """
     runtimes = _installed() if runtimes is None else runtimes
     _check(networks, runtimes, threads, warmup, rounds)
+    given = as_tuple(example)
     threads = threads or torch.get_num_threads()
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
         contenders = list(
-            _contenders(networks, example, runtimes, threads, dict(onnx_files or {}), Path(folder))
+            _contenders(networks, given, runtimes, threads, dict(onnx_files or {}), Path(folder))
         )
         times = interleave([one.run for one in contenders], warmup=warmup, rounds=rounds, seconds=seconds)
     reference = "teacher" if "teacher" in networks else next(iter(networks))
-    fixed = {"threads": threads, "batch": len(example), "input": list(example.shape[1:])}
+    shapes = [list(tensor.shape[1:]) for tensor in given]
+    fixed = {"threads": threads, "batch": len(given[0]), "input": shapes[0] if len(shapes) == 1 else shapes}
     rows = [_row(one, times[:, column], fixed) for column, one in enumerate(contenders)]
     for row, speedup in zip(rows, speedups(contenders, times, reference), strict=True):
         row["speedup"] = speedup
@@ -79,7 +83,7 @@ def measure_latency(
         "student" if "student" in networks else next((n for n in networks if n != reference), reference)
     )
     return {
-        "device": device_name(example.device),
+        "device": device_name(given[0].device),
         "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, len(times), reference),
         "rows": rows,
         "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
@@ -153,7 +157,7 @@ def _check(
 
 def _contenders(
     networks: Mapping[str, nn.Module],
-    example: Tensor,
+    example: tuple[Tensor, ...],
     runtimes: Sequence[str],
     threads: int,
     files: dict[str, Path],
@@ -162,7 +166,7 @@ def _contenders(
     for runtime in runtimes:
         for number, (name, network) in enumerate(networks.items()):
             if runtime == "torch":
-                yield Contender(name, runtime, example.device.type, torch_run(network, example))
+                yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
                 continue
             if name not in files:
                 files[name] = folder / f"{number}.onnx"

@@ -42,7 +42,7 @@ class MetricsConfig(BaseModel):
         description=f"what to compute, of {', '.join(NAMES)}; none: of the first four what the data allow",
     )
     split: Literal["val", "test"] = Field("test", description="which images are scored")
-    limit: int | None = Field(None, ge=1, description="score at most this many images (default: all)")
+    limit: int | None = Field(None, ge=1, description="score at most this many images; none: all")
     batch_size: int = Field(8, ge=1, description="images per batch while scoring")
     seed: int = Field(0, ge=0, description="seed of the kernel distance's random subsets")
     squeezenet: Path = Field(

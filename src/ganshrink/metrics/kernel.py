@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.value import AGAINST, Against, Pictures, Protocolled, Seen, Value
+from ganshrink.metrics.value import AGAINST, Against, Kind, Pictures, Protocolled, Seen, Value
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -124,9 +124,9 @@ class KernelDistance:
     def reset(self) -> None:
         self.seen = Seen(self.split)
         self.paired = True
+        kinds: tuple[Kind, Kind] = ("fake", self.against)
         self.sides = {
-            kind: Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed)
-            for kind in ("fake", self.against)
+            kind: Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed) for kind in kinds
         }
 
     def update(self, batch: Pictures) -> None:

@@ -170,13 +170,20 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         mine = {row.get("network"): row for row in latency_rows(run) if row.get("runtime") == runtime}
         cells = [_latency_cell(mine.get(network)) for network in networks]
         first = next(iter(mine.values()))
-        size = "×".join(str(n) for n in first["input"]) if isinstance(first.get("input"), list) else ""
+        size = _size(first["input"]) if isinstance(first.get("input"), list) else ""
         note = f"p50, batch {first.get('batch', 1)}, {size}, {first.get('threads', '?')} threads"
         ratio = speedup(run, runtime)
         change = Cell(_compared(ratio, "faster", "slower"), _spread(run, runtime)) if ratio else Cell("")
         label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
         rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio > 1)))
     return rows
+
+
+def _size(shape: list[Any]) -> str:
+    """`3×256×256`, or for several inputs `3×256×256 and 8`."""
+    if any(isinstance(part, list) for part in shape):
+        return " and ".join(_size(part) for part in shape)
+    return "×".join(str(number) for number in shape)
 
 
 def _latency_cell(row: dict[str, Any] | None) -> Cell:

@@ -27,7 +27,10 @@ class CycleGANConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["cyclegan"] = "cyclegan"
+    name: Literal["cyclegan"] = Field(
+        default="cyclegan",
+        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+    )
     gan_mode: GanMode = Field(default="lsgan", description="hinge, lsgan (the paper's) or vanilla")
     lambda_gan: float = Field(default=1, gt=0, description="weight of the generators' GAN losses")
     lambda_cycle: float = Field(default=10, ge=0, description="weight of both cycle losses (Eq. 3)")

@@ -16,7 +16,10 @@ from ganshrink.tasks.task import RealImages, Target
 class Image2ImageConfig(PairedConfig):
     """The L1 distance to the teacher's image alone; a GAN loss on request, whose real images are the teacher's."""
 
-    name: Literal["image2image"] = "image2image"
+    name: Literal["image2image"] = Field(
+        default="image2image",
+        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+    )
     gan_mode: GanMode = Field(default="lsgan", description="hinge, lsgan or vanilla; with lambda_gan only")
     lambda_gan: float = Field(default=0, ge=0, description="weight of the GAN loss; 0: no discriminator")
     lambda_recon: float = Field(

@@ -11,7 +11,10 @@ from ganshrink.tasks.paired import PairedConfig, PairedLearning
 class Pix2PixConfig(PairedConfig):
     """The paper's settings, as GAN Compression and CAT run them."""
 
-    name: Literal["pix2pix"] = "pix2pix"
+    name: Literal["pix2pix"] = Field(
+        default="pix2pix",
+        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+    )
     ndf: int = Field(
         default=128, ge=1, description="D's width: 128 in GAN Compression and CAT, 64 in the original code"
     )
