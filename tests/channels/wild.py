@@ -1,19 +1,16 @@
 """Networks as users bring them: what each makes of tracing, down to the number of channels that may go.
 
-`prunable` is that number; `refused` a part of the one-line error. Where 0 channels or few are prunable, the reason is legitimate and is
-named in `frozen` by the group it holds.
+`prunable` is that number; `refused` a part of the one-line error. Where few channels or none may go,
+`frozen` names groups with a part of the reason, which is legitimate.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from topologies import Net, conv, raw
+from topologies import Net, conv
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 Shapes = tuple[Any, ...]  # of each input: a shape for noise, or a function that draws it
 IMAGE: Shapes = ((2, 3, 8, 12),)

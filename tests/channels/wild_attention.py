@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from topologies import conv, raw
 from torch import nn
-from wild import labels, plain, styled, wild
+from wild import STYLED, WILD, Wild, labels, plain, styled, wild
 
 # ---- attention
 
@@ -93,7 +93,11 @@ wild(
     "literal self-attention behind a zero",
     _biggan_attention,
     plain(
-        q=lambda: conv(8, 2, 1), k=lambda: conv(8, 2, 1), v=lambda: conv(8, 4, 1), o=lambda: conv(4, 8, 1), **zero
+        q=lambda: conv(8, 2, 1),
+        k=lambda: conv(8, 2, 1),
+        v=lambda: conv(8, 4, 1),
+        o=lambda: conv(4, 8, 1),
+        **zero,
     ),
     prunable=8,
     frozen={"q": "written out in view", "v": "written out in view"},
@@ -105,6 +109,8 @@ wild(
     lambda: {"a": nn.Linear(5, 8), "qkv": nn.Linear(8, 24), "p": nn.Linear(8, 8), "o": nn.Linear(8, 3)},
     shapes=((2, 7, 5),),
     other=((1, 4, 5),),
+    prunable=0,
+    frozen={"qkv": "scale follows the width", "a": "when cut, it fails"},  # sizes of qkv are read off a
 )
 wild(
     "nn.MultiheadAttention in a block",
@@ -131,7 +137,12 @@ wild("cosine attention", _cosine_attention, plain(**attentions), prunable=20)
 wild(
     "additive attention",
     _additive_attention,
-    plain(q=lambda: nn.Linear(8, 6), k=lambda: nn.Linear(8, 6), e=lambda: nn.Linear(6, 1), o=lambda: nn.Linear(8, 3)),
+    plain(
+        q=lambda: nn.Linear(8, 6),
+        k=lambda: nn.Linear(8, 6),
+        e=lambda: nn.Linear(6, 1),
+        o=lambda: nn.Linear(8, 3),
+    ),
     prunable=14,
 )
 wild(
@@ -184,10 +195,17 @@ wild(
 wild(
     "selective kernel",
     _selective,
-    plain(c=lambda: conv(3, 8), f=lambda: nn.Linear(8, 4), g=lambda: nn.Linear(4, 8), h=lambda: nn.Linear(4, 8)),
+    plain(
+        c=lambda: conv(3, 8), f=lambda: nn.Linear(8, 4), g=lambda: nn.Linear(4, 8), h=lambda: nn.Linear(4, 8)
+    ),
     prunable=12,
 )
-wild("efficient channel attention", _eca, plain(e=lambda: nn.Conv1d(1, 1, 3, padding=1, bias=False)), prunable=0)
+wild(
+    "efficient channel attention",
+    _eca,
+    plain(e=lambda: nn.Conv1d(1, 1, 3, padding=1, bias=False)),
+    prunable=0,
+)
 wild(
     "gated convolution",
     lambda s, x: s.b(F.elu(s.a(x)) * torch.sigmoid(s.g(x))),
@@ -201,16 +219,43 @@ wild(
     plain(a=lambda: conv(3, 16)),
     prunable=8,
 )
-wild("simple gate", lambda s, x: s.b((p := s.a(x).chunk(2, 1))[0] * p[1]), plain(a=lambda: conv(3, 16)), prunable=8)
-wild("highway", lambda s, x: s.b((t := torch.sigmoid(s.t(x))) * s.a(x) + (1 - t) * s.c(x)),
-     plain(t=lambda: conv(3, 8), c=lambda: conv(3, 8)), prunable=8)
-wild("crelu", lambda s, x: s.b(F.relu(torch.cat([h := s.a(x), -h], 1))), plain(b=lambda: conv(16, 3)), prunable=8)
-wild("celu, mish, silu, softsign", lambda s, x: s.b(F.softsign(F.silu(F.mish(F.celu(s.a(x)))))), plain(), prunable=8)
-wild("softplus shifted back", lambda s, x: s.b(F.softplus(s.a(x)) - math.log(2)), plain(), prunable=0)
-wild("layer scale", lambda s, x: s.b(x.mean() * 0 + (h := s.a(x)) + s.g.view(1, -1, 1, 1) * s.c(F.relu(h))),
-     plain(g=lambda: nn.Parameter(torch.full((8,), 1e-6)), c=lambda: conv(8, 8)), prunable=8)
-wild("literal layer scale", lambda s, x: s.b((h := s.a(x)) + s.g.view(1, 8, 1, 1) * s.c(F.relu(h))),
-     plain(g=lambda: nn.Parameter(torch.full((8,), 1e-6)), c=lambda: conv(8, 8)), prunable=0)
+wild(
+    "simple gate",
+    lambda s, x: s.b((p := s.a(x).chunk(2, 1))[0] * p[1]),
+    plain(a=lambda: conv(3, 16)),
+    prunable=8,
+)
+wild(
+    "highway",
+    lambda s, x: s.b((t := torch.sigmoid(s.t(x))) * s.a(x) + (1 - t) * s.c(x)),
+    plain(t=lambda: conv(3, 8), c=lambda: conv(3, 8)),
+    prunable=8,
+)
+wild(
+    "crelu",
+    lambda s, x: s.b(F.relu(torch.cat([h := s.a(x), -h], 1))),
+    plain(b=lambda: conv(16, 3)),
+    prunable=8,
+)
+wild(
+    "celu, mish, silu, softsign",
+    lambda s, x: s.b(F.softsign(F.silu(F.mish(F.celu(s.a(x)))))),
+    plain(),
+    prunable=8,
+)
+wild("softplus shifted back", lambda s, x: s.b(F.softplus(s.a(x)) - math.log(2)), plain(), prunable=8)
+wild(
+    "layer scale",
+    lambda s, x: s.b((h := s.a(x)) + s.g.view(1, -1, 1, 1) * s.c(F.relu(h))),
+    plain(g=lambda: nn.Parameter(torch.full((8,), 1e-6)), c=lambda: conv(8, 8)),
+    prunable=8,
+)
+wild(
+    "literal layer scale",
+    lambda s, x: s.b((h := s.a(x)) + s.g.view(1, 8, 1, 1) * s.c(F.relu(h))),
+    plain(g=lambda: nn.Parameter(torch.full((8,), 1e-6)), c=lambda: conv(8, 8)),
+    prunable=0,
+)
 
 # ---- over channels
 
@@ -227,7 +272,8 @@ for name, function in {
     "roll": lambda h: h.roll(1, 1),
     "logsumexp": lambda h: h * h.logsumexp(1, keepdim=True),
     "median": lambda h: h - h.median(1, keepdim=True)[0],
-    "outer product": lambda h: h * torch.einsum("bchw,bdhw->bhw", h, h)[:, None],
+    "cosine": lambda h: h * F.cosine_similarity(h, h.flip(3), 1)[:, None],
+    "width by hand": lambda h: h * h.sum(1, keepdim=True) / h.shape[1],
     "gram": lambda h: h * (h.flatten(2) @ h.flatten(2).mT).mean((1, 2))[:, None, None, None],
     "topk": lambda h: h * h.topk(3, 1)[0].sum(1, keepdim=True),
     "one literal channel": lambda h: h * h[:, 3:4],
@@ -239,11 +285,15 @@ for name, function in {
     "flip": lambda h: h.flip(1) + h,
     "sum": lambda h: h * torch.sigmoid(h.sum(1, keepdim=True)),
     "euclidean norm": lambda h: h / (1 + h.norm(dim=1, keepdim=True)),
-    "cosine": lambda h: h * F.cosine_similarity(h, h.flip(3), 1)[:, None],
+    "outer product": lambda h: h * torch.einsum("bchw,bdhw->bhw", h, h)[:, None],
     "dot product": lambda h: h * torch.einsum("bchw,bchw->bhw", h, h.flip(2))[:, None],
 }.items():
-    wild(f"{name} over channels is exact", lambda s, x, f=function: s.b(f(s.a(x))), plain(),
-         prunable=4 if name == "flip" else 8)
+    wild(
+        f"{name} over channels is exact",
+        lambda s, x, f=function: s.b(f(s.a(x))),
+        plain(),
+        prunable=4 if name == "flip" else 8,
+    )
 
 # ---- norms and modulation
 
@@ -280,20 +330,24 @@ def _modulated(s, x, z):
     """StyleGAN2 unfused: scale the input, convolve, demodulate by the weight's norm."""
     h = s.a(x)
     style = s.l(z)
-    demodulation = torch.rsqrt(
-        torch.einsum("bi,oi->bo", style**2, s.m.weight.square().sum((2, 3))) + 1e-8
-    )
+    demodulation = torch.rsqrt(torch.einsum("bi,oi->bo", style**2, s.m.weight.square().sum((2, 3))) + 1e-8)
     return s.b(F.leaky_relu(s.m(h * style[:, :, None, None]) * demodulation[:, :, None, None]))
 
 
-def _fused(s, x, z):
-    h = s.a(x)
-    style = s.l(z)
-    w = s.w[None] * style[:, None, :, None, None]
-    w = w * torch.rsqrt(w.square().sum((2, 3, 4), keepdim=True) + 1e-8)
-    b, c, rows, columns = h.shape
-    out = F.conv2d(h.reshape(1, b * c, rows, columns), w.reshape(-1, c, 3, 3), padding=1, groups=b)
-    return s.b(out.view(b, -1, rows, columns))
+class Fused(nn.Module):
+    """StyleGAN2 as it was published: one grouped convolution, its weights made for every image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.l, self.w, self.b = conv(3, 8), nn.Linear(5, 8), raw(6, 8, 3, 3), conv(6, 3)
+
+    def forward(self, x, z):
+        h = self.a(x)
+        w = self.w[None] * self.l(z)[:, None, :, None, None]
+        w = w * torch.rsqrt(w.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+        b, c, rows, columns = h.shape
+        out = F.conv2d(h.reshape(1, b * c, rows, columns), w.reshape(-1, c, 3, 3), padding=1, groups=b)
+        return self.b(out.view(b, -1, rows, columns))
 
 
 def _conditional(s, x, i):
@@ -316,35 +370,97 @@ def _evonorm(s, x):
     h = s.a(x)
     b, c, rows, columns = h.shape
     spread = h.view(b, 4, c // 4, rows, columns).var((2, 3, 4), keepdim=True)
-    return s.b(h * torch.sigmoid(s.v * h) / (spread + 1e-5).sqrt().expand(b, 4, c // 4, 1, 1).reshape(b, c, 1, 1))
+    return s.b(
+        h * torch.sigmoid(s.v * h) / (spread + 1e-5).sqrt().expand(b, 4, c // 4, 1, 1).reshape(b, c, 1, 1)
+    )
 
 
-wild("rms norm by hand", lambda s, x: s.b(s.n(s.a(x))), plain(n=lambda: RMS(8)))
-wild("nn.RMSNorm channels last", lambda s, x: s.o(s.n(s.a(x).movedim(1, -1))),
-     plain(n=lambda: nn.RMSNorm(8), o=lambda: nn.Linear(8, 3)), prunable=0)
-wild("convnext block", _convnext,
-     plain(d=lambda: conv(8, 8, groups=8), n=lambda: nn.LayerNorm(8), p=lambda: nn.Linear(8, 12), q=lambda: nn.Linear(12, 8),
-           g=lambda: nn.Parameter(torch.full((8,), 1e-6))), prunable=12)
-wild("a norm before everything", lambda s, x: s.b(s.a(s.n(x))), plain(n=lambda: nn.BatchNorm2d(3)), prunable=8)
-wild("two norms in a row", lambda s, x: s.b(s.m(s.n(s.a(x)))),
-     plain(n=lambda: nn.InstanceNorm2d(8), m=lambda: nn.GroupNorm(8, 8)), prunable=8)
-wild("switchable norm", lambda s, x: s.b((w := s.w.softmax(0))[0] * s.n(h := s.a(x)) + w[1] * s.m(h)),
-     plain(n=lambda: nn.InstanceNorm2d(8), m=lambda: nn.BatchNorm2d(8), w=lambda: raw(2)), prunable=8)
-wild("statistics by hand", _by_hand,
-     plain(mean=lambda: torch.randn(8), var=lambda: torch.rand(8) + 1, g=lambda: raw(8)), prunable=8)
-wild("group statistics by hand", _evonorm, plain(v=lambda: raw(1, 8, 1, 1)))
-wild("ada-lin", lambda s, x: s.b(
-        (r := s.r.clamp(0, 1)) * F.instance_norm(h := s.a(x)) + (1 - r) * (h - h.mean((1, 2, 3), keepdim=True))),
-     plain(r=lambda: raw(1, 8, 1, 1)), prunable=0)
-styled("adain with a mapping network", _adain, plain(k=lambda: nn.Linear(5, 6), l=lambda: nn.Linear(6, 16)), prunable=14)
+wild("rms norm by hand", lambda s, x: s.b(s.n(s.a(x))), plain(n=lambda: RMS(8)), prunable=0)
+wild(
+    "nn.RMSNorm channels last",
+    lambda s, x: s.o(s.n(s.a(x).movedim(1, -1))),
+    plain(n=lambda: nn.RMSNorm(8), o=lambda: nn.Linear(8, 3)),
+    prunable=0,
+)
+wild(
+    "convnext block",
+    _convnext,
+    plain(
+        d=lambda: conv(8, 8, groups=8),
+        n=lambda: nn.LayerNorm(8),
+        p=lambda: nn.Linear(8, 12),
+        q=lambda: nn.Linear(12, 8),
+        g=lambda: nn.Parameter(torch.full((8,), 1e-6)),
+    ),
+    prunable=12,
+)
+wild(
+    "a norm before everything", lambda s, x: s.b(s.a(s.n(x))), plain(n=lambda: nn.BatchNorm2d(3)), prunable=8
+)
+wild(
+    "two norms in a row",
+    lambda s, x: s.b(s.m(s.n(s.a(x)))),
+    plain(n=lambda: nn.InstanceNorm2d(8), m=lambda: nn.GroupNorm(8, 8)),
+    prunable=8,
+)
+wild(
+    "switchable norm",
+    lambda s, x: s.b((w := s.w.softmax(0))[0] * s.n(h := s.a(x)) + w[1] * s.m(h)),
+    plain(n=lambda: nn.InstanceNorm2d(8), m=lambda: nn.BatchNorm2d(8), w=lambda: raw(2)),
+    prunable=8,
+)
+wild(
+    "statistics by hand",
+    _by_hand,
+    plain(mean=lambda: torch.randn(8), var=lambda: torch.rand(8) + 1, g=lambda: raw(8)),
+    prunable=8,
+)
+wild("group statistics by hand", _evonorm, plain(v=lambda: raw(1, 8, 1, 1)), prunable=0)
+wild(
+    "ada-lin",
+    lambda s, x: s.b(
+        (r := s.r.clamp(0, 1)) * F.instance_norm(h := s.a(x))
+        + (1 - r) * (h - h.mean((1, 2, 3), keepdim=True))
+    ),
+    plain(r=lambda: raw(1, 8, 1, 1)),
+    prunable=0,
+)
+styled(
+    "adain with a mapping network",
+    _adain,
+    plain(k=lambda: nn.Linear(5, 6), l=lambda: nn.Linear(6, 16)),
+    prunable=14,
+)
 styled("film", _film, plain(l=lambda: nn.Linear(5, 16)), prunable=8)
-styled("modulated convolution, unfused", _modulated,
-       plain(l=lambda: nn.Linear(5, 8), m=lambda: conv(8, 6, bias=False), b=lambda: conv(6, 3)), prunable=14)
-styled("modulated convolution, fused", _fused,
-       plain(l=lambda: nn.Linear(5, 8), w=lambda: raw(6, 8, 3, 3), b=lambda: conv(6, 3)),
-       refused=r"conv2d.* has no rule for a weight that is an activation, at .*wild_attention.py:\d+")
-wild("conditional instance norm", _conditional, plain(e=lambda: nn.Embedding(4, 16)),
-     shapes=((2, 3, 8, 12), labels(4, 2)), other=((1, 3, 12, 8), labels(4, 1)))
-wild("spade at another resolution", _spade,
-     plain(n=lambda: nn.BatchNorm2d(8, affine=False), s=lambda: conv(4, 6), g=lambda: conv(6, 8), t=lambda: conv(6, 8)),
-     shapes=((2, 3, 8, 12), (2, 4, 16, 24)), other=((1, 3, 12, 8), (1, 4, 6, 4)), prunable=14)
+styled(
+    "modulated convolution, unfused",
+    _modulated,
+    plain(l=lambda: nn.Linear(5, 8), m=lambda: conv(8, 6, bias=False), b=lambda: conv(6, 3)),
+    prunable=14,
+)
+WILD["modulated convolution, fused"] = Wild(
+    Fused,
+    refused=r"conv2d.* has no rule for a weight that is an activation, at .*wild_attention.py:\d+",
+    shapes=STYLED,
+)
+wild(
+    "conditional instance norm",
+    _conditional,
+    plain(e=lambda: nn.Embedding(4, 16)),
+    shapes=((2, 3, 8, 12), labels(4, 2)),
+    other=((1, 3, 12, 8), labels(4, 1)),
+    prunable=8,
+)
+wild(
+    "spade at another resolution",
+    _spade,
+    plain(
+        n=lambda: nn.BatchNorm2d(8, affine=False),
+        s=lambda: conv(4, 6),
+        g=lambda: conv(6, 8),
+        t=lambda: conv(6, 8),
+    ),
+    shapes=((2, 3, 8, 12), (2, 4, 16, 24)),
+    other=((1, 3, 12, 8), (1, 4, 6, 4)),
+    prunable=14,
+)

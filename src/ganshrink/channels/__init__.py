@@ -6,6 +6,7 @@ from ganshrink.channels.budget import Budget
 from ganshrink.channels.fresh import initialise
 from ganshrink.channels.graph import Channels, Group
 from ganshrink.channels.plan import Plan
+from ganshrink.channels.pruning import prune
 from ganshrink.channels.surgery import extract, zeroed
 from ganshrink.channels.tracing import trace
 
@@ -18,6 +19,7 @@ __all__ = [
     "allocate",
     "extract",
     "initialise",
+    "prune",
     "scores",
     "trace",
     "zeroed",

@@ -102,6 +102,7 @@ class Assembly:
             removals=self._removals(),
             call_nodes=tuple(t.node for t in terms),
             tensors=tuple(name for name, _ in tensors),
+            idle=any(isinstance(t, torch.nn.Parameter) and n not in self.ctx.parameters for n, t in tensors),
             literal=tuple((c[c >= 0], text) for raw, text in self.ctx.literal for c in [self.compact(raw)]),
         )
         return with_removable(channels)
@@ -212,32 +213,26 @@ class Assembly:
         reader = self.reader
         nodes = [n for n in reader.values if n.op == "call_function"]
         frozen = {g for g in np.unique(self.group_of) if self.reasons[int(np.argmax(self.group_of == g))]}
-        widths: dict[fx.Node, list[frozenset[int]]] = {}
         seen: dict[int, frozenset[int]] = {}
-        for node in nodes:
-            found = []
-            for value in _tensors_of(reader.values[node]):
-                for axis in value.axes:
-                    if isinstance(axis, str):
-                        continue
-                    if id(axis) not in seen:
-                        atoms = self.compact(axis)
-                        on = (
-                            frozenset(np.unique(self.group_of[atoms]).tolist())
-                            if (atoms >= 0).all()
-                            else frozenset()
-                        )
-                        seen[id(axis)] = frozenset() if on & frozen else on
-                    if seen[id(axis)]:
-                        found.append(seen[id(axis)])
-            if found:
-                widths[node] = found
+
+        def on(value: Any) -> list[frozenset[int]]:
+            """Per axis that could be emptied, the groups it is made of."""
+            axes = [axis for axis in value.axes if not isinstance(axis, str)]
+            for axis in axes:
+                if id(axis) not in seen:
+                    atoms = self.compact(axis)
+                    of = np.unique(self.group_of[atoms]).tolist() if (atoms >= 0).all() else []
+                    seen[id(axis)] = frozenset() if frozen.intersection(of) else frozenset(of)
+            return [seen[id(axis)] for axis in axes if seen[id(axis)]]
+
+        widths = {n: [w for v in _tensors_of(reader.values[n]) for w in on(v)] for n in nodes}
+        stored = {name: on(value) for name, value in self.ctx.parameters.items()}
         users: dict[str, set[fx.Node]] = {}
         for holder, name in reader.parameter_nodes.items():
             canonical = reader.values[holder].parameter
             users.setdefault(canonical or name, set()).update(holder.users)
         regions = find_regions(self.ctx.model, nodes, reader.parameter_nodes)
-        return Removals(nodes, self.ctx.flows, widths, regions, users, reader.outputs)
+        return Removals(nodes, self.ctx.flows, widths, stored, regions, users, reader.outputs)
 
 
 def with_removable(channels: Channels) -> Channels:

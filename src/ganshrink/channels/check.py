@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 SMALLEST = 32  # pixels; where both networks run a shrunken example, it says as much
+NUMBERS = (bool, int, float, complex, str)
 HALVES = (torch.float16, torch.bfloat16)
 TOLERANCE = 1e-4  # of the largest output; instance norms of small maps amplify rounding
 
@@ -35,6 +36,23 @@ def mismatch(
         return found
 
 
+def training_failure(small: nn.Module, big: nn.Module, example: tuple[Any, ...]) -> str | None:
+    """What `small` raises in training where `big` runs: layers that only training calls are in no graph."""
+    for inputs in examples(example):
+        try:
+            _run(deepcopy(small).train(), inputs)
+            return None
+        except Exception as error:  # whatever a cut makes user code raise
+            with suppress(Exception):  # such as too small an example
+                _run(deepcopy(big).train(), inputs)
+                return f"in training {_failure(error)}"
+    return None
+
+
+def _failure(error: Exception) -> str:
+    return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+
+
 def _compared(
     small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: list[Any]
 ) -> str | None:
@@ -51,8 +69,17 @@ def _compared(
         try:
             return _difference(_run(small, inputs), expected)
         except Exception as error:  # whatever a cut makes user code raise is the answer
-            return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+            return _failure(error)
     raise AssertionError("no example ran")
+
+
+def finite(net: nn.Module, example: tuple[Any, ...]) -> bool:
+    """Whether its outputs are, on the smallest example that it runs."""
+    for inputs in examples(example):
+        with suppress(Exception):  # too small an example for this network, whatever it raises
+            outputs = [t for t in _flat(_run(net, inputs)) if isinstance(t, torch.Tensor)]
+            return all(bool(t.isfinite().all()) for t in outputs)
+    return False
 
 
 def _cast(
@@ -114,6 +141,10 @@ def _difference(got: Any, expected: Any) -> str | None:
     if len(ours) != len(theirs):
         return f"it has {len(ours)} outputs instead of {len(theirs)}"
     for one, other in zip(ours, theirs, strict=True):
+        if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+            if type(one) is not type(other) or (isinstance(other, NUMBERS) and one != other):
+                return f"an output is {one} instead of {other}"
+            continue
         if one.shape != other.shape:
             return f"an output is {tuple(one.shape)} instead of {tuple(other.shape)}"
         if not other.numel():
@@ -125,9 +156,8 @@ def _difference(got: Any, expected: Any) -> str | None:
     return None
 
 
-def _flat(tree: Any) -> list[torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        return [tree]
+def _flat(tree: Any) -> list[Any]:
+    """Tensors, and what else a network puts out."""
     if isinstance(tree, dict):
         tree = list(tree.values())
-    return [t for part in tree for t in _flat(part)] if isinstance(tree, (list, tuple)) else []
+    return [t for part in tree for t in _flat(part)] if isinstance(tree, (list, tuple)) else [tree]

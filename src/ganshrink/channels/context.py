@@ -94,6 +94,14 @@ class Context:
         if not isinstance(axis, str):
             self.literal.append((np.ravel(axis), f"a size is written out in {self.where()}"))
 
+    def written_axis(self, size: int, *, kept: bool = False) -> Axis:
+        """An axis whose size the graph has as a number: it may follow a width, which is probed; if `kept`, it stays."""
+        if kept or size == 1:
+            return f"its size is written out in {self.where()}"
+        axis = self.fresh(size)
+        self.written_out(axis)
+        return axis
+
     def meet(self, left: Axis, right: Axis) -> Axis:
         """Tie two axes of one size position by position."""
         if isinstance(left, str) and isinstance(right, str):
@@ -122,6 +130,7 @@ class Context:
         name, atoms = weight.parameter or weight.origin, weight.axes[axis]
         if name is None or isinstance(atoms, str):
             return None
+        axis = next((d for d, own in enumerate(self.parameters[name].axes) if own is atoms), axis)
         for number, known in enumerate(self.producers):
             if (known.parameter, known.axis) == (name, axis):
                 return number

@@ -5,7 +5,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
+
+# What stands in front of a network: cuts would have to go through it.
+WRAPPERS: dict[type, tuple[str, str]] = {
+    nn.DataParallel: ("wrapped", "take the network that it wraps (.module)"),
+    nn.parallel.DistributedDataParallel: ("wrapped", "take the network that it wraps (.module)"),
+    OptimizedModule: ("compiled", "take the network that was compiled (._orig_mod), and compile the student"),
+    torch.jit.ScriptModule: ("TorchScript", "take the Python module that it was made from"),
+}
 
 
 def folded_copy(model: nn.Module) -> nn.Module:
@@ -28,13 +39,34 @@ def folded_copy(model: nn.Module) -> nn.Module:
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """`deepcopy`, also where old-style norms have left computed (non-leaf) tensors as attributes."""
+    """`deepcopy`, also where old-style norms or caches have left computed (non-leaf) tensors in attributes.
+
+    Raises:
+        ValueError: for a network that no copy can stand for: wrapped, scripted, not yet initialised, or not to be copied.
+    """
+    for path, module in model.named_modules():
+        _refuse(module, f"the submodule {path}" if path else "the model")
     memo: dict[int, object] = {}
     for module in model.modules():
-        for value in vars(module).values():
+        for value in pytree.tree_leaves(vars(module)):
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever user code raises while it is copied
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the model cannot be copied: {text}; remove that attribute first") from error
+
+
+def _refuse(module: nn.Module, name: str) -> None:
+    for kind, (problem, way_out) in WRAPPERS.items():
+        if isinstance(module, kind):
+            raise ValueError(f"{name} is {problem} ({type(module).__name__}); {way_out}")
+    for parameter, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+        if is_lazy(tensor):
+            raise ValueError(
+                f"{parameter} of {name} is not initialised yet; run the model once on an example"
+            )
 
 
 def _fold(module: nn.Module, name: str) -> None:

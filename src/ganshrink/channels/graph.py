@@ -69,6 +69,7 @@ class Channels:
     )  # probed: sizes the graph has as numbers
     masks: dict[Removed, tuple[Mask, Mask]] = field(default_factory=dict, repr=False, compare=False)
     refused: bool = False  # a probe froze something
+    idle: bool = False  # evaluation does not use all parameters: training may
 
     @property
     def group_of(self) -> Index:

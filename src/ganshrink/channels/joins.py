@@ -10,7 +10,7 @@ from torch import fx
 from ganshrink.channels.context import Context, full_dead
 from ganshrink.channels.products import frozen
 from ganshrink.channels.shapes import tie_pieces
-from ganshrink.channels.values import Axis, Dead, Value, agreed, dead_vector, joined, simplified
+from ganshrink.channels.values import UNKNOWN, Axis, Dead, Value, agreed, dead_vector, joined, simplified
 
 
 def cat(ctx: Context, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
@@ -82,7 +82,9 @@ def repeat(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value
         axis, held = x.axes[d], x.dead[d]
         if x.shape[d] == 1 and count > 1:
             ctx.fix(axis)
-            axis, held = f"its size is written out in {ctx.where()}", None
+            axes.append(grown := ctx.written_axis(count, kept=x.from_input))
+            dead.append(None if isinstance(grown, str) else np.full(count, UNKNOWN))
+            continue
         axes.append(axis if isinstance(axis, str) else np.tile(axis, count))
         dead.append(None if held is None else np.tile(held, count))
     ctx.flow((ctx.raw[0],))

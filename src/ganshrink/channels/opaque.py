@@ -58,6 +58,11 @@ def with_stand_ins(plain: nn.Module, paths: Sequence[str], example: tuple[Any, .
     return _replaced(plain, stand_ins), sum(r.macs for r in recorders.values())
 
 
+def twin(plain: nn.Module) -> nn.Module:
+    """Another module on the same parameters: what user code keeps in attributes while it is exported goes there."""
+    return _replaced(plain, {})
+
+
 def _replaced(plain: nn.Module, parts: dict[str, Any]) -> nn.Module:
     memo: dict[int, Any] = {id(t): t for t in [*plain.parameters(), *plain.buffers()]}
     memo |= {id(plain.get_submodule(path)): part for path, part in parts.items()}

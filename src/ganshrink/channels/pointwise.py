@@ -198,6 +198,20 @@ def like(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Value:
     return Value(x.shape, list(x.axes), dead, why=ctx.where(), from_input=False)
 
 
+def constant(ctx: Context, node: fx.Node, *args: Any) -> Value:
+    """`zeros`, `ones`, `full` and their `new_` kin: a size may be written out or read off a width."""
+    name = operator_name(node.target).removeprefix("aten.").removeprefix("new_")
+    shape = tuple(node.meta["val"].shape)
+    given = args[2 if isinstance(args[0], Value) else 1]
+    held = {"zeros": 0.0, "ones": 1.0}.get(name, float(given) if isinstance(given, (int, float)) else UNKNOWN)
+    axes = [ctx.written_axis(size) for size in shape]
+    dead = [
+        None if isinstance(a, str) or held == 0 else np.full(s, held)
+        for a, s in zip(axes, shape, strict=True)
+    ]
+    return Value(shape, axes, dead, why=ctx.where(), from_input=False)
+
+
 def copy(ctx: Context, node: fx.Node, into: Value, source: Value, *_: Any) -> Value:
     """`a.copy_(b)`, also what an assignment to a slice becomes."""
     axes = list(into.axes)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ganshrink.channels.check import training_failure
 from ganshrink.channels.graph import Channels
 from ganshrink.channels.plan import Plan
 from ganshrink.channels.surgery import cut, trial
@@ -98,7 +99,11 @@ def _cut(size: int, cuts: str, rng: np.random.Generator) -> np.ndarray:
 
 def _try(plain: nn.Module, channels: Channels, plan: Plan) -> str | None:
     try:
-        return trial(plain, channels, plan, cut(plain, channels, plan))
+        small = cut(plain, channels, plan)
+        problem = trial(plain, channels, plan, small)
+        if problem is None and channels.idle:
+            problem = training_failure(small, plain, channels.example)
+        return problem
     except ValueError as error:  # branches that may not all be empty
         return str(error)
 

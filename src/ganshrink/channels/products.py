@@ -81,6 +81,18 @@ def linear(ctx: Context, node: fx.Node, x: Value, weight: Value, bias: Value | N
     return out
 
 
+def embedding(ctx: Context, node: fx.Node, weight: Value, indices: Value, *_: Any) -> Value:
+    """Rows are picked by number; columns are channels."""
+    ctx.freeze(weight.axes[0], f"rows are picked by number in {ctx.where()}")
+    ctx.freeze_all(indices, f"they are numbers of rows in {ctx.where()}")
+    ctx.channel(weight.axes[1])
+    shape = tuple(node.meta["val"].shape)
+    reason = f"it comes out of {ctx.where()}"
+    out = Value(shape, [*[reason] * indices.ndim, weight.axes[1]], [*[None] * indices.ndim, weight.dead[1]])
+    out.producer = ctx.produce(weight, 1)
+    return out
+
+
 def spoil(ctx: Context, value: Value, over: range) -> None:
     """A bias was added: what was zero along these axes is no longer."""
     for d in over:

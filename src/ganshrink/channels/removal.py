@@ -44,11 +44,12 @@ class Removals:
         nodes: Sequence[fx.Node],
         flows: dict[fx.Node, Flow],
         widths: dict[fx.Node, list[frozenset[int]]],
+        stored: dict[str, list[frozenset[int]]],
         regions: list[Region],
         users_of: dict[str, set[fx.Node]],
         outputs: set[fx.Node],
     ) -> None:
-        self.nodes, self.flows, self.widths = nodes, flows, widths
+        self.nodes, self.flows, self.widths, self.stored = nodes, flows, widths, stored
         self.regions, self.users_of, self.outputs = regions, users_of, outputs
         self.known: dict[frozenset[int], Removed] = {frozenset(): NOTHING}
 
@@ -68,6 +69,9 @@ class Removals:
         while True:
             wrong = self._uncovered(gone, covered)
             if wrong is None:
+                left = self._left_empty(empty, (*zeros, *identities))
+                if left is not None:
+                    return Removed(f"{left} would be empty, outside of any module that could be removed")
                 return Removed(None, tuple(zeros), tuple(identities), kills, frozenset(covered))
             region = self._identity(wrong, gone, covered)
             if region is None:
@@ -75,6 +79,11 @@ class Removals:
             identities.append(region.path)
             zeros = [z for z in zeros if not z.startswith(region.path + ".")]
             covered |= region.nodes
+
+    def _left_empty(self, empty: frozenset[int], removed: Sequence[str]) -> str | None:
+        inside = tuple(f"{path}." for path in removed)
+        emptied = (name for name, widths in self.stored.items() if any(w <= empty for w in widths))
+        return next((name for name in emptied if not name.startswith(inside)), None)
 
     def _gone(self, empty: frozenset[int]) -> set[fx.Node]:
         gone: set[fx.Node] = set()

@@ -104,8 +104,15 @@ def _regrouped(
     wide = [d for d in outside if shape[d] > 1]
     if len(wide) == 1:
         return {wide[0]: (flat, flat_dead)}
-    carrier = _carrier(ctx, shape, wide, given)
-    return {carrier: _kept(ctx, flat, flat_dead, [shape[d] for d in outside], outside.index(carrier))}
+    sizes = [shape[d] for d in outside]
+    exact = [d for d in wide if _spread_alike(_rows(flat, sizes, outside.index(d)))]
+    carrier = exact[0] if exact else _carrier(ctx, shape, wide, given)
+    return {carrier: _kept(ctx, flat, flat_dead, sizes, outside.index(carrier))}
+
+
+def _spread_alike(rows: np.ndarray) -> bool:
+    """Every position along the other factors is the same channel, as after an unfolding."""
+    return bool((rows == rows[:1]).all())
 
 
 def _carrier(ctx: Context, shape: Sequence[int], wide: list[int], open_axis: int | None) -> int:
@@ -123,9 +130,12 @@ def _carrier(ctx: Context, shape: Sequence[int], wide: list[int], open_axis: int
 
 def _kept(ctx: Context, flat: np.ndarray, dead: Dead, sizes: list[int], keep: int) -> tuple[np.ndarray, Dead]:
     """Tie all positions that share one index of the kept factor."""
-    rows = np.moveaxis(flat.reshape(sizes), keep, -1).reshape(-1, sizes[keep])
+    rows = _rows(flat, sizes, keep)
     ctx.tie(rows[1:].ravel(), np.tile(rows[0], len(rows) - 1))
     if dead is None:
         return rows[0], None
-    held = np.moveaxis(dead.reshape(sizes), keep, -1).reshape(-1, sizes[keep])
-    return rows[0], simplified(agreed(held))
+    return rows[0], simplified(agreed(_rows(dead, sizes, keep)))
+
+
+def _rows(flat: np.ndarray, sizes: list[int], keep: int) -> np.ndarray:
+    return np.moveaxis(flat.reshape(sizes), keep, -1).reshape(-1, sizes[keep])

@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     **_table(products.matmul, "matmul mm bmm mv dot"),
     **_table(products.addmm, "addmm"),
     **_table(products.einsum, "einsum"),
+    **_table(products.embedding, "embedding"),
     **_table(products.attention, "scaled_dot_product_attention"),
     **_table(layers.batch_norm, "batch_norm instance_norm"),
     **_table(layers.group_norm, "group_norm"),
@@ -57,6 +58,7 @@ RULES: dict[str, Rule] = {
         "contiguous detach detach_ alias lift_fresh_copy lift_fresh float clone rrelu_with_noise",
     ),
     **_table(pointwise.like, "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros_like"),
+    **_table(pointwise.constant, "zeros ones full new_zeros new_ones new_full"),
     **_table(pointwise.copy, "copy_"),
     **_table(pointwise.fill, "fill_ zero_"),
     **_table(
@@ -96,9 +98,12 @@ RULES: dict[str, Rule] = {
     **_table(reshape.reshape, "reshape view _unsafe_view flatten unflatten view_as reshape_as"),
     **_table(
         products.frozen,
-        "embedding one_hot index index_select gather cumsum sort topk argsort addcdiv_ "
-        "arange zeros ones full empty rand randn randint linspace scalar_tensor eye "
-        "new_zeros new_ones new_full new_empty new_tensor tril triu diff "
+        "one_hot index index_select gather cumsum cumprod cummax cummin sort topk argsort median mode kthvalue addcdiv_ "
+        "index_put index_put_ index_fill index_fill_ index_add index_add_ index_copy index_copy_ masked_scatter "
+        "scatter scatter_ scatter_add scatter_add_ scatter_reduce take_along_dim "
+        "cdist cosine_similarity pairwise_distance bilinear max_unpool2d affine_grid_generator "
+        "arange empty rand randn randint linspace scalar_tensor eye meshgrid "
+        "new_empty new_tensor tril triu diff "
         "native_layer_norm native_group_norm _native_multi_head_attention _transformer_encoder_layer_fwd",
     ),
 }

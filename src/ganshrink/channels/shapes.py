@@ -16,7 +16,7 @@ def permute(ctx: Context, node: fx.Node, x: Value, order: Sequence[int]) -> Valu
         shape=tuple(x.shape[d] for d in order),
         axes=[x.axes[d] for d in order],
         dead=[x.dead[d] for d in order],
-        origin=None,
+        origin=x.origin or x.parameter,
     )
 
 
@@ -108,7 +108,9 @@ def _expanded(ctx: Context, x: Value, shape: tuple[int, ...], new: Sequence[Axis
         if at >= 0:
             ctx.fix(x.axes[at])
         axis = new[d]
-        axes.append(axis if not isinstance(axis, str) else f"its size is written out in {ctx.where()}")
+        if isinstance(axis, str):
+            axis = ctx.written_axis(size, kept=x.from_input)
+        axes.append(axis)
         dead.append(None if isinstance(axis, str) else np.full(size, UNKNOWN))
     why = x.why or ctx.where()
     return x.but(shape=shape, axes=axes, dead=dead, why=why, origin=None)

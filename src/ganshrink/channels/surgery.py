@@ -95,6 +95,8 @@ def _state_widths(module: nn.Module) -> None:
     """Attributes that torch's own layers state beside their weights."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.modules.conv._ConvNd):

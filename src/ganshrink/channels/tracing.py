@@ -2,21 +2,24 @@
 
 import sysconfig
 import traceback
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from ganshrink.channels.assembly import Assembly
+from ganshrink.channels.assembly import SINGLE, Assembly
+from ganshrink.channels.check import finite
 from ganshrink.channels.context import TORCH, Context
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.graph import Channels
-from ganshrink.channels.opaque import with_stand_ins
+from ganshrink.channels.opaque import twin, with_stand_ins
 from ganshrink.channels.probing import probed
 from ganshrink.channels.reading import TWO_WAYS, Reader
 from ganshrink.channels.rules import Rule
 from ganshrink.channels.threads import single_threaded
+from ganshrink.channels.waking import wake
 
 STANDARD = sysconfig.get_path("stdlib")
 
@@ -55,8 +58,19 @@ def trace(
         reader.read(program)
         return probed(plain, Assembly(ctx, reader, images, hidden, example).build()), ctx.ambiguous
 
+    back = wake(plain)
+    channels = _freest(read)
+    if channels.refused and not finite(plain, example):
+        back()
+        channels = _freest(read)
+    return channels
+
+
+def _freest(read: Callable[[str], tuple[Channels, bool]]) -> Channels:
+    """Where a split axis leaves open which factor follows the width, every reading is tried."""
     channels, ambiguous = read("largest")
-    for carry in ("first", "last") if ambiguous and channels.refused else ():
+    doubtful = channels.refused or any(group.frozen == SINGLE for group in channels.groups)
+    for carry in ("first", "last") if ambiguous and doubtful else ():
         other = read(carry)[0]
         if other.prunable > channels.prunable:
             channels = other
@@ -79,8 +93,10 @@ def _exported(
     for stand_ins in (False, True) if freeze else (False,):
         for inputs, count in attempts:
             try:
-                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (plain, 0)
-                return torch.export.export(net, inputs, strict=False), count, hidden
+                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
+                with warnings.catch_warnings():  # what a forward keeps in attributes stays on the twin
+                    warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+                    return torch.export.export(net, inputs, strict=False), count, hidden
             except Exception as error:  # whatever user code raises while it is exported
                 failure = error
     text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
