@@ -9,13 +9,17 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from ganshrink import nets
 from ganshrink.channels import Budget
 from ganshrink.data import DataConfig, open_dataset, to_uint8
 from ganshrink.finished import evaluate_run, export_run, load_networks
+from ganshrink.metrics.squeezenet import SqueezeNet
+from ganshrink.outcome import score, write_onnx
 from ganshrink.pipeline import compress, compress_recipe, train_recipe
-from ganshrink.recipe import read_recipe, resolve
+from ganshrink.recipe import Recipe, read_recipe, resolve
+from ganshrink.run import Run
 
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 
@@ -146,8 +150,6 @@ def test_a_scored_run_can_be_scored_again_on_other_images(tmp_path):
 
 
 def test_compress_takes_the_settings_of_a_data_set(tmp_path):
-    from ganshrink import nets
-
     model = nets.build("incres9", ngf=6, blocks=1)
     raw = tiny(tmp_path)
     settings = {key: raw[key] for key in ("export", "latency")} | {"student": raw["teacher"]}
@@ -170,16 +172,206 @@ def test_compress_takes_the_settings_of_a_data_set(tmp_path):
         compress(model, torch.zeros(1, 3, 32, 32), {"sise": 3}, run=tmp_path)
 
 
+@pytest.fixture
+def domains(tmp_path) -> dict:
+    """Unpaired pictures: 3 of A and 4 of B to train on, 5 and 3 to score."""
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", {"A": 3, "B": 4}), ("test", {"A": 5, "B": 3})):
+        for side, count in counts.items():
+            folder = tmp_path / "domains" / f"{split}{side}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 128, (16, 16, 3)) + (128 if side == "B" else 0)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return {"name": "unpaired", "root": str(tmp_path / "domains"), "size": 16}
+
+
+def tiny_cycle(folder: Path, domains: dict, **tables) -> dict:
+    raw = tiny(
+        folder,
+        net={"name": "resnet9", "ngf": 4, "blocks": 1},
+        task={"name": "cyclegan", "ndf": 4, "d_layers": 1},
+        method={"floor": 1},
+        teacher={"max_steps": 2, "log_every": 1},
+    )
+    raw["data"] = domains
+    for table, values in tables.items():
+        raw[table] = {**raw.get(table, {}), **values} if isinstance(values, dict) else values
+    return raw
+
+
+def stages(folder: Path) -> dict[str, int]:
+    """When each stage of a run was done, by name; stages put aside included."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("stages/*/done.json")}
+
+
+def done(folder: Path, stage: str) -> dict:
+    return json.loads((folder / f"stages/{stage}/done.json").read_text())
+
+
+def test_both_directions_share_one_teacher_and_each_student_has_its_own_generator(tmp_path, domains):
+    raw = tiny_cycle(tmp_path / "run", domains, data={"direction": "both"})
+    outcome = compress_recipe(resolve(raw), progress=False)
+    assert outcome.path == tmp_path / "run/AtoB"
+    first = stages(tmp_path / "run")
+    assert list(first) == ["teacher"]
+    trained = {
+        name: load_file(tmp_path / f"run/stages/teacher/{name}.safetensors") for name in ("G_A", "G_B")
+    }
+    for way, generator in (("AtoB", "G_A"), ("BtoA", "G_B")):
+        folder = tmp_path / "run" / way
+        assert set(stages(folder)) == {"search", "distill"}
+        kept = load_networks(folder)["teacher"].state_dict()  # what taught, scored and is shown
+        assert all(torch.equal(kept[name], tensor) for name, tensor in trained[generator].items())
+        assert f'direction = "{way}"' in (folder / "recipe.toml").read_text()
+        assert (folder / "report.html").exists() and (folder / "student.safetensors").exists()
+    assert (
+        done(tmp_path / "run/AtoB", "distill")["after"]["teacher"] == done(tmp_path / "run", "teacher")["key"]
+    )
+    inputs = {
+        way: len(json.loads((tmp_path / f"run/{way}/samples/samples.json").read_text())["rows"])
+        for way in ("AtoB", "BtoA")
+    }
+    assert inputs == {"AtoB": 5, "BtoA": 3}
+
+    # The student's settings are not the teacher's, and one direction alone has the teacher of both.
+    one_way = tiny_cycle(tmp_path / "run", domains, data={"direction": "BtoA"}, task={"lambda_recon": 7})
+    train_recipe(resolve(one_way), progress=False)
+    assert stages(tmp_path / "run") == first
+    saved = load_file(tmp_path / "run/teacher.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in trained["G_B"].items())
+    train_recipe(resolve(tiny_cycle(tmp_path / "run", domains, task={"lambda_cycle": 5})), progress=False)
+    assert stages(tmp_path / "run")["teacher"] != first["teacher"]
+
+
+def test_the_student_of_the_way_back_is_taught_by_the_generator_and_judge_of_the_way_back(tmp_path, domains):
+    raw = tiny_cycle(tmp_path, domains, data={"direction": "BtoA"}, student={"max_steps": 0})
+    compress_recipe(resolve(raw), progress=False)
+    inherited, trained = (
+        load_file(tmp_path / f"stages/{name}.safetensors") for name in ("distill/D", "teacher/D_B")
+    )
+    assert all(torch.equal(inherited[name], trained[name]) for name in trained)
+    assert {path.stem for path in (tmp_path / "stages/teacher").glob("*.safetensors")} == {
+        "G_A",
+        "G_B",
+        "D_A",
+        "D_B",
+    }
+
+
+def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, monkeypatch):
+    torch.manual_seed(0)
+    save_file(dict(SqueezeNet().state_dict()), tmp_path / "squeezenet11_features.safetensors")
+    monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
+    metrics = {"names": ["kd_squeezenet", "psnr_teacher"]}
+    raw = tiny_cycle(tmp_path / "run", domains, metrics=metrics, scratch=True)
+    scores = compress_recipe(resolve(raw), progress=False).metrics
+    assert {name: list(found) for name, found in scores.items()} == {
+        "identity": ["kd_squeezenet"],
+        "teacher": ["kd_squeezenet"],
+        "student": ["kd_squeezenet", "psnr_teacher"],
+        "scratch": ["kd_squeezenet", "psnr_teacher"],
+    }
+    identity = scores["identity"]["kd_squeezenet"]
+    assert (identity["protocol"]["images"], identity["protocol"]["targets"]) == (5, 3)
+    by_itself = score(torch.nn.Identity(), open_dataset(DataConfig(**domains), "test"), ["kd_squeezenet"])
+    assert identity["value"] == pytest.approx(by_itself["kd_squeezenet"].value, rel=1e-9)
+
+    again = evaluate_run(tmp_path / "run", ["metrics.names=['psnr_teacher']"])
+    assert list(again) == ["teacher", "student", "scratch"]  # the input has no agreement to be scored
+    with pytest.raises(ValueError, match="metrics.names: psnr needs a target image for each input"):
+        evaluate_run(tmp_path / "run", ["metrics.names=['psnr']"])
+
+
+def tiny_photos(folder: Path, domains: dict, teacher: Path | None, **tables) -> dict:
+    raw = tiny_cycle(folder, domains, task={"name": "image2image"}, **tables)
+    raw["data"] = {
+        "name": "photos",
+        "photos": [domains["root"] + "/{split}A", domains["root"] + "/{split}B"],
+        "size": 16,
+    }
+    raw["teacher"] |= {} if teacher is None else {"weights": str(teacher)}
+    return raw
+
+
+def test_a_generator_that_is_its_own_teacher_needs_weights_and_pictures_alone(tmp_path, domains):
+    with pytest.raises(ValueError, match="no trained weights: set teacher.weights") as error:
+        compress_recipe(resolve(tiny_photos(tmp_path / "none", domains, None)), progress=False)
+    assert "\n" not in str(error.value)
+    train_recipe(resolve(tiny_cycle(tmp_path / "cycle", domains)), progress=False)
+    weights = tmp_path / "cycle/teacher.safetensors"
+    raw = tiny_photos(tmp_path / "run", domains, weights)
+    outcome = compress_recipe(resolve(raw), progress=False)
+    assert (
+        list(outcome.metrics["student"]) == ["psnr_teacher", "ssim_teacher"]
+        and outcome.metrics["teacher"] == {}
+    )
+    assert outcome.metrics["student"]["psnr_teacher"]["protocol"]["images"] == 8
+    assert [path.stem for path in (tmp_path / "run/stages/distill").glob("*.safetensors")] == ["G"]
+    rows = json.loads((tmp_path / "run/samples/samples.json").read_text())["rows"]
+    assert rows[0].keys() == {"name", "input", "teacher", "student"}
+
+
+def test_one_input_beside_more_targets_is_enough_to_compare_the_export_on(tmp_path, domains):
+    for path in Path(domains["root"], "testA").glob("[1-4].png"):
+        path.unlink()
+    images = open_dataset(DataConfig(**domains), "test")
+    assert (images.num_inputs, len(images)) == (1, 3)
+    parity = write_onnx(Run(tmp_path / "run"), torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16), images)
+    assert parity["student.onnx"]["max_abs_diff"] < 1e-4
+
+
+def test_a_task_on_data_that_are_not_its_own_is_refused(tmp_path, domains):
+    """Pix2Pix would train on pictures that do not belong together, without an error."""
+    photos = tiny_photos(tmp_path, domains, None)["data"]
+    for task, data, words in (
+        ("pix2pix", domains, "task pix2pix needs a target image for each input"),
+        ("cyclegan", photos, "task cyclegan needs images of the target domain"),
+    ):
+        raw = tiny(tmp_path, task={"name": task}) | {"data": data}
+        for command in (compress_recipe, train_recipe):
+            with pytest.raises(ValueError, match=words):
+                command(resolve(raw), progress=False)
+        model = torch.nn.Conv2d(3, 3, 1)
+        with pytest.raises(ValueError, match=words):
+            compress(model, torch.zeros(1, 3, 16, 16), data, task=task, run=tmp_path)
+
+
+def test_what_goes_one_way_is_not_asked_to_go_both(tmp_path, domains):
+    both = domains | {"direction": "both"}
+    for changes, words in (
+        ({"task": {"name": "image2image"}}, "needs a task that goes both ways, image2image does not"),
+        ({"teacher": {"weights": "x.safetensors"}}, "teacher.weights goes one way"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            compress_recipe(resolve(tiny_cycle(tmp_path, both, **changes)), progress=False)
+    with pytest.raises(ValueError, match="'both' is for recipes"):
+        compress(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16), both, task="cyclegan", run=tmp_path)
+
+
+def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Recipe:
+    """The recipe on images of its kind that are here, with a teacher of its kind where it names one."""
+    data = {"labelled": streets, "unpaired": domains, "photos": tiny_photos(folder, domains, None)["data"]}
+    if recipe.data.name in data:
+        images = DataConfig(**data[recipe.data.name] | {"size": recipe.data.size})
+        recipe = recipe.model_copy(update={"data": images})
+    if recipe.teacher.weights is not None:
+        torch.manual_seed(0)
+        save_file(
+            nets.build(recipe.net.name, **recipe.net.options).state_dict(), folder / "teacher.safetensors"
+        )
+        given = recipe.teacher.model_copy(update={"weights": folder / "teacher.safetensors"})
+        recipe = recipe.model_copy(update={"teacher": given})
+    return recipe
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem != "quick"], ids=str)
-def test_every_recipe_takes_two_steps(path, tmp_path, streets):
+def test_every_recipe_takes_two_steps(path, tmp_path, streets, domains):
     """With the recipe's own networks, task and method; where its images are not shipped, on images of the same kind."""
     small = ["teacher.max_steps=1", "student.max_steps=1", "latency.enabled=false", "export.onnx=false"]
     recipe = read_recipe(
-        path, [f"run={tmp_path / 'run'}", *small, "metrics.names=['psnr']", "metrics.limit=2"]
+        path, [f"run={tmp_path / 'run'}", *small, "metrics.names=['psnr_teacher']", "metrics.limit=2"]
     )
-    if recipe.data.name == "labelled":
-        data = DataConfig(**streets | {"size": recipe.data.size})
-        recipe = recipe.model_copy(update={"data": data})
-    outcome = compress_recipe(recipe, progress=False)
-    assert np.isfinite(outcome.metrics["student"]["psnr"]["value"])
+    outcome = compress_recipe(stand_ins(recipe, tmp_path, streets, domains), progress=False)
+    assert np.isfinite(outcome.metrics["student"]["psnr_teacher"]["value"])

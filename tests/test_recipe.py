@@ -49,7 +49,7 @@ def test_overrides_are_toml_or_else_strings(tmp_path):
     )
     assert recipe.budget == "macs=2.6G" and recipe.run == Path("out/x")
     assert recipe.data.flip is False and recipe.net.options == {"ngf": 32}
-    origins = {key: origin for key, _, origin in explain(recipe, path, ["data.flip=false"])}
+    origins = {setting.key: setting.origin for setting in explain(recipe, path, ["data.flip=false"])}
     assert origins["data.flip"] == "command line"
     assert origins["data.size"] == "recipe"
     assert origins["teacher.epochs"] == "default"

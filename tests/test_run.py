@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -82,6 +83,68 @@ def test_changed_code_only_warns(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Run(tmp_path).stage("search", make, made_from={})
     assert make.times == 1 and "another version of the code" in caplog.text
+
+
+def test_a_stage_killed_in_its_first_moment_does_not_bar_the_way_back(tmp_path):
+    """Nothing but a temporary of its stamp is there, and the folder of the config before has been put aside."""
+    make = Maker()
+    Run(tmp_path).stage("search", make, made_from={"floor": 1})
+    [key] = [json.loads(p.read_text())["key"] for p in tmp_path.glob("stages/search/stamp.json")]
+    (tmp_path / "stages/search").rename(tmp_path / f"stages/search.{key[:8]}")
+    (tmp_path / "stages/search").mkdir()
+    (tmp_path / "stages/search/.stamp.json.abcdefgh.json").write_text('{"ke')
+    Run(tmp_path).stage("search", make, made_from={"floor": 1})
+    assert make.times == 1 and not list(tmp_path.glob("stages/search/.*"))
+
+
+DAMAGE = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no JSON, no tensors": lambda path: path.write_bytes(b"\xff\xfe" * 40),
+    "of another kind": lambda path: path.write_text('["foreign"]'),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", ["done.json", "stamp.json", "G.safetensors", "plan.json"])
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path, file, damage):
+    make = Maker()
+    first = Run(tmp_path).stage("search", make, made_from={})["G"]["weight"].clone()  # off the file's mapping
+    folder = tmp_path / "stages/search"
+    DAMAGE[damage](folder / file)
+    if (file, damage) != ("done.json", "gone"):  # which is a stage that is not done
+        with pytest.raises(
+            ValueError, match=f"{file} (is|belongs)[^\n]*: delete [^\n]* again[^\n]*$"
+        ) as caught:
+            Run(tmp_path).stage("search", make, made_from={})
+        assert make.times == 1 and "\n" not in str(caught.value)
+        if file == "stamp.json":
+            shutil.rmtree(folder)
+        else:
+            (folder / "done.json").unlink()
+    again = Run(tmp_path).stage("search", make, made_from={})
+    assert make.times == 2 and torch.equal(again["G"]["weight"], first)
+
+
+def test_whole_files_of_another_run_are_told_from_its_own(tmp_path):
+    for number in (1, 2):
+        Run(tmp_path / str(number), seed=number).stage("search", Maker(), made_from={})
+    for file in ("done.json", "G.safetensors"):
+        mine, theirs = (tmp_path / number / "stages/search" / file for number in "12")
+        kept = mine.read_bytes()
+        mine.write_bytes(theirs.read_bytes())
+        with pytest.raises(
+            ValueError, match=f"{file} (belongs to other|is not what the stage wrote).*: delete"
+        ):
+            Run(tmp_path / "1", seed=1).stage("search", Maker(), made_from={})
+        mine.write_bytes(kept)
+
+
+def test_a_damaged_file_of_the_run_is_named(tmp_path):
+    (tmp_path / "cost.json").write_text("{")
+    with pytest.raises(ValueError, match="cost.json is damaged .*: run the command that made it again"):
+        Run(tmp_path).read("cost.json")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganshrink import channels, nets
-    from ganshrink.channels import Budget, Plan, extract, trace
+    from ganshrink.channels import Budget, Plan, extract, prune, trace
     from ganshrink.exporters import export_onnx as export
     from ganshrink.latency import measure_latency as measure
     from ganshrink.outcome import score as evaluate
@@ -23,6 +23,7 @@ _WHERE = {
     "export": ("exporters", "export_onnx"),
     "extract": ("channels", "extract"),
     "measure": ("latency", "measure_latency"),
+    "prune": ("channels", "prune"),
     "report": ("reports", "write_report"),
     "trace": ("channels", "trace"),
     "train": ("pipeline", "train"),
@@ -38,6 +39,7 @@ __all__ = [
     "extract",
     "measure",
     "nets",
+    "prune",
     "report",
     "trace",
     "train",

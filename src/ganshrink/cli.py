@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from ganshrink.interruption import Interrupted
 
@@ -20,26 +21,35 @@ GOES_ON = "the same command goes on from what is saved"
 MANY = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1  # processes, started by torchrun
 FOLLOWS = MANY and os.environ["RANK"] != "0"  # the first of them speaks for all
 
+MAKE, USE, LOOK = "Make a student", "Use and check a finished run", "Look things up"  # parts of --help
+
 app = typer.Typer(
-    help="Make image-to-image generators small and fast enough to ship.",
+    help="Make image-to-image generators small and fast enough to ship.\n\n"
+    "A recipe (a TOML file) names a generator, images and a budget; `compress` makes a small generator that meets the "
+    "budget, in a run folder with a report. The other verbs work on such a folder, or look things up.",
+    epilog="`ganshrink VERB --help` explains a verb. First steps: docs/quickstart.md; every setting: docs/reference.md.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe (TOML)")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe: a TOML file")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="values to change, such as data.size=128", show_default=False
+        metavar="[KEY=VALUE]...",
+        help="values to change, such as `data.size=128` or `run=runs/mine`; `--explain` lists the keys",
+        show_default=False,
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, such as `runs/mine`")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="print every resolved value and its origin, then stop")
+    bool,
+    typer.Option("--explain", help="print every value, where it comes from and what it means, then stop"),
 ]
 
 
@@ -53,7 +63,10 @@ def options(
         raise ValueError(f"{context.invoked_subcommand} works in one process: start it without torchrun")
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MAKE,
+    epilog="Example: `ganshrink train recipes/cat/quick.toml run=runs/mine teacher.epochs=2`",
+)
 def train(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -70,7 +83,12 @@ def train(
     _answer(summary, json_, f"teacher: {summary['weights']}")
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MAKE,
+    epilog="Example: `ganshrink compress recipes/cat/quick.toml run=runs/mine budget=macs=30%,params=20k`\n\n"
+    "The same command goes on where it was stopped (Ctrl-C saves first). A budget is `KIND=AMOUNT`, several joined by "
+    "commas: kinds macs, paper_macs, params, bytes; amounts like 2.6G, 400k, 2MB or 10%.",
+)
 def compress(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -91,9 +109,23 @@ def compress(
     )
 
 
-@app.command()
-def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -> None:
-    """Score the networks of a run again; KEY=VALUE changes how, such as metrics.split=val."""
+@app.command(
+    rich_help_panel=USE,
+    epilog="Example: `ganshrink evaluate runs/mine metrics.names=['psnr'] metrics.split=val`",
+)
+def evaluate(
+    run: RunFolder,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="values of `[metrics]` and `[data]` to change, such as `metrics.split=val`",
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Score the networks of a run again, on other images or by other metrics, and renew its report."""
     from ganshrink import finished
 
     metrics = finished.evaluate_run(run, overrides or ())
@@ -108,7 +140,9 @@ def evaluate(run: RunFolder, overrides: Overrides = None, json_: Json = False) -
     Console().print(table)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=USE, epilog="Example: `ganshrink export runs/mine --dynamic-size --image-io uint8`"
+)
 def export(
     run: RunFolder,
     dynamic_size: Annotated[
@@ -131,10 +165,12 @@ def export(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=USE, epilog="Example: `ganshrink measure runs/mine --threads 1 --seconds 5`")
 def measure(
     run: RunFolder,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; as torch has it if not given")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure")] = 20,
     json_: Json = False,
 ) -> None:
@@ -157,7 +193,10 @@ def measure(
     Console().print(table)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `ganshrink profile resnet9 ngf=32 --input 3x256x256`, or `ganshrink profile my_pkg.nets:make`",
+)
 def profile(
     net: Annotated[
         str,
@@ -178,13 +217,13 @@ def profile(
         typer.Option(
             "--input",
             metavar="CxHxW",
-            help="the size of one input; again for each further input of the network",
-            show_default="3x256x256",
+            help="the size of one input, `3x256x256` if not given; again for each further input of the network",
+            show_default=False,
         ),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Count a network's parameters and MACs, in both conventions."""
+    """Count a network's parameters and multiply-accumulates (MACs), in both conventions."""
     from ganshrink import profiling
 
     found = profiling.profile(net, overrides or (), inputs or ("3x256x256",))
@@ -198,7 +237,10 @@ def profile(
     )
 
 
-@app.command()
+@app.command(
+    rich_help_panel=USE,
+    epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, or `ganshrink predict runs/mine photos out`",
+)
 def predict(
     student: Annotated[
         Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or the folder of a run")
@@ -206,7 +248,7 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="an image, or a folder of images")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
 ) -> None:
-    """Run a student on an image or a folder of images."""
+    """Run a student on an image, or on every image of a folder."""
     from ganshrink import prediction
     from ganshrink.data.pictures import printable
 
@@ -214,7 +256,7 @@ def predict(
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def report(run: RunFolder) -> None:
     """Write report.html anew from the files of a run."""
     from ganshrink.lock import FolderLock
@@ -226,9 +268,9 @@ def report(run: RunFolder) -> None:
     typer.echo(f"report: {write_report(run)}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def nets(json_: Json = False) -> None:
-    """List the networks and their options."""
+    """List the built-in networks and their options."""
     from ganshrink.nets import NETS, net_options
 
     listing = {name: net_options(name) for name in NETS}
@@ -238,7 +280,7 @@ def nets(json_: Json = False) -> None:
     _answer(listing, json_, "\n".join(lines))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def methods(json_: Json = False) -> None:
     """List the methods."""
     from ganshrink.methods import METHODS
@@ -296,12 +338,35 @@ def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:
 
     resolved = recipe.read_recipe(path, overrides or ())
     if explain:
-        table = Table("key", "value", "from")
-        for key, value, origin in recipe.explain(resolved, path, overrides or ()):
-            table.add_row(key, str(value), origin)
-        Console().print(table)
+        _show(recipe.explain(resolved, path, overrides or ()))
         raise typer.Exit
     return resolved
+
+
+def _show(settings: Any) -> None:
+    """Every setting, table by table."""
+    table = Table("", "key", "value", "from", "meaning", box=None, pad_edge=False)
+    table.columns[2].max_width = 40
+    tables: dict[str, list[Any]] = {}
+    for setting in settings:
+        tables.setdefault(setting.key.rpartition(".")[0], []).append(setting)
+    for name, rows in tables.items():
+        if name:
+            table.add_row()
+            table.add_row("", Text(f"[{name}]", "bold"))
+        rows.sort(key=lambda setting: not setting.key.endswith(".name"))  # what a table is comes first
+        for key, value, origin, changed, meaning in rows:
+            shown = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            cells = (key.rpartition(".")[2], shown, origin, meaning)
+            style = "bold" if changed else ""
+            table.add_row("*" if changed else "", *(Text(cell, style) for cell in cells))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+    console.print(
+        "\n* differs from the default. Change a value as table.key=value, or in the recipe.", markup=False
+    )
 
 
 def _start_logging(quiet: bool) -> None:

@@ -4,12 +4,13 @@ Unknown keys are refused with the nearest valid one; every value can be overridd
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from ganshrink.data import DataConfig
 from ganshrink.job import Training
@@ -28,7 +29,10 @@ class NetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str = Field(description="a network of this package, as `ganshrink nets` lists them")
+    name: str = Field(
+        description="a network of this package, as `ganshrink nets` lists them with their options, "
+        "or MODULE:NAME of your own, such as my_pkg.nets:make"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -40,8 +44,12 @@ class TeacherConfig(Training):
 
     weights: Path | None = Field(
         default=None,
-        description="weights of the original generator (.safetensors, or .pth of tensors alone), or the folder of a run "
-        "whose teacher to take; none: train it",
+        description="trained weights of the original generator (.safetensors, or .pth of tensors alone), or the folder of "
+        "a run whose teacher to take; none: train it here",
+    )
+    start: Path | None = Field(
+        default=None,
+        description="without weights: the folder of a run of the same task, whose nets to go on training; none: fresh ones",
     )
     discriminator: Path | None = Field(
         default=None,
@@ -58,7 +66,7 @@ class ExportConfig(Config):
 
 
 class LatencyConfig(Config):
-    enabled: bool = Field(default=True, description="time teacher and student, interleaved")
+    enabled: bool = Field(default=True, description="time teacher and student on this machine, interleaved")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: as torch has it")
     seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
 
@@ -70,13 +78,16 @@ MethodOptions = TypeVar("MethodOptions", bound=BaseModel)
 class Recipe(Config, Generic[TaskOptions, MethodOptions]):
     """Everything a run needs. Defaults are those of the papers."""
 
-    run: Path | None = Field(default=None, description="the run's folder; runs/NAME if not given")
+    run: Path | None = Field(
+        default=None, description="the run's folder; none: named after the recipe, runs/FOLDER-FILE"
+    )
     seed: int = Field(default=0, ge=0, description="seed of initialisation, data order and augmentation")
     budget: str = Field(
         default="macs=10%", description="what the student may cost, such as macs=2.6G or macs=10%,params=0.4M"
     )
     scratch: bool = Field(
-        default=False, description="also train the student's architecture without a teacher, for as long"
+        default=False,
+        description="also train the student's architecture without a teacher, for as long, to compare",
     )
     net: NetConfig
     data: DataConfig | None = Field(default=None, description="none: the data came from Python")
@@ -142,25 +153,44 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
 
 
-def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[tuple[str, Any, str]]:
-    """Every resolved value and where it comes from: `(key, value, origin)`."""
+class Setting(NamedTuple):
+    """A resolved value of a recipe."""
+
+    key: str  # with its tables, such as data.size
+    value: Any
+    origin: str  # command line, recipe, seed, as teacher or default
+    changed: bool  # whether somebody gave it another value than the default
+    meaning: str
+
+
+def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[Setting]:
+    """Every resolved value, where it comes from and what it means."""
     written = _flatten(tomllib.loads(path.read_text()))
     typed = _flatten(parse_overrides(overrides))
 
+    def given(key: str, names: Mapping[str, Any]) -> bool:
+        return key in names or (key.endswith(".name") and key.removesuffix(".name") in names)
+
     def origin(key: str) -> str:
-        if key in typed:
+        if given(key, typed):
             return "command line"
-        if key in written:
+        if given(key, written):
             return "recipe"
         table, _, name = key.partition(".")
         if name == "seed" and table in ("teacher", "student"):
-            return "seed"
+            return "seed" if origin("seed") != "default" else "default"
         as_teacher = (
             table == "student" and name in Training.model_fields and origin(f"teacher.{name}") != "default"
         )
         return "as teacher" if as_teacher else "default"
 
-    return [(key, value, origin(key)) for key, value in _flatten(recipe.model_dump(mode="json")).items()]
+    settings = []
+    for key, value, field in _fields(recipe):
+        whence = origin(key)
+        changed = whence != "default" and (field is None or value != field.default)
+        meaning = "an option of the network" if field is None else field.description or ""
+        settings.append(Setting(key, value, whence, changed, meaning))
+    return settings
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -241,6 +271,15 @@ def _explain(error: Any, table: type[BaseModel]) -> str:
         return "is missing"
     given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
     return f"{error['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _fields(table: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, FieldInfo | None]]:
+    """Every value of a table and the tables in it, with its key and what is declared of it."""
+    for name, value in table:
+        if isinstance(value, BaseModel):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, type(table).model_fields.get(name)
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -43,14 +43,25 @@ def trained_teacher(
     trained = task.nets(generator, images.in_channels, images.out_channels)
     stamp: dict[str, Any] = {"net": net.model_dump(), **describe(task, images, config)}
     stamp["task"] = {key: value for key, value in stamp["task"].items() if key not in task.student_settings}
+    start: Artefacts = {}
+    if config.start is not None:
+        stage = _finished_teacher(config.start, setting="teacher.start")
+        start = {
+            name: _read("teacher.start", stage / f"{name}.safetensors", network)
+            for name, network in trained.items()
+        }
+        stamp["start"] = {name: tensors_hash(state) for name, state in start.items()}
 
     def make(stage: Stage) -> Artefacts:
         logger.info("training the teacher, %s", net.name)
         fresh = task.nets(initialise(generator), images.in_channels, images.out_channels)
+        for name, state in start.items():
+            fresh[name].load_state_dict(state)
         fit_nets(stage, fresh, task, images, config, progress=progress)
         return {name: network.state_dict() for name, network in fresh.items()}
 
-    weights = run.stage("teacher", make, made_from=stamp)
+    # `after`: on nothing, itself included, where it is called for a second direction.
+    weights = run.stage("teacher", make, made_from=stamp, after=())
     return task.one_way(_loaded(trained, weights), direction)
 
 
@@ -86,15 +97,21 @@ def _given_teacher(
 
 def _files_of_run(folder: Path, direction: Direction) -> dict[str, Path | None]:
     """What the teacher stage of a run left for one direction: "G", and "D" or none."""
-    stage = folder / "stages" / "teacher"
-    if not (stage / "done.json").is_file():
-        raise ValueError(f"teacher.weights: {folder} is not the folder of a run with a finished teacher")
+    stage = _finished_teacher(folder, setting="teacher.weights")
     way = "A" if direction == "AtoB" else "B"
     files: dict[str, Path | None] = {}
     for name in ("G", "D"):
         candidates = [stage / f"{name}.safetensors", stage / f"{name}_{way}.safetensors"]
         files[name] = next((file for file in candidates if file.is_file()), None)
     return files
+
+
+def _finished_teacher(folder: Path, *, setting: str) -> Path:
+    """The teacher stage of a run."""
+    stage = folder.absolute() / "stages" / "teacher"
+    if not (stage / "done.json").is_file():
+        raise ValueError(f"{setting}: {folder} is not the folder of a run with a finished teacher")
+    return stage
 
 
 def _loaded(networks: Nets, weights: Artefacts) -> Nets:

@@ -55,6 +55,45 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
+class Malicious:
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, zipped):
+    path, witness = tmp_path / "checkpoint.pt", tmp_path / "witness"
+    torch.save({"nets": Malicious(witness)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="checkpoint.pt is damaged or no checkpoint") as caught:
+        load_checkpoint(path, key="")
+    assert "\n" not in str(caught.value) and not witness.exists()
+    torch.load(path, weights_only=False)
+    assert witness.exists()  # it would have
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(OSError, match="cannot read the checkpoint .*: Is a directory"):
+        load_checkpoint(tmp_path / "checkpoint.pt", key="")
+
+
+@pytest.mark.parametrize(
+    "change", [{"nets": None}, {"nets": {}}, {"optimizers": []}, {"step": "many"}, {"state": [1]}]
+)
+def test_a_checkpoint_of_another_shape_is_named(tmp_path, change):
+    run(tmp_path, max_steps=1)
+    path = tmp_path / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint.pt does not fit these networks \(.*\): delete it"
+    ) as caught:
+        run(tmp_path, max_steps=1)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_checkpoint_of_another_architecture_is_named(tmp_path):
     run(tmp_path, max_steps=1)
     path = tmp_path / "checkpoint.pt"

@@ -1,14 +1,18 @@
 """A killed run goes on to the bit."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_training import Outcome, make_nets, make_updates, run, train
+
+from ganshrink.engine import Interrupted
 
 STEPS = 20  # 4 epochs of 10 images, 2 a step
 
@@ -94,3 +98,54 @@ def test_training_leaves_the_caller_s_random_numbers_and_threads_alone(tmp_path)
     train(nets, make_updates(nets), tmp_path, max_steps=2)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_training_after_the_step_and_nothing_is_lost(tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(
+        Interrupted, match=f"{number.name} after step 8 of 20, which is saved in .*checkpoint.pt; the same"
+    ) as caught:
+        run(tmp_path / "told", break_at=7, breaking=lambda: os.kill(os.getpid(), number))
+    assert isinstance(caught.value, KeyboardInterrupt) and caught.value.number == number
+    assert signal.getsignal(number) is before
+    resumed = run(tmp_path / "told")
+    assert resumed.result.resumed_at == 8
+    assert_equal(run(tmp_path / "whole"), resumed)
+
+
+def test_a_signal_in_the_last_step_is_not_lost(tmp_path):
+    with pytest.raises(Interrupted, match="after step 20 of 20"):
+        run(tmp_path, break_at=STEPS - 1, breaking=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(tmp_path).result.resumed_at == STEPS
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(tmp_path, break_at=7, breaking=twice)
+    assert not isinstance(caught.value, Interrupted)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_that_are_ignored_stay_so(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run(tmp_path, max_steps=8, break_at=6, breaking=lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_training_in_a_thread_leaves_signals_alone(tmp_path):
+    seen, before = [], signal.getsignal(signal.SIGTERM)
+    look = {"break_at": 1, "breaking": lambda: seen.append(signal.getsignal(signal.SIGTERM))}
+    thread = threading.Thread(target=run, args=(tmp_path,), kwargs={"max_steps": 2, **look})
+    thread.start()
+    thread.join()
+    assert seen == [before]

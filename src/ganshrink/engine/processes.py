@@ -127,10 +127,8 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
         raise LostProcess(
-            f"another process of this command ended or cannot be reached ({reason}):"
-            " the same command goes on from what is saved"
+            "another process of this command was killed or cannot be reached: the same command goes on from what is saved"
         ) from error
 
 

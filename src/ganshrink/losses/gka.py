@@ -4,6 +4,7 @@ Both compare features up to an orthogonal mixing of channels and a scale, so tha
 the entries of a Gram matrix over all pixels overflow half precision.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,9 +12,18 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 Alignment = Literal["global", "batch"]
+Total = Callable[[Tensor], Tensor]
+"""The sum of equally shaped tensors, one from each process, differentiable."""
 
 
-def kernel_alignment(x: Tensor, y: Tensor, *, mode: Alignment = "global", centered: bool = False) -> Tensor:
+def kernel_alignment(
+    x: Tensor,
+    y: Tensor,
+    *,
+    mode: Alignment = "global",
+    centered: bool = False,
+    total: Total = lambda own: own,
+) -> Tensor:
     """How alike two feature maps are, from 0 (nothing in common, or one of them all zero) to 1 (equal up to mixing).
 
     Args:
@@ -23,6 +33,9 @@ def kernel_alignment(x: Tensor, y: Tensor, *, mode: Alignment = "global", center
             GKA = ||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F). `batch`, the released code's: each image is a row,
             X is (N, C*H*W), and the same ratio is taken of the two N x N Gram matrices.
         centered: subtract each column's mean first. Neither the paper nor its code does.
+        total: adds up over the processes that share a batch. `global` is then the index of all their images, the same
+            in each process: its Gram matrices are sums over rows. `batch` stays that of a process's own images, since
+            its Gram matrices hold products of every pair of images.
 
     Returns:
         A float32 scalar. The distillation loss is its negative, summed over taps.
@@ -38,15 +51,15 @@ def kernel_alignment(x: Tensor, y: Tensor, *, mode: Alignment = "global", center
         )
     with torch.autocast(x.device.type, enabled=False):
         if mode == "global":
-            a, b = (_scaled(_pixels(z), centered) for z in (x, y))
-            inner = vector_norm(b.T @ a).square()
-            outer = vector_norm(a.T @ a) * vector_norm(b.T @ b)
+            a, b = (_scaled(_pixels(z), centered, total) for z in (x, y))
+            inner = vector_norm(total(b.T @ a)).square()
+            outer = vector_norm(total(a.T @ a)) * vector_norm(total(b.T @ b))
         elif mode == "batch":
             if x.shape[0] == 1:
                 raise ValueError(
                     "batch alignment is constantly 1 at batch size 1: use a larger batch, or the paper's mode 'global'"
                 )
-            a, b = (_scaled(z.float().flatten(1), centered) for z in (x, y))
+            a, b = (_scaled(z.float().flatten(1), centered, lambda own: own) for z in (x, y))
             gram_a, gram_b = a @ a.T, b @ b.T
             inner = (gram_a * gram_b).sum()
             outer = vector_norm(gram_a) * vector_norm(gram_b)
@@ -60,9 +73,9 @@ def _pixels(features: Tensor) -> Tensor:
     return features.float().permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _scaled(rows: Tensor, centered: bool) -> Tensor:
+def _scaled(rows: Tensor, centered: bool, total: Total) -> Tensor:
     """Rows over their largest entry. The ratio does not see a constant factor; fourth powers overflow without it."""
     if centered:
-        rows = rows - rows.mean(0)
-    largest = rows.detach().abs().amax()
+        rows = rows - total(rows.sum(0)) / total(rows.new_tensor(len(rows)))
+    largest = total(rows.detach().abs().amax())  # over several processes a bound, and the same in each
     return rows / torch.where(largest > 0, largest, 1)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class CatConfig(TeachingConfig):
     """CAT's settings; defaults are the paper's, or its scripts' where the paper gives none."""
 
-    name: Literal["cat"] = "cat"
+    name: Literal["cat"] = Field(default="cat", description="the method, as `ganshrink methods` lists them")
     floor: int = Field(
         default=16, ge=1, description="c_lb: the least width of a layer outside the branches (Algorithm 1)"
     )

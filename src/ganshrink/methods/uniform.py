@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 class UniformConfig(TeachingConfig):
     """How the narrow network is trained; what concerns teaching is read only with teaching = "distilled"."""
 
-    name: Literal["uniform"] = "uniform"
+    name: Literal["uniform"] = Field(
+        default="uniform", description="the method, as `ganshrink methods` lists them"
+    )
     teaching: Literal["distilled", "scratch"] = Field(
         default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
     )

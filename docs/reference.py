@@ -1,0 +1,261 @@
+"""Writes docs/reference.md from the code: `python docs/reference.py`. A test compares the two."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ganshrink import nets
+from ganshrink.cli import app
+from ganshrink.data import Counts, DataConfig
+from ganshrink.job import Training
+from ganshrink.methods.cat import CatConfig
+from ganshrink.methods.uniform import UniformConfig
+from ganshrink.metrics import MetricsConfig
+from ganshrink.metrics.config import NAMES
+from ganshrink.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
+from ganshrink.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+
+PAGE = Path(__file__).with_suffix(".md")
+TEXT = Path(__file__).with_name("reference.txt")
+
+TABLES: list[tuple[str, type[BaseModel], str]] = [
+    ("(top of the file)", Recipe, "before any table"),
+    (
+        "[net]",
+        NetConfig,
+        "the original generator; every other key is an option of the network (see Networks)",
+    ),
+    ("[data]", DataConfig, "the images"),
+    ("[data.counts]", Counts, "how large the drawn data set is"),
+    ('[task] name = "pix2pix"', Pix2PixConfig, "what is optimised, on pairs; the default task"),
+    ('[task] name = "cyclegan"', CycleGANConfig, "on two unpaired sets"),
+    ('[task] name = "image2image"', Image2ImageConfig, "on the outputs of a trained generator"),
+    (
+        '[method] name = "cat"',
+        CatConfig,
+        "how the student is found; the default method, see [cat.md](cat.md)",
+    ),
+    ('[method] name = "uniform"', UniformConfig, "the baseline: the same share of every layer"),
+    ("[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"),
+    ("[student]", Training, "how the student is trained; what it leaves open is as in [teacher]"),
+    ("[metrics]", MetricsConfig, "how networks are scored"),
+    ("[export]", ExportConfig, "how the student is exported"),
+    ("[latency]", LatencyConfig, "how networks are timed"),
+]
+
+METRICS = {  # the better direction, what it needs, what it says
+    "psnr": ("higher", "a target for each input", "peak signal-to-noise ratio, dB, at most 100"),
+    "ssim": ("higher", "a target for each input", "structural similarity, 11 x 11 Gaussian window"),
+    "psnr_teacher": ("higher", "a teacher", "the same, against the teacher's picture"),
+    "ssim_teacher": ("higher", "a teacher", "the same, against the teacher's picture"),
+    "fd_squeezenet": (
+        "lower",
+        "target images",
+        "Frechet distance of SqueezeNet features (512-d); not an FID",
+    ),
+    "kd_squeezenet": (
+        "lower",
+        "target images",
+        "kernel distance of the same features; sound with few images",
+    ),
+    "fd_squeezenet_teacher": ("lower", "a teacher", "Frechet distance to the teacher's pictures"),
+    "kd_squeezenet_teacher": ("lower", "a teacher", "kernel distance to the teacher's pictures"),
+    "fid": ("lower", "target images", "Frechet inception distance (2048-d)"),
+    "kid": ("lower", "target images", "kernel inception distance of the same features"),
+    "miou": ("higher", "label maps", "mean IoU, percent, of what a segmenter sees in the picture"),
+}
+
+API = [
+    "trace",
+    "prune",
+    "extract",
+    "compress",
+    "train",
+    "evaluate",
+    "export",
+    "measure",
+    "report",
+    "Budget.parse",
+    "Plan.random",
+    "Plan.to_json",
+    "Plan.from_json",
+    "nets.build",
+    "channels.add_affine",
+    "channels.zeroed",
+    "channels.initialise",
+    "channels.Channels.cost",
+    "channels.allocate.bisect_threshold",
+    "channels.scores.norm_scale",
+    "channels.scores.l2",
+    "data.open_dataset",
+    "recipe.read_recipe",
+    "weights.load_network",
+    "prediction.predict",
+    "metrics.inception.fetch_inception",
+]
+
+
+def page() -> str:
+    """The whole page."""
+    parts = {
+        "verbs": _verbs(),
+        "keys": _keys(),
+        "networks": _networks(),
+        "metrics": _table(("metric", "better", "needs", "what it is"), _metrics()),
+        "api": _table(("call", "what it does"), _api()),
+    }
+    return TEXT.read_text().format(**parts)
+
+
+def _verbs() -> str:
+    verbs = []
+    for name, verb in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        usage, rows = [f"ganshrink {name}"], []
+        for param in verb.params:
+            if param.param_type_name == "argument":
+                usage.append(param.metavar)
+                rows.append((f"`{param.metavar}`", param.help))
+            elif param.name != "help":
+                words = ", ".join(f"`{word}`" for word in (*param.opts, *param.secondary_opts))
+                default = f" (default {param.default})" if type(param.default) in (int, float) else ""
+                rows.append((words, f"{param.help}{default}"))
+        about = [
+            f"### `{' '.join(usage)}`",
+            verb.help,
+            verb.epilog or "",
+            _table(("", "meaning"), rows) if rows else "",
+        ]
+        verbs.append("\n\n".join(text for text in about if text))
+    return "\n\n".join(text.strip() for text in verbs)
+
+
+def _keys() -> str:
+    sections = []
+    for title, table, about in TABLES:
+        fields = sorted(table.model_fields.items(), key=lambda item: item[0] != "name")
+        known = Training.model_fields if table is TeacherConfig else {}
+        rows = [
+            (f"`{name}`", _kind(field.annotation), _default(field.default), field.description or "")
+            for name, field in fields
+            if name not in known and not _is_table(field.annotation)
+        ]
+        rows = [(*row[:3], row[3].replace("\n", " ")) for row in rows]
+        sections.append(
+            f"### {title}\n\n{about[0].upper()}{about[1:]}.\n\n"
+            + _table(("key", "type", "default", "meaning"), rows)
+        )
+    return "\n\n".join(sections)
+
+
+def _is_table(kind: Any) -> bool:
+    kinds = (kind, *get_args(kind))
+    return any(hasattr(k, "model_fields") or type(k).__name__ == "TypeVar" for k in kinds)
+
+
+def _kind(kind: Any) -> str:
+    """A type in words of TOML."""
+    if kind is type(None):
+        return "none"
+    if hasattr(kind, "__metadata__"):
+        return _kind(kind.__origin__)
+    words = {str: "string", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+    if kind in words:
+        return words[kind]
+    arguments = get_args(kind)
+    origin = getattr(kind, "__origin__", None)
+    if origin is tuple:
+        return "list of " + " and ".join(dict.fromkeys(_kind(a) + "s" for a in arguments if a is not ...))
+    if origin is not None and str(origin) == "typing.Literal":
+        return " or ".join(f'"{a}"' for a in arguments)
+    return " or ".join(_kind(a) for a in arguments if a is not type(None))
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "(required)"
+    if value is None:
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _networks() -> str:
+    rows = []
+    for name in nets.NETS:
+        options = {
+            k: v for k, v in nets.net_options(name).items() if k not in ("in_channels", "out_channels")
+        }
+        params, exact, paper = _counts(name)
+        shown = ", ".join(f"`{key}={'none' if value is None else value}`" for key, value in options.items())
+        rows.append((f"`{name}`", shown, f"{params:,}", f"{exact:,}", f"{paper:,}"))
+    return _table(("network", "options and defaults", "parameters", "MACs, exact", "MACs, paper"), rows)
+
+
+def _counts(name: str) -> tuple[int, int, int]:
+    """Parameters and both kinds of MACs at 256 x 256, without computing anything."""
+    with torch.device("meta"):
+        network = nets.build(name)
+        example = torch.zeros(1, 6 if name == "patchgan" else 3, 256, 256)
+    more = []
+
+    def output_resolution(module: nn.Module, given: Any, made: torch.Tensor) -> None:
+        if isinstance(module, nn.ConvTranspose2d):
+            more.append(module.weight.numel() * (made[0, 0].numel() - given[0][0, 0].numel()))
+
+    for module in network.modules():
+        module.register_forward_hook(output_resolution)
+    with FlopCounterMode(display=False) as counter:
+        network(example)
+    exact = counter.get_total_flops() // 2
+    return sum(p.numel() for p in network.parameters()), exact, exact + sum(more)
+
+
+def _metrics() -> Iterator[tuple[str, ...]]:
+    for name in NAMES:
+        yield (f"`{name}`", *METRICS[name])
+
+
+def _api() -> Iterator[tuple[str, str]]:
+    for path in API:
+        thing: Any = import_module("ganshrink")
+        for part in path.split("."):
+            thing = (
+                getattr(thing, part) if hasattr(thing, part) else import_module(f"{thing.__name__}.{part}")
+            )
+        yield f"`{path}{_call(thing)}`", _first_sentence(thing)
+
+
+def _call(function: Callable[..., Any]) -> str:
+    """Its parameters without types; a long default is left out."""
+    bare = [
+        p.replace(
+            annotation=p.empty,
+            default=... if p.default is not p.empty and len(repr(p.default)) > 60 else p.default,
+        )
+        for p in inspect.signature(function).parameters.values()
+        if p.name != "self"
+    ]
+    return str(inspect.Signature(bare)).replace("Ellipsis", "...")
+
+
+def _first_sentence(thing: Any) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
