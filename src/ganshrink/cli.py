@@ -45,6 +45,15 @@ Overrides = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, such as `runs/mine`")]
+OwnNet = Annotated[
+    str | None,
+    typer.Option(
+        "--net",
+        metavar="MODULE:NAME",
+        help="for a student of your own network: that network uncut, a function or class to import and call",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
 Explain = Annotated[
@@ -123,12 +132,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Score the networks of a run again, on other images or by other metrics, and renew its report."""
     from ganshrink import finished
 
-    metrics = finished.evaluate_run(run, overrides or ())
+    metrics = finished.evaluate_run(run, overrides or (), net=net)
     if json_:
         _answer(metrics, json_, "")
         return
@@ -151,12 +161,13 @@ def export(
     image_io: Annotated[
         str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
     ] = None,
+    net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Write the student of a run as ONNX and check it against torch."""
     from ganshrink import finished
 
-    parity = finished.export_run(run, dynamic_size=dynamic_size, image_io=image_io)
+    parity = finished.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net)
     found = parity["student.onnx"]
     _answer(
         parity,
@@ -172,12 +183,13 @@ def measure(
         int | None, typer.Option(min=1, help="CPU threads; as torch has it if not given")
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure")] = 20,
+    net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Time teacher and student of a run here, interleaved, in torch and ONNX Runtime."""
     from ganshrink import finished
 
-    latency = finished.measure_run(run, threads=threads, seconds=seconds)
+    latency = finished.measure_run(run, threads=threads, seconds=seconds, net=net)
     if json_:
         _answer(latency, json_, "")
         return
@@ -247,12 +259,13 @@ def predict(
     ],
     source: Annotated[Path, typer.Argument(metavar="IN", help="an image, or a folder of images")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
+    net: OwnNet = None,
 ) -> None:
     """Run a student on an image, or on every image of a folder."""
     from ganshrink import prediction
     from ganshrink.data.pictures import printable
 
-    written = prediction.predict(student, source, target)
+    written = prediction.predict(student, source, target, net=net)
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 

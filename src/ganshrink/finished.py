@@ -12,15 +12,15 @@ from ganshrink.data import Images, open_dataset
 from ganshrink.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.reports import write_report
 from ganshrink.run import Run
-from ganshrink.weights import example_input, load_network, read_spec
+from ganshrink.weights import example_input, example_of, load_network, read_spec
 
 
-def load_networks(path: Path, original: nn.Module | None = None) -> dict[str, nn.Module]:
+def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[str, nn.Module]:
     """The networks that a finished run kept, by name.
 
     Args:
         path: the run's folder.
-        original: the uncut network, for runs on a network of the user's own.
+        original: for runs on a network of the user's own, that network uncut, or its MODULE:NAME.
 
     Raises:
         FileNotFoundError: if the folder holds no student.
@@ -31,15 +31,18 @@ def load_networks(path: Path, original: nn.Module | None = None) -> dict[str, nn
     return {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
 
 
-def evaluate_run(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`."""
+def evaluate_run(path: Path, overrides: Sequence[str] = (), *, net: str | None = None) -> dict[str, Any]:
+    """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`.
+
+    Here and below `net` is the MODULE:NAME of a network of the user's own.
+    """
     for table in parse_overrides(overrides):
         if table not in ("metrics", "data"):
             raise ValueError(
                 f"evaluate takes metrics.KEY=VALUE and data.KEY=VALUE, not {table!r}: the run is finished"
             )
     recipe, run = _recipe(path, overrides), Run(path)
-    networks = load_networks(path)
+    networks = load_networks(path, net)
     images = _held_out(recipe, path)
     metrics = outcome.write_metrics(run, networks, images, recipe.metrics, recipe.metrics.split)
     write_report(path)
@@ -47,11 +50,11 @@ def evaluate_run(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def export_run(
-    path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None
+    path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None, net: str | None = None
 ) -> dict[str, Any]:
     """Write student.onnx again; what is not given is as in the recipe."""
     recipe, run = _recipe(path, ()), Run(path)
-    student = load_networks(path)["student"]
+    student = load_networks(path, net)["student"]
     images = None if recipe.data is None else _held_out(recipe, path)
     options = {
         "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
@@ -62,18 +65,20 @@ def export_run(
     return parity
 
 
-def measure_run(path: Path, *, threads: int | None = None, seconds: float = 20) -> dict[str, Any]:
+def measure_run(
+    path: Path, *, threads: int | None = None, seconds: float = 20, net: str | None = None
+) -> dict[str, Any]:
     """Time teacher and student here."""
-    networks = load_networks(path)
+    networks = load_networks(path, net)
     run = Run(path)
     latency = outcome.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
     write_report(path)
     return latency
 
 
-def _example(path: Path) -> torch.Tensor:
+def _example(path: Path) -> tuple[torch.Tensor, ...]:
     spec = read_spec(path / "student.safetensors")
-    return torch.zeros(spec.example[0]) if spec.input is None else example_input(spec.input)
+    return example_of(spec) if spec.input is None else (example_input(spec.input),)
 
 
 def _held_out(recipe: Recipe, path: Path) -> Images:

@@ -325,7 +325,13 @@ def _open_run(recipe: Recipe) -> Run:
 
 
 def _note(run: Run, recipe: Recipe) -> None:
-    """What is done here and where; written when the work begins, so that a refused command changes nothing."""
+    """What is done here and where; written when the work begins, so that a refused command changes nothing.
+
+    What another recipe left is removed: until this one's is there, no verb must take it for this one's.
+    """
     if leads():
-        write_text(run.path / "recipe.toml", dump(recipe))
+        file, text = run.path / "recipe.toml", dump(recipe)
+        if file.is_file() and file.read_text(encoding="utf-8") != text:
+            outcome.clear(run)
+        write_text(file, text)
     run.write("env.json", environment(recipe.seed))

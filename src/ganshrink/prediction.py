@@ -13,7 +13,7 @@ from ganshrink.weights import load_network, read_spec
 _SHOWN = 5  # images quoted in the error
 
 
-def predict(student: Path, source: Path, target: Path) -> list[Path]:
+def predict(student: Path, source: Path, target: Path, *, net: str | None = None) -> list[Path]:
     """Run a student on an image, or on every image of a folder.
 
     Args:
@@ -21,6 +21,7 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
         source: an image (for a student that takes label maps: a PNG of label ids), or a folder of them; its
             subfolders and names with a leading dot are left out.
         target: the PNG to write, or the folder to write PNGs of the same names into.
+        net: the MODULE:NAME of the uncut network, for students of a network of the user's own.
 
     Returns:
         what was written.
@@ -37,7 +38,7 @@ def predict(student: Path, source: Path, target: Path) -> list[Path]:
             f"{printable(file)} takes {inputs} inputs, and a picture is one: load it in Python with "
             "ganshrink.weights.load_network, and call it"
         )
-    network, spec = load_network(file)
+    network, spec = load_network(file, net)
     if spec.input is None:
         raise ValueError(f"{printable(file)} does not say what pictures it takes")
     pairs = _pair(source, target)

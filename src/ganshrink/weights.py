@@ -65,12 +65,13 @@ def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:
     save_tensors(path, network.state_dict(), {"ganshrink": spec.model_dump_json()})
 
 
-def load_network(path: Path, original: nn.Module | None = None) -> tuple[nn.Module, NetworkSpec]:
+def load_network(path: Path, original: nn.Module | str | None = None) -> tuple[nn.Module, NetworkSpec]:
     """The network of a file that `save_network` wrote, in eval mode, and its spec.
 
     Args:
         path: a .safetensors file.
-        original: the uncut network, for files of networks that this package cannot build by name.
+        original: for files of a network of the user's own, that network uncut, or its MODULE:NAME, which is called
+            with the options that the file has for it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -102,28 +103,37 @@ def read_spec(path: Path) -> NetworkSpec:
     return NetworkSpec.model_validate(json.loads(metadata["ganshrink"]))
 
 
-def build_network(spec: NetworkSpec, original: nn.Module | None = None, *, source: str = "spec") -> nn.Module:
-    """The network that a spec describes, freshly initialised."""
+def build_network(
+    spec: NetworkSpec, original: nn.Module | str | None = None, *, source: str = "spec"
+) -> nn.Module:
+    """The network that a spec describes, freshly initialised; `original` as for `load_network`."""
     if original is None:
         if spec.net is None:
             raise ValueError(
-                f"{source} holds a cut of a network of your own: pass the uncut network as `original`"
+                f"{source} holds a cut of a network of your own: name that network (--net MODULE:NAME; in Python, "
+                "pass it uncut as `original`)"
             )
         if ":" in spec.net["name"]:  # a weights file may come from anyone: it must not choose code to run
             raise ValueError(
                 f"{source} was made from {spec.net['name']}, code that is run only if you name it: "
-                "pass the uncut network as `original`"
+                f"--net {spec.net['name']} (in Python, `original`)"
             )
-        options = {key: value for key, value in spec.net.items() if key != "name"}
-        original = nets.build(spec.net["name"], **options)
+        original = str(spec.net["name"])
+    if isinstance(original, str):
+        known = spec.net if spec.net is not None and spec.net["name"] == original else {}
+        original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
     if spec.affine:
         original = add_affine(original)
     if spec.plan is None:
         return original
+    channels = trace(original, *example_of(spec))
+    return extract(original, channels, Plan.from_json(channels, spec.plan))
+
+
+def example_of(spec: NetworkSpec) -> tuple[Tensor, ...]:
+    """Inputs of the shapes and types that a spec says, all zero."""
     dtypes = spec.dtypes or ["float32"] * len(spec.example)
-    example = [
+    return tuple(
         torch.zeros(shape, dtype=getattr(torch, dtype))
         for shape, dtype in zip(spec.example, dtypes, strict=True)
-    ]
-    channels = trace(original, *example)
-    return extract(original, channels, Plan.from_json(channels, spec.plan))
+    )

@@ -34,10 +34,10 @@ def test_every_channel_of_a_plain_resnet_then_has_a_handle():
     model = add_affine(nets.build("resnet9", ngf=4, blocks=1).double())
     channels = trace(model, torch.randn(1, 3, 16, 16, dtype=torch.double))
     assert {p.dtype for p in model.parameters()} == {torch.double}
-    basis = scores.norm_scale_basis(channels)
-    assert {basis[g.name] for g in channels.groups if g.frozen is None} == {"norm scale"}
-    assert set(
-        scores.norm_scale(model, channels)[
-            torch.cat([g.atoms for g in channels.groups if not g.frozen])
-        ].tolist()
-    ) == {1.0}
+    free = [g for g in channels.groups if g.frozen is None]
+    # As they come, the scales rank nothing: the weights do, until a training moves the scales.
+    assert {scores.norm_scale_basis(model, channels)[g.name] for g in free} == {"L2"}
+    assert all(len(scores.norm_scale(model, channels)[g.atoms].unique()) == len(g.atoms) for g in free)
+    for norm in (m for m in model.modules() if isinstance(m, nn.InstanceNorm2d)):
+        nn.init.uniform_(norm.weight)
+    assert {scores.norm_scale_basis(model, channels)[g.name] for g in free} == {"norm scale"}

@@ -10,11 +10,11 @@ from ganshrink.channels import scores, trace
 
 
 def test_incres9_has_2908_handles():
-    model = nets.build("incres9")
+    model = shaken(nets.build("incres9"))
     channels = trace(model, torch.zeros(1, 3, 64, 64))
     values = scores.norm_scale(model, channels)
     assert int(values.isfinite().sum()) == 64 + 128 + 256 + 128 + 64 + 9 * 6 * 42 == 2908
-    basis = scores.norm_scale_basis(channels)
+    basis = scores.norm_scale_basis(model, channels)
     assert {basis[g.name] for g in channels.groups if g.frozen is None} == {"norm scale"}
 
 
@@ -46,7 +46,7 @@ def test_groups_without_a_norm_fall_back_to_weights_relative_to_their_mean():
     lengths = model[0].weight.detach().double().flatten(1).norm(dim=1)
     assert torch.allclose(values[groups["0"].atoms], lengths / lengths.mean())
     assert torch.equal(values[groups["2"].atoms].float(), model[3].weight.detach().abs())
-    basis = scores.norm_scale_basis(channels)
+    basis = scores.norm_scale_basis(model, channels)
     assert (basis["0"], basis["2"]) == ("L2", "norm scale")
 
 

@@ -17,7 +17,8 @@ def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
     """|gamma| of the first affine norm directly after an atom's producer (CAT, section 3.2), (num_atoms,) float64.
 
     Of several producers the first in forward order with such a norm counts, so a residual trunk reads its last
-    down-sampling norm. Groups without one fall back to `l2`, divided by the group's mean to be comparable.
+    down-sampling norm. A norm whose scales are all equal ranks nothing (it was never trained: `add_affine` made it, say)
+    and does not count. Groups without one fall back to `l2`, divided by the group's mean to be comparable.
     """
     plain = folded_copy(model)
     check_shapes(plain, channels)
@@ -30,12 +31,11 @@ def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
     return _with_frozen(scores, channels)
 
 
-def norm_scale_basis(channels: Channels) -> dict[str, str]:
+def norm_scale_basis(model: nn.Module, channels: Channels) -> dict[str, str]:
     """Per group name, what `norm_scale` reads: "norm scale" or "L2"."""
-    reached = np.zeros(channels.num_atoms, bool)
-    for norm in channels.norms:
-        reached[_atoms(channels, norm.producer)] = True
-    return {g.name: NORM_SCALE if reached[g.atoms.numpy()].all() else L2 for g in channels.groups}
+    scores = _norms(folded_copy(model), channels)
+    read = {True: NORM_SCALE, False: L2}
+    return {g.name: read[not bool(torch.isnan(scores[g.atoms]).any())] for g in channels.groups}
 
 
 @single_threaded()
@@ -52,7 +52,10 @@ def _norms(model: nn.Module, channels: Channels) -> torch.Tensor:
         atoms = channels.axes.get(norm.scale, (None,))[0]
         if atoms is None:
             continue
-        scale = _per_atom(named(model, norm.scale).abs(), atoms, channels.num_atoms)
+        values = named(model, norm.scale).abs()
+        if bool((values == values[0]).all()):
+            continue
+        scale = _per_atom(values, atoms, channels.num_atoms)
         count = _per_atom(torch.ones(len(atoms)), atoms, channels.num_atoms)
         made = np.zeros(channels.num_atoms, bool)
         made[_atoms(channels, norm.producer)] = True

@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from ganshrink.data.pictures import printable
+
 Split = Literal["train", "val", "test"]
 Size = tuple[PositiveInt, PositiveInt]
 
@@ -177,7 +179,7 @@ def find_folder(path: str, split: str, *, setting: str) -> Path:
             f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"
         )
         raise FileNotFoundError(
-            f"data folder {folder} does not exist (data.{setting} = {path!r}, {start}): "
+            f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}, {start}): "
             f"give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
         )
     return folder

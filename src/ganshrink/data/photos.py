@@ -37,7 +37,7 @@ class Photos:
         for number, name in enumerate(names):
             folder = find_folder(name, split, setting="photos")
             files, doubles = list_images(folder)
-            self._problems += doubles if files else [empty_folder(folder)]
+            self._problems += doubles if files or doubles else [empty_folder(folder)]
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
             self._files += [(prefix + key, path) for key, path in files.items()]
 

@@ -184,8 +184,12 @@ def hold_out(dataset: Images, *, every: int = 10) -> tuple[Part, Part]:
     """The data set without every tenth sample, and those samples.
 
     Raises:
-        ValueError: if fewer than two samples are there.
+        ValueError: if fewer than two samples are there, or they are unpaired, so that a sample's partner is any image.
     """
+    if not getattr(dataset, "paired", True):
+        raise ValueError(
+            "unpaired images have no samples to keep apart: give the settings of a data set with train and test folders"
+        )
     if len(dataset) < 2:
         raise ValueError("at least two samples are needed: one to train on, one to score")
     held = range(0, len(dataset), every)

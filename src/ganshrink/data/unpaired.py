@@ -49,7 +49,7 @@ class UnpairedImages:
             setting = "root" if config.root is not None else side
             folder = find_folder(name, split, setting=setting)
             files, doubles = list_images(folder)
-            self._problems += doubles if files else [empty_folder(folder)]
+            self._problems += doubles if files or doubles else [empty_folder(folder)]
             sides.append(list(files.items()))
         self._inputs, self._targets = sides if config.direction != "BtoA" else sides[::-1]
         self.num_inputs = len(self._inputs)

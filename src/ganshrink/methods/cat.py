@@ -38,7 +38,6 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     # Any generator can be the teacher: one without norm scales is given scales of 1.
     original = add_affine(job.build())
     channels = trace(original, *job.example)
-    basis = norm_scale_basis(channels)
     paths = tap_paths(config, original, channels, job)
 
     def prune(scores: Tensor) -> Plan:
@@ -49,6 +48,7 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
 
     teacher = job.teacher()
     generator = add_affine(teacher["G"])
+    basis = norm_scale_basis(generator, channels)
 
     def search(stage: Stage) -> Artefacts:
         # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.

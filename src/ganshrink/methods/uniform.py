@@ -44,22 +44,18 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
         "method": config.model_dump(mode="json"),
         **job.describe(),
     }
-    if config.teaching == "scratch":
+    alone = config.teaching == "scratch"
+    paths = () if alone else tap_paths(config, original, channels, job)
+    teacher = job.teacher()  # however the student is trained, it is shown beside it
 
-        def learn(stage: Stage) -> Artefacts:
+    def learn(stage: Stage) -> Artefacts:
+        if alone:
             logger.info("training the narrow network from scratch")
             return train_alone(stage, job, student)
+        return distill(stage, job, config, teacher, student, paths)
 
-        after = ("teacher",) if job.task.needs_teacher else ()
-    else:
-        paths = tap_paths(config, original, channels, job)
-
-        def learn(stage: Stage) -> Artefacts:
-            return distill(stage, job, config, job.teacher(), student, paths)
-
-        after = None
-    job.teacher()  # costs and pictures are shown beside it, however the student is trained
-    weights = run.stage(config.teaching, learn, made_from=made_from, after=after)
+    before = () if alone and not job.task.needs_teacher else None
+    weights = run.stage("narrow", learn, made_from=made_from, after=before)
     student.load_state_dict(weights["G"])
     return Result(
         students={"G": student}, plans={"G": plan}, channels={"G": channels}, originals={"G": original}
