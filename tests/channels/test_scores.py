@@ -37,14 +37,27 @@ def test_the_first_norm_after_the_producer_counts():
     assert values[groups["up.7"].atoms].isinf().all()
 
 
-def test_groups_without_a_norm_fall_back_to_weights_relative_to_their_mean():
+def test_without_any_norm_weights_count_relative_to_their_mean():
     torch.manual_seed(0)
-    model = shaken(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 3)))
+    model = shaken(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 3)))
+    channels = trace(model, torch.randn(1, 3, 8, 8))
+    [group] = [g for g in channels.groups if g.frozen is None]
+    lengths = model[0].weight.detach().double().flatten(1).norm(dim=1)
+    assert torch.allclose(scores.norm_scale(model, channels)[group.atoms], lengths / lengths.mean())
+
+
+def test_groups_without_a_norm_get_the_scales_of_their_ranks():
+    torch.manual_seed(0)
+    model = shaken(nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 3)))
     channels = trace(model, torch.randn(1, 3, 8, 8))
     values = scores.norm_scale(model, channels)
     groups = {g.name: g for g in channels.groups}
-    lengths = model[0].weight.detach().double().flatten(1).norm(dim=1)
-    assert torch.allclose(values[groups["0"].atoms], lengths / lengths.mean())
+    order = model[0].weight.detach().flatten(1).norm(dim=1).argsort()
+    ranked = values[groups["0"].atoms][order]
+    assert (ranked.diff() > 0).all()
+    scales = model[3].weight.detach().double().abs()
+    middles = (torch.arange(6) + 0.5) / 6
+    assert torch.allclose(ranked, torch.quantile(scales, middles.double()))
     assert torch.equal(values[groups["2"].atoms].float(), model[3].weight.detach().abs())
     basis = scores.norm_scale_basis(model, channels)
     assert (basis["0"], basis["2"]) == ("L2", "norm scale")

@@ -18,15 +18,25 @@ def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
 
     Of several producers the first in forward order with such a norm counts, so a residual trunk reads its last
     down-sampling norm. A norm whose scales are all equal ranks nothing (it was never trained: `add_affine` made it, say)
-    and does not count. Groups without one fall back to `l2`, divided by the group's mean to be comparable.
+    and does not count. Atoms without one are ranked within their group by `l2`, and get the scales that have the same
+    ranks in the whole network: a threshold cuts such a group like the others on average. (L2 norms themselves lie close
+    together, so that it would keep or cut them all.) In a network without any such norm they score `l2` over the
+    group's mean.
     """
     plain = folded_copy(model)
     check_shapes(plain, channels)
     scores = _norms(plain, channels)
     weights = _l2(plain, channels)
+    free = torch.cat(
+        [group.atoms for group in channels.groups if group.frozen is None] or [torch.zeros(0).long()]
+    )
+    scales = scores[free][~torch.isnan(scores[free])]
     for group in channels.groups:
         missing = group.atoms[torch.isnan(scores[group.atoms])]
-        if len(missing):
+        if len(missing) and len(scales):
+            ranks = weights[missing].argsort(stable=True).argsort().double()
+            scores[missing] = torch.quantile(scales, (ranks + 0.5) / len(missing))
+        elif len(missing):
             scores[missing] = weights[missing] / weights[group.atoms].mean().clamp_min(1e-12)
     return _with_frozen(scores, channels)
 
