@@ -60,6 +60,22 @@ def test_a_stage_depends_on_all_stages_before_it(tmp_path):
     assert later.times == 2
 
 
+def test_a_run_knows_its_stages_and_those_it_follows(tmp_path):
+    whole = Run(tmp_path)
+    whole.stage("other", Maker(), made_from={})
+    whole = Run(tmp_path)  # another command, which needs but one of them
+    whole.stage("teacher", Maker(), made_from={})
+    part = whole.part("AtoB")
+    part.follow(whole)
+    part.stage("search", Maker(), made_from={})
+    assert [(s["name"], s["path"]) for s in part.stages()] == [
+        ("teacher", "../stages/teacher"),
+        ("search", "stages/search"),
+    ]
+    for stage in part.stages():
+        assert json.loads((part.path / stage["path"] / "done.json").read_text())["key"] == stage["key"]
+
+
 def test_a_killed_stage_finds_its_folder_as_it_left_it(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path).stage("distill", Maker(fail=True), made_from={})

@@ -111,11 +111,11 @@ def compress(
     resolved = _recipe(recipe, overrides, explain)
     _start_logging(quiet)
     outcome = pipeline.compress_recipe(resolved, progress=not quiet)
-    _answer(
-        outcome.cost,
-        json_,
-        f"student: {outcome.path / 'student.safetensors'}\nreport:  {outcome.path / 'report.html'}",
-    )
+    folders = [outcome.path]
+    if resolved.data is not None and resolved.data.direction == "both":
+        folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]
+    lines = [f"student: {path / 'student.safetensors'}\nreport:  {path / 'report.html'}" for path in folders]
+    _answer(outcome.cost, json_, "\n".join(lines))
 
 
 @app.command(

@@ -12,7 +12,7 @@ from ganshrink.data import Images, open_dataset
 from ganshrink.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.reports import write_report
 from ganshrink.run import Run
-from ganshrink.weights import example_input, example_of, load_network, read_spec
+from ganshrink.weights import example_of, load_network, read_spec
 
 
 def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[str, nn.Module]:
@@ -26,7 +26,13 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
         FileNotFoundError: if the folder holds no student.
     """
     if not (path / "student.safetensors").is_file():
-        raise FileNotFoundError(f"{path} holds no student.safetensors: is it the folder of a finished run?")
+        ways = [str(path / way) for way in ("AtoB", "BtoA") if (path / way).is_dir()]
+        hint = (
+            f"name one of its directions, {' or '.join(ways)}"
+            if ways
+            else "is it the folder of a finished run?"
+        )
+        raise FileNotFoundError(f"{path} holds no student.safetensors: {hint}")
     files = {name: path / f"{name}.safetensors" for name in outcome.NETWORKS}
     return {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
 
@@ -77,8 +83,12 @@ def measure_run(
 
 
 def _example(path: Path) -> tuple[torch.Tensor, ...]:
+    """Inputs of the shapes that the network was traced with, of the kind that it takes."""
     spec = read_spec(path / "student.safetensors")
-    return example_of(spec) if spec.input is None else (example_input(spec.input),)
+    example = example_of(spec)
+    if spec.input is not None and spec.input.kind == "labels":
+        example[0][:, 0] = 1  # a map of class 0
+    return example
 
 
 def _held_out(recipe: Recipe, path: Path) -> Images:

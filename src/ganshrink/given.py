@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ganshrink.data import Images, TensorInputs, TensorPairs, check, hold_out
+from ganshrink.data import Images, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.generator import as_tuple, batch_of_one
 from ganshrink.tasks import TASKS
 
@@ -30,6 +31,10 @@ def open_given(
 
 
 def _of_tensors(data: Any, task: str, example: Tensor | Sequence[Tensor] | None) -> Images:
+    if TASKS[task].needs == {"target"}:
+        raise ValueError(
+            f"{wanted(task)}: give the settings of a data set, such as {{'name': 'unpaired', 'root': 'horses'}}"
+        )
     dtypes = None if example is None else [tensor.dtype for tensor in _tensors(example)]
     kind = TensorPairs if TASKS[task].needs else TensorInputs
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
@@ -42,7 +47,10 @@ def _of_tensors(data: Any, task: str, example: Tensor | Sequence[Tensor] | None)
 
 def wanted(task: str) -> str:
     """What a task learns from, in words."""
-    what = "pairs (input, target)" if TASKS[task].needs else "inputs alone, without targets"
+    if "pairs" in TASKS[task].needs:
+        what = "pairs (input, target)"
+    else:
+        what = "two sets of unpaired images" if TASKS[task].needs else "inputs alone, without targets"
     return f"task {task} learns from {what}"
 
 
@@ -76,6 +84,9 @@ def example_of(example: Tensor | Sequence[Tensor] | None, images: Images, task: 
             f"task {task} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
             "use task = 'pix2pix' or 'image2image'"
         )
+    if input_spec(images).kind == "labels":
+        inputs = (torch.zeros_like(inputs[0]),)
+        inputs[0][:, 0] = 1  # a map of class 0: what follows from it must see what the data are
     return inputs
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Images, to_uint8, write_png
 from ganshrink.data.batches import stack
+from ganshrink.data.opening import is_paired, num_inputs
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import load_optional
 from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
@@ -23,9 +25,21 @@ logger = logging.getLogger(__name__)
 
 NETWORKS = ("teacher", "student", "scratch")  # the networks of a run, in the order of every table
 
-
-# Everything that the functions below write: what an earlier student left must not stand beside a new one.
-FILES = ("cost", "metrics", "parity", "latency", "samples/samples")
+# What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
+# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay.
+FILES = (
+    "student.safetensors",
+    "scratch.safetensors",
+    "plan.json",
+    "stages.json",
+    "cost.json",
+    "metrics.json",
+    "samples/samples.json",
+    "student.onnx",
+    "parity.json",
+    "latency.json",
+    "report.html",
+)
 
 
 def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
@@ -59,16 +73,12 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
 def offered_by(images: Images) -> set[str]:
     """What a data set offers of what metrics need."""
     offered = {"target", "labels"} & images.sample(0, None).keys()
-    return offered | ({"pairs"} if "target" in offered and getattr(images, "paired", True) else set())
+    return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
 
 
 def clear(run: Run) -> None:
     """Remove what an earlier student of this run left behind."""
-    weights = (
-        "student.safetensors",
-        "scratch.safetensors",
-    )  # first, so that no verb takes a half-renewed run for whole
-    for name in (*weights, "plan.json", *(f"{file}.json" for file in FILES), "student.onnx", "report.html"):
+    for name in FILES:
         (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
@@ -98,13 +108,15 @@ def write_cost(
 def write_metrics(
     run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
 ) -> dict[str, Any]:
-    """metrics.json: every metric of every network on the same images, each value with its protocol.
+    """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
+    start of their fingerprint ("data") what images these were.
 
     On unpaired images the input itself is scored too, as what a network must be better than.
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
-    unpaired = not getattr(images, "paired", True) and isinstance(images.sample(0, None)["input"], Tensor)
+    data = images.fingerprint()[:12]
+    unpaired = not is_paired(images) and isinstance(images.sample(0, None)["input"], Tensor)
     if unpaired and any("teacher" not in metric.needs for metric in metrics):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
@@ -117,17 +129,19 @@ def write_metrics(
             teacher=teacher,
             limit=config.limit,
         )
-        values[name] = {metric: value.to_json() for metric, value in found.items()}
+        values[name] = {
+            metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
+            for metric, value in found.items()
+        }
     run.write("metrics.json", values)
     return values
 
 
 def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
     """All images once, in order, without augmentation."""
-    paired = getattr(images, "paired", True)
     for start in range(0, len(images), batch_size):
         samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
-        batch: dict[str, Any] = {"paired": paired}
+        batch: dict[str, Any] = {"paired": is_paired(images)}
         for key in ("input", "target", "labels"):
             present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
             if present:
@@ -140,7 +154,7 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
     output, and target."""
     folder = run.path / "samples"
     rows = []
-    available = getattr(images, "num_inputs", len(images))
+    available = num_inputs(images)
     paired = "pairs" in offered_by(images)
     for index in range(min(count, available)):
         sample = images.sample(index * available // min(count, available), None)
@@ -166,7 +180,7 @@ def write_onnx(
 ) -> dict[str, Any]:
     """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
     logger.info("exporting student.onnx and comparing it with torch")
-    available = getattr(images, "num_inputs", len(images)) if images else 0
+    available = num_inputs(images) if images else 0
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]

@@ -120,7 +120,8 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     images, _ = _open_data(recipe)
     net = _with_channels(recipe.net, images)
     run = _open_run(recipe)
-    _note(run, recipe)
+    if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
+        _note(run, recipe)
     task = TASKS[recipe.task.name](recipe.task)
     generator = _teacher(run, net, recipe, task, images, progress=progress)["G"]
     path = run.path / "teacher.safetensors"
@@ -236,6 +237,7 @@ def _leave(
     channels, plan = result.channels["G"], result.plans["G"]
     plan_json = plan.to_json(channels, basis=result.basis)
     run.write("plan.json", plan_json)
+    run.write("stages.json", run.stages())
     whole = network_spec(net, job.example, job.data)
     cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
     for name, network in networks.items():
@@ -331,7 +333,12 @@ def _note(run: Run, recipe: Recipe) -> None:
     """
     if leads():
         file, text = run.path / "recipe.toml", dump(recipe)
-        if file.is_file() and file.read_text(encoding="utf-8") != text:
+        changed = file.is_file() and file.read_text(encoding="utf-8") != text
+        if changed and (run.path / "student.safetensors").is_file():
+            logger.warning(
+                "the recipe changed: the earlier student, report and scores in %s are removed", run.path
+            )
+        if changed:
             outcome.clear(run)
         write_text(file, text)
     run.write("env.json", environment(recipe.seed))

@@ -6,10 +6,10 @@ Unknown keys are refused with the nearest valid one; every value can be overridd
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args, get_type_hints
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from ganshrink.data import DataConfig
@@ -55,6 +55,18 @@ class TeacherConfig(Training):
         default=None,
         description="with weights: a .safetensors file of its discriminator; none: students start a new one",
     )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.discriminator is not None and self.weights is None:
+            raise ValueError(
+                "teacher.discriminator is read only with teacher.weights: set both, or remove it"
+            )
+        if self.start is not None and self.weights is not None:
+            raise ValueError(
+                "teacher.start is where a training begins, teacher.weights leaves none: remove one"
+            )
+        return self
 
 
 class ExportConfig(Config):

@@ -63,6 +63,7 @@ class Run:
     def __init__(self, path: str | Path, *, seed: int = 0) -> None:
         self.path, self.seed = Path(path), seed
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
+        self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
         self._lock = FolderLock(self.path)
         join()
         if leads():
@@ -102,7 +103,7 @@ class Run:
         record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
         key = _hash(record)
         stage = Stage(self.path / "stages" / name, key)
-        self._stamps[name] = key
+        self._stamps[name], self._folders[name] = key, stage.path
         if agreed(key) != key:
             raise ValueError(
                 f"stage {name}: processes differ in settings or data: give all the same recipe and images"
@@ -160,6 +161,18 @@ class Run:
     def follow(self, run: "Run") -> None:
         """Take the stages of another run as those before the next one here."""
         self._stamps = {**run._stamps, **self._stamps}
+        self._folders = {**run._folders, **self._folders}
+
+    def stages(self) -> list[dict[str, str]]:
+        """The stages so far in order, those followed included: `name`, `key`, and `path` from the run's folder on."""
+        return [
+            {
+                "name": name,
+                "path": Path(os.path.relpath(folder, self.path)).as_posix(),
+                "key": self._stamps[name],
+            }
+            for name, folder in self._folders.items()
+        ]
 
     def _make_room(self, stage: Stage) -> None:
         """Put a stage with another stamp aside, and take this one back if it was put aside before."""
@@ -252,6 +265,20 @@ def _save(folder: Path, artefacts: Artefacts) -> list[str]:
             files.append(f"{name}.json")
             write_json(folder / files[-1], value)
     return files
+
+
+def finished_stage(run: Path, name: str) -> Artefacts:
+    """What a finished stage of any run made, such as another run's teacher.
+
+    Raises:
+        ValueError: if the stage is not there or not done, or a file is not what it wrote.
+    """
+    folder = run / "stages" / name
+    record = folder / "done.json"
+    if not record.is_file():
+        raise ValueError(f"{run} is not the folder of a run with a finished {name}")
+    key = _read_json(record, "name another run").get("key")
+    return _load(folder, _read_done(record, key))
 
 
 def _load(folder: Path, done: Mapping[str, Any]) -> Artefacts:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from ganshrink.data import Images, SyntheticFacades, check
+from ganshrink.data.opening import is_paired, num_inputs
 
 
 class Own:
@@ -45,6 +46,14 @@ def test_a_users_own_data_set_is_one_of_images():
 def test_the_first_sample_of_any_data_set_is_looked_at(changes, message):
     (problem,) = check(Own(**changes))
     assert message in problem
+
+
+def test_a_set_is_paired_and_all_inputs_unless_it_says_otherwise():
+    class Unpaired(Own):
+        paired, num_inputs = False, 0
+
+    assert (is_paired(Own()), num_inputs(Own())) == (True, 1)
+    assert (is_paired(Unpaired()), num_inputs(Unpaired())) == (False, 0)
 
 
 def test_a_set_of_inputs_alone_is_one_too():

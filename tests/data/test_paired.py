@@ -123,6 +123,20 @@ def test_an_empty_folder_is_named(aligned, folders):
         open_dataset(two_folders(folders), "train")
 
 
+def test_a_missing_split_is_named_beside_the_setting_as_written(aligned):
+    with pytest.raises(FileNotFoundError, match=r"val does not exist \(data\.root = ") as error:
+        open_dataset(side_by_side(aligned), "val")
+    assert f"(data.root = '{aligned}'," in str(error.value)
+
+
+def test_two_folders_where_one_gives_nothing_say_why_once(folders):
+    (folders / "trainB" / "more").symlink_to(folders / "trainA")
+    for path in (folders / "trainB" / "town").iterdir():
+        path.unlink()
+    (problem,) = check(PairedImages(two_folders(folders), "train"))
+    assert "trainB/more is a link to a folder" in problem
+
+
 def test_many_broken_images_are_counted_and_the_first_named(aligned):
     for i in range(9):
         (aligned / "train" / f"z{i}.jpg").write_bytes(b"")

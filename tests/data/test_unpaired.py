@@ -12,9 +12,9 @@ from ganshrink.data import (
     Batches,
     DataConfig,
     Images,
+    Part,
     UnpairedImages,
     check,
-    hold_out,
     input_spec,
     open_dataset,
 )
@@ -116,12 +116,13 @@ def test_names_are_those_of_the_inputs_and_then_of_what_is_left(domains):
 def test_there_are_targets_but_no_pairs(domains):
     images = open_dataset(config(domains))
     assert offered_by(images) == {"target"}
-    held = hold_out(images)[1]
+    held = Part(images, [0])
     assert offered_by(held) == {"target"} and held.num_inputs == 1
 
 
-def test_a_held_out_part_knows_which_of_its_samples_hold_inputs(domains):
-    rest, held = hold_out(open_dataset(config(domains), "test"), every=3)  # of 2 inputs and 4 targets
+def test_a_part_knows_which_of_its_samples_hold_inputs(domains):
+    images = open_dataset(config(domains), "test")  # 2 inputs and 4 targets
+    rest, held = Part(images, [1, 2]), Part(images, [0, 3])
     for part in (rest, held):
         present = ["input" in part.sample(i, None) for i in range(len(part))]
         assert present == [i < part.num_inputs for i in range(len(part))]
@@ -166,6 +167,7 @@ def test_missing_and_empty_folders_are_named(domains):
     ) as error:
         open_dataset(config(domains), "val")
     assert "\n" not in str(error.value)
+    assert f"(data.root = '{domains}'" in str(error.value)  # as it was written, without the split
     with pytest.raises(FileNotFoundError, match=r"zebras does not exist \(data\.b = "):
         open_dataset(config(domains, root=None, a=str(domains / "trainA"), b=str(domains / "zebras")))
     for path in (domains / "testA").iterdir():

@@ -42,7 +42,7 @@ def build_run(folder: Path, *, rows: int = 4, name: str = "street <front> & yard
         {"G_gan": (2.1, 0.9), "G_recon": (48, 14), "D_real": (0.9, 0.4), "D_fake": (0.9, 0.35)},
         rng,
     )
-    _stage(folder, "plan", {}, rng)
+    _stage(folder, "search", {}, rng)
     _stage(
         folder,
         "distill",

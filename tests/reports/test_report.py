@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import ganshrink.reports
 from ganshrink.reports import numbers, write_report
 from ganshrink.reports.curves import smoothed
+from ganshrink.reports.files import read_run
 
 Build = Callable[..., Path]
 VOID = {"meta", "img", "link", "br", "hr", "input", "path", "use", "rect", "col"}
@@ -164,6 +166,42 @@ def test_broken_files_do_not_break_the_page(content: str, build_run: Build, tmp_
     for path in list(folder.rglob("*.json*")):
         path.write_text(content)
     assert "Provenance" in Page(write_report(folder).read_text()).text
+
+
+def stage_names(folder: Path) -> list[str]:
+    """The stages that the page draws or lists, in its order."""
+    return [stage.name for stage in read_run(folder).stages]
+
+
+def test_only_the_stages_of_the_result_are_shown(build_run: Build, tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rows=1)
+    old, new = folder / "stages/distill", folder / "stages/narrow"
+    shutil.copytree(old, new)
+    assert stage_names(folder) == ["teacher", "search", "distill", "narrow"]  # all, where nothing says which
+    made_of = [{"name": name, "path": f"stages/{name}", "key": "0"} for name in ("teacher", "narrow")]
+    (folder / "stages.json").write_text(json.dumps(made_of))
+    text = Page(write_report(folder).read_text()).text
+    assert stage_names(folder) == ["teacher", "narrow"] and "narrow" in text and "distill" not in text
+
+
+def test_a_stage_is_found_in_the_folder_above_and_where_it_was_put_aside(
+    build_run: Build, tmp_path: Path
+) -> None:
+    folder = build_run(tmp_path / "run" / "AtoB", rows=1)
+    key = "0123456789abcdef"
+    (tmp_path / "run/stages").mkdir()
+    (folder / "stages/teacher").rename(tmp_path / "run/stages/teacher")
+    made_of = [
+        {"name": "teacher", "path": "../stages/teacher", "key": key},
+        {"name": "distill", "path": "stages/distill", "key": "fedcba9876543210"},
+        {"name": "scratch", "path": "stages/scratch", "key": "fedcba9876543210"},  # deleted since
+    ]
+    (folder / "stages.json").write_text(json.dumps(made_of))
+    assert stage_names(folder) == ["teacher", "distill"]
+    assert read_run(folder).stages[0].events[0]["step"] == 10
+    (tmp_path / "run/stages/teacher").rename(tmp_path / f"run/stages/teacher.{key[:8]}")
+    (tmp_path / "run/stages/teacher").mkdir()  # another command's
+    assert read_run(folder).stages[0].events[0]["step"] == 10
 
 
 def test_pictures_outside_samples_stay_outside(build_run: Build, tmp_path: Path) -> None:

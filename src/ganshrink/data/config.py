@@ -163,17 +163,18 @@ class DataConfig(BaseModel):
         return settings | {"size": list(self.height_width), "load_size": list(self.load_height_width)}
 
 
-def find_folder(path: str, split: str, *, setting: str) -> Path:
-    """The existing folder that `path` names for a split.
+def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
+    """The existing folder that `path` names for a split, or the one called `inside` in it.
 
-    `{split}` in the path is replaced. A relative path starts at the folder in the environment variable
+    `{split}` is replaced in both. A relative path starts at the folder in the environment variable
     GANSHRINK_DATA, or at the working directory where that is not set.
 
     Raises:
         FileNotFoundError: no such folder; the message names the path tried and the ways to set it.
     """
     base = Path(os.environ.get(ROOT_VARIABLE) or ".")
-    folder = (base / Path(path.replace("{split}", split)).expanduser()).absolute()
+    named = Path(path.replace("{split}", split)).expanduser() / inside.replace("{split}", split)
+    folder = (base / named).absolute()
     if not folder.is_dir():
         start = (
             f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"

@@ -3,14 +3,49 @@
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ganshrink.data.config import find_folder
 from ganshrink.data.pictures import SUFFIXES, printable, read_size
 
 DECODE_LIMIT = 3000  # images; beyond, `check` reads headers and sizes only
 _HASH_LIMIT = 256 * 2**20  # bytes; beyond, names, sizes and times stand for the contents
+
+Decode = Callable[[Path], Any]
+
+
+def open_folder(
+    name: str, split: str, *, setting: str, inside: str = ""
+) -> tuple[Path, dict[str, Path], list[str]]:
+    """The folder that a setting names (see `find_folder`), its images by key, and a line for each problem: having none
+    is one.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    folder = find_folder(name, split, setting=setting, inside=inside)
+    files, problems = list_images(folder)
+    if not files and not problems:
+        problems = [empty_folder(folder)]
+    return folder, files, problems
+
+
+def open_pairs(
+    names: tuple[str, str], split: str, *, settings: tuple[str, str]
+) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """(key, first, second) of the images in two folders that have equal keys, and a line for each problem.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+    """
+    opened = [open_folder(name, split, setting=s) for name, s in zip(names, settings, strict=True)]
+    (folder_a, first, problems_a), (folder_b, second, problems_b) = opened
+    keys, missing = match_pairs(first, second, folders=(folder_a, folder_b))
+    if not first or not second:
+        missing = []  # that one folder is empty says it all
+    return [(key, first[key], second[key]) for key in keys], problems_a + problems_b + missing
 
 
 def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -69,7 +104,7 @@ def empty_folder(folder: Path) -> str:
     return f"no images in {printable(folder)} (looked for {', '.join(SUFFIXES)})"
 
 
-def examine(path: Path, decode: Callable[[Path], Any] | None) -> tuple[tuple[int, int] | None, str | None]:
+def _examine(path: Path, decode: Decode | None) -> tuple[tuple[int, int] | None, str | None]:
     """(size (H, W), None) of a sound image, or (None, the problem); decoded whole where `decode` is given."""
     try:
         size = read_size(path)
@@ -78,6 +113,38 @@ def examine(path: Path, decode: Callable[[Path], Any] | None) -> tuple[tuple[int
     except (ValueError, OSError) as error:
         return None, str(error)
     return size, None
+
+
+def examine_all(
+    files: Sequence[Path],
+    decode: Decode,
+    *,
+    flaw: Callable[[Path, tuple[int, int]], str | None] = lambda path, size: None,
+) -> list[str]:
+    """A line for each image that cannot be used, or has a `flaw` by its size (H, W); decoded unless over 3000."""
+    reader = decode if len(files) <= DECODE_LIMIT else None
+    problems = []
+    for path in files:
+        size, problem = _examine(path, reader)
+        problems.append(problem if size is None else flaw(path, size))
+    return [problem for problem in problems if problem is not None]
+
+
+def examine_pairs(
+    pairs: Sequence[tuple[Path, Path]], decoders: tuple[Decode, Decode], *, partner: str
+) -> list[str]:
+    """A line for each image that cannot be used, and each pair of unequal sizes; decoded unless over 3000 pairs."""
+    problems = []
+    for pair in pairs:
+        readers = decoders if len(pairs) <= DECODE_LIMIT else (None, None)
+        (size, problem), (other, other_problem) = map(_examine, pair, readers)
+        problems += [problem, other_problem]
+        if size and other and size != other:
+            problems.append(
+                f"{printable(pair[0])} is {size[1]} x {size[0]} pixels, its {partner} {printable(pair[1])} "
+                f"{other[1]} x {other[0]}"
+            )
+    return [problem for problem in problems if problem is not None]
 
 
 def sample_name(key: str) -> str:

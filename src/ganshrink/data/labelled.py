@@ -1,22 +1,13 @@
 """Label maps and their photos (label -> photo, as CamVid): one-hot input, void its own channel."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ganshrink.data.config import DataConfig, find_folder
-from ganshrink.data.folders import (
-    DECODE_LIMIT,
-    empty_folder,
-    examine,
-    hash_files,
-    list_images,
-    match_pairs,
-    sample_name,
-)
+from ganshrink.data.config import DataConfig
+from ganshrink.data.folders import examine_pairs, hash_files, open_pairs, sample_name
 from ganshrink.data.inputs import input_spec, map_ids, one_hot, preview_input
 from ganshrink.data.pictures import printable, read_image, read_labels, to_tensor
 from ganshrink.data.views import View, draw_view, view_image, view_labels
@@ -32,17 +23,9 @@ class LabelledImages:
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
-        folders = (
-            find_folder(config.photos, split, setting="photos"),
-            find_folder(config.labels, split, setting="labels"),
+        self._pairs, self._problems = open_pairs(
+            (config.photos, config.labels), split, settings=("photos", "labels")
         )
-        (photos, double_photos), (labels, double_labels) = list_images(folders[0]), list_images(folders[1])
-        keys, missing = match_pairs(photos, labels, folders=folders)
-        self._pairs = [(key, photos[key], labels[key]) for key in keys]
-        empty = [
-            empty_folder(folder) for folder, files in zip(folders, (photos, labels), strict=True) if not files
-        ]
-        self._problems = empty or double_photos + double_labels + missing
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -73,23 +56,8 @@ class LabelledImages:
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
-        found = list(self._problems)
-        decode_all = len(self) <= DECODE_LIMIT
-        readers: tuple[Callable[[Path], Any], ...] = (read_image, self._read_ids)
-        for _, *paths in self._pairs:
-            sizes = []
-            for path, decode in zip(paths, readers, strict=True):
-                size, problem = examine(path, decode if decode_all else None)
-                sizes.append(size)
-                if problem is not None:
-                    found.append(problem)
-            if None not in sizes and sizes[0] != sizes[1]:
-                (height, width), (label_height, label_width) = sizes  # type: ignore[misc]
-                found.append(
-                    f"{printable(paths[0])} is {width} x {height} pixels, its label map {printable(paths[1])} "
-                    f"{label_width} x {label_height}"
-                )
-        return found
+        pairs = [(photo, label) for _, photo, label in self._pairs]
+        return self._problems + examine_pairs(pairs, (read_image, self._read_ids), partner="label map")
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

@@ -30,7 +30,10 @@ class Images(Protocol):
     `sample(index, rng)` gives "input": float32 (in_channels, H, W) in [-1, 1] or one-hot 0/1, "target":
     float32 (out_channels, H, W) in [-1, 1], "name": str, and for labelled sets "labels": int64 (H, W). All
     randomness comes from `rng`; None means evaluation, without augmentation. Sets of inputs alone have no
-    "target". A set whose input and target do not belong together says so with an attribute `paired = False`.
+    "target".
+
+    Two attributes are optional, read by `is_paired` and `num_inputs`: `paired = False` says that a sample's input and target
+    do not belong together, `num_inputs` that in evaluation only the first so many samples hold an "input".
 
     For a generator of several inputs "input" is a tuple of tensors in the order of its arguments: images as above, and
     float32 or int64 of any other shape. `in_channels` are then the channels of all images of `size` among them
@@ -48,6 +51,16 @@ class Images(Protocol):
     def fingerprint(self) -> str: ...
 
     def preview(self, input: torch.Tensor) -> np.ndarray: ...
+
+
+def is_paired(images: Images) -> bool:
+    """Whether the input and target of a sample belong together; so it is unless the set says otherwise."""
+    return getattr(images, "paired", True)
+
+
+def num_inputs(images: Images) -> int:
+    """How many samples hold an "input" in evaluation, the first ones; all unless the set says otherwise."""
+    return getattr(images, "num_inputs", len(images))
 
 
 def check(dataset: Images) -> list[str]:

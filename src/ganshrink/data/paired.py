@@ -1,6 +1,5 @@
 """Pairs of pictures in the folders of pytorch-CycleGAN-and-pix2pix: A|B side by side, or two folders."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganshrink.data.config import DataConfig, find_folder
+from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import (
-    DECODE_LIMIT,
-    empty_folder,
-    examine,
+    examine_all,
+    examine_pairs,
     hash_files,
-    list_images,
-    match_pairs,
+    open_folder,
+    open_pairs,
     sample_name,
 )
 from ganshrink.data.inputs import input_spec, preview_input
@@ -35,21 +33,13 @@ class PairedImages:
         # key, A, B; no B where both stand side by side in one file
         self._pairs: list[tuple[str, Path, Path | None]]
         if config.root is not None:
-            root = config.root if "{split}" in config.root else str(Path(config.root) / "{split}")
-            folder = find_folder(root, split, setting="root")
-            files, self._problems = list_images(folder)
+            inside = "" if "{split}" in config.root else "{split}"
+            _, files, self._problems = open_folder(config.root, split, setting="root", inside=inside)
             self._pairs = [(key, path, None) for key, path in files.items()]
-            self._problems += [] if files else [empty_folder(folder)]
             return
         assert config.a is not None and config.b is not None
-        folders = find_folder(config.a, split, setting="a"), find_folder(config.b, split, setting="b")
-        (first, doubles_a), (second, doubles_b) = list_images(folders[0]), list_images(folders[1])
-        keys, missing = match_pairs(first, second, folders=folders)
-        self._pairs = [(key, first[key], second[key]) for key in keys]
-        empty = [
-            empty_folder(folder) for folder, files in zip(folders, (first, second), strict=True) if not files
-        ]
-        self._problems = empty or doubles_a + doubles_b + missing
+        pairs, self._problems = open_pairs((config.a, config.b), split, settings=("a", "b"))
+        self._pairs = [*pairs]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -66,24 +56,13 @@ class PairedImages:
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
-        found = list(self._problems)
-        decode: Callable[[Path], Any] | None = read_image if len(self) <= DECODE_LIMIT else None
-        for _, path_a, path_b in self._pairs:
-            size_a, problem = examine(path_a, decode)
-            if problem is not None:
-                found.append(problem)
-            if path_b is None:
-                if size_a is not None and size_a[1] % 2:
-                    found.append(
-                        f"{printable(path_a)} is {size_a[1]} pixels wide: an odd width has no A and B halves"
-                    )
-                continue
-            size_b, problem = examine(path_b, decode)
-            if problem is not None:
-                found.append(problem)
-            if size_a and size_b and size_a != size_b:
-                found.append(_unequal(path_a, size_a, path_b, size_b))
-        return found
+        pairs = [(a, b) for _, a, b in self._pairs if b is not None]
+        whole = [a for _, a, b in self._pairs if b is None]
+        return (
+            self._problems
+            + examine_all(whole, read_image, flaw=_odd_width)
+            + examine_pairs(pairs, (read_image, read_image), partner="partner")
+        )
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
@@ -103,6 +82,7 @@ def _halves(path: Path) -> tuple[Image.Image, Image.Image]:
     return both.crop((0, 0, width // 2, height)), both.crop((width // 2, 0, width, height))
 
 
-def _unequal(path_a: Path, size_a: tuple[int, int], path_b: Path, size_b: tuple[int, int]) -> str:
-    sides = f"{size_a[1]} x {size_a[0]}", f"{size_b[1]} x {size_b[0]}"
-    return f"{printable(path_a)} is {sides[0]} pixels, its partner {printable(path_b)} {sides[1]}"
+def _odd_width(path: Path, size: tuple[int, int]) -> str | None:
+    if size[1] % 2 == 0:
+        return None
+    return f"{printable(path)} is {size[1]} pixels wide: an odd width has no A and B halves"

@@ -1,21 +1,13 @@
 """Pictures alone, from one folder or several: inputs for a generator whose own outputs are the target."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ganshrink.data.config import DataConfig, find_folder
-from ganshrink.data.folders import (
-    DECODE_LIMIT,
-    empty_folder,
-    examine,
-    hash_files,
-    list_images,
-    sample_name,
-)
+from ganshrink.data.config import DataConfig
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import read_image, to_tensor
 from ganshrink.data.views import draw_view, view_image
@@ -35,9 +27,8 @@ class Photos:
         self._files: list[tuple[str, Path]] = []
         self._problems: list[str] = []
         for number, name in enumerate(names):
-            folder = find_folder(name, split, setting="photos")
-            files, doubles = list_images(folder)
-            self._problems += doubles if files or doubles else [empty_folder(folder)]
+            _, files, problems = open_folder(name, split, setting="photos")
+            self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
             self._files += [(prefix + key, path) for key, path in files.items()]
 
@@ -52,9 +43,7 @@ class Photos:
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
-        decode: Callable[[Path], Any] | None = read_image if len(self) <= DECODE_LIMIT else None
-        found = (examine(path, decode)[1] for _, path in self._files)
-        return self._problems + [problem for problem in found if problem is not None]
+        return self._problems + examine_all([path for _, path in self._files], read_image)
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

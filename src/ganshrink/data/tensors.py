@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganshrink.data.inputs import preview_input
-from ganshrink.data.opening import Images
+from ganshrink.data.inputs import InputSpec, preview_input
+from ganshrink.data.opening import Images, is_paired, num_inputs
 from ganshrink.generator import Input, as_tuple, batch_of_one, image_like
 
 
@@ -37,10 +37,15 @@ class TensorInputs:
         _check_alike((_tensors(element, f"element {i}", wanted) for i, element in enumerate(inputs)), "input")
         first = as_tuple(inputs[0])
         self.size = next((_sides(tensor) for tensor in first if tensor.ndim == 3), (1, 1))
-        self.in_channels = _image_channels(self.sample(0, None)["input"], self.size)
+        first_input = self.sample(0, None)["input"]
+        self.in_channels, self.spec = _image_channels(first_input, self.size), _label_spec(first_input)
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def problems(self) -> list[str]:
+        """A line for each element that is not finite, or an image out of range."""
+        return _unsound(self)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         return {"input": _input(self.inputs[index], self.dtypes), "name": f"{index:04d}"}
@@ -49,7 +54,7 @@ class TensorInputs:
         return _hash(_input(element, self.dtypes) for element in self.inputs)
 
     def preview(self, input: Tensor) -> np.ndarray:
-        return preview_input(input)
+        return preview_input(input, self.spec)
 
 
 class TensorPairs:
@@ -71,10 +76,15 @@ class TensorPairs:
         _check_alike((_pair_tensors(pair, index) for index, pair in enumerate(pairs)), "pair")
         target = pairs[0][1]
         self.size, self.out_channels = _sides(target), target.shape[0]
-        self.in_channels = _image_channels(self.sample(0, None)["input"], self.size)
+        first_input = self.sample(0, None)["input"]
+        self.in_channels, self.spec = _image_channels(first_input, self.size), _label_spec(first_input)
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def problems(self) -> list[str]:
+        """A line for each element that is not finite, or an image out of range."""
+        return _unsound(self)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         source, target = self.pairs[index]
@@ -86,7 +96,34 @@ class TensorPairs:
         )
 
     def preview(self, input: Tensor) -> np.ndarray:
-        return preview_input(input)
+        return preview_input(input, self.spec)
+
+
+def _label_spec(input: Input) -> InputSpec | None:
+    """What a one-hot label map is: at every pixel one of several channels is one, the others zero. Else none."""
+    if not isinstance(input, Tensor) or input.ndim != 3 or input.shape[0] < 2:
+        return None
+    if not bool(((input == 0) | (input == 1)).all()) or not bool((input.sum(0) == 1).all()):
+        return None
+    channels, height, width = input.shape
+    return InputSpec(kind="labels", channels=channels, size=(height, width))
+
+
+def _unsound(images: Images) -> list[str]:
+    problems = []
+    for index in range(len(images)):
+        sample = images.sample(index, None)
+        tensors = {f"input {place}": tensor for place, tensor in enumerate(as_tuple(sample["input"]))}
+        if "target" in sample:
+            tensors["target"] = sample["target"]
+        for name, tensor in tensors.items():
+            image = tensor.ndim == 3 and tuple(tensor.shape[1:]) == images.size
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                problems.append(f"element {index}: {name} holds NaN or infinite values")
+            elif tensor.is_floating_point() and image and bool((tensor.abs() > 1.001).any()):
+                reach = float(tensor.abs().max())
+                problems.append(f"element {index}: {name} reaches {reach:.4g}: scale it to [-1, 1]")
+    return problems
 
 
 def _tensors(input: Any, where: str, wanted: str) -> tuple[Tensor, ...]:
@@ -163,8 +200,8 @@ class Part:
         self.whole, self.indices = whole, list(indices)
         self.in_channels, self.out_channels, self.size = whole.in_channels, whole.out_channels, whole.size
         self.spec = getattr(whole, "spec", None)
-        self.paired = getattr(whole, "paired", True)
-        inputs = getattr(whole, "num_inputs", len(whole))
+        self.paired = is_paired(whole)
+        inputs = num_inputs(whole)
         self.num_inputs = sum(index < inputs for index in self.indices)
 
     def __len__(self) -> int:
@@ -186,7 +223,7 @@ def hold_out(dataset: Images, *, every: int = 10) -> tuple[Part, Part]:
     Raises:
         ValueError: if fewer than two samples are there, or they are unpaired, so that a sample's partner is any image.
     """
-    if not getattr(dataset, "paired", True):
+    if not is_paired(dataset):
         raise ValueError(
             "unpaired images have no samples to keep apart: give the settings of a data set with train and test folders"
         )

@@ -1,21 +1,13 @@
 """Two folders of pictures that do not belong together, in the layout of CycleGAN: trainA, trainB, testA, testB."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ganshrink.data.config import DataConfig, find_folder
-from ganshrink.data.folders import (
-    DECODE_LIMIT,
-    empty_folder,
-    examine,
-    hash_files,
-    list_images,
-    sample_name,
-)
+from ganshrink.data.config import DataConfig
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import read_image, to_tensor
 from ganshrink.data.views import draw_view, view_image
@@ -39,17 +31,16 @@ class UnpairedImages:
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
-        names = {"a": config.a, "b": config.b}
-        if config.root is not None:
-            names = {side: str(Path(config.root) / f"{{split}}{side.upper()}") for side in names}
         self._problems: list[str] = []
         sides = []
-        for side, name in names.items():
-            assert name is not None
-            setting = "root" if config.root is not None else side
-            folder = find_folder(name, split, setting=setting)
-            files, doubles = list_images(folder)
-            self._problems += doubles if files or doubles else [empty_folder(folder)]
+        for side, name in (("a", config.a), ("b", config.b)):
+            if config.root is not None:
+                opened = open_folder(config.root, split, setting="root", inside=f"{{split}}{side.upper()}")
+            else:
+                assert name is not None
+                opened = open_folder(name, split, setting=side)
+            _, files, problems = opened
+            self._problems += problems
             sides.append(list(files.items()))
         self._inputs, self._targets = sides if config.direction != "BtoA" else sides[::-1]
         self.num_inputs = len(self._inputs)
@@ -79,10 +70,8 @@ class UnpairedImages:
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
-        files = self._inputs + self._targets
-        decode: Callable[[Path], Any] | None = read_image if len(files) <= DECODE_LIMIT else None
-        found = (examine(path, decode)[1] for _, path in files)
-        return self._problems + [problem for problem in found if problem is not None]
+        files = [path for _, path in self._inputs + self._targets]
+        return self._problems + examine_all(files, read_image)
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

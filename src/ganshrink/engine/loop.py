@@ -243,9 +243,9 @@ class _Training:
             if not logging:
                 return False
             number = torch.tensor(request.number or 0, device=self.machine.fabric.device)
-            agreed = int(self.machine.reduce(number, "max"))
-            request.number = agreed or request.number  # a signal may have come in between
-            return agreed > 0
+            heard = int(self.machine.reduce(number, "max"))
+            request.number = heard or request.number  # a signal may have come in between
+            return heard > 0
         return request.number is not None
 
     def _interrupted(self, number: int, name: str, total: int) -> Interrupted:

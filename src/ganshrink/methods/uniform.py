@@ -36,7 +36,6 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     plan = bisect_threshold(
         channels, evenly(channels), job.budget, floor=config.floor, round_to=config.round_to
     )
-    student = extract(original, channels, plan)
     cost = channels.cost(plan)
     logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
     made_from = {
@@ -46,7 +45,10 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     }
     alone = config.teaching == "scratch"
     paths = () if alone else tap_paths(config, original, channels, job)
-    teacher = job.teacher()  # however the student is trained, it is shown beside it
+    teacher = job.teacher()
+    student = extract(
+        teacher["G"], channels, plan
+    )  # its own shapes are all that is left of it after training
 
     def learn(stage: Stage) -> Artefacts:
         if alone:
@@ -58,7 +60,7 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     weights = run.stage("narrow", learn, made_from=made_from, after=before)
     student.load_state_dict(weights["G"])
     return Result(
-        students={"G": student}, plans={"G": plan}, channels={"G": channels}, originals={"G": original}
+        students={"G": student}, plans={"G": plan}, channels={"G": channels}, originals={"G": teacher["G"]}
     )
 
 

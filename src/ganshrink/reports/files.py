@@ -18,13 +18,8 @@ MADE_BY = {
     "samples/samples.json": COMPRESS,
     "stages": COMPRESS,
 }
-STAGES = (
-    "teacher",
-    "search",
-    "plan",
-    "scratch",
-    "distill",
-)  # in the order of the work; others follow by name
+# In the order of the work, for folders without a stages.json; others follow by name.
+STAGES = ("teacher", "search", "distill", "narrow", "scratch")
 IMAGE_TYPES = {
     b"\x89PNG": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -35,7 +30,7 @@ IMAGE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One folder of stages/: its done.json (empty while it runs) and its events."""
+    """One stage: its done.json (empty while it runs) and its events."""
 
     name: str
     done: dict[str, Any]
@@ -109,11 +104,34 @@ def _read_text(path: Path) -> str:
 
 
 def _read_stages(folder: Path) -> list[Stage]:
+    return [
+        Stage(name, _object(path / "done.json"), _objects(path / "events.jsonl"))
+        for name, path in _stage_folders(folder)
+        if path.is_dir()
+    ]
+
+
+def _stage_folders(folder: Path) -> list[tuple[str, Path]]:
+    """The stages that the result is made of, by stages.json: stages/ may hold another recipe's too, and a student of
+    one direction has its teacher in the folder above. All of stages/ where there is no such file."""
+    try:
+        listed = dicts(json.loads(_read_text(folder / "stages.json")))
+    except ValueError:
+        listed = []
+    if listed:
+        return [(str(entry.get("name")), _stage_folder(folder, entry)) for entry in listed]
     root = folder / "stages"
     folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     names = sorted(path.name for path in folders if "." not in path.name)  # NAME.KEY was put aside
     names.sort(key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
-    return [Stage(n, _object(root / n / "done.json"), _objects(root / n / "events.jsonl")) for n in names]
+    return [(name, root / name) for name in names]
+
+
+def _stage_folder(folder: Path, entry: dict[str, Any]) -> Path:
+    """Where a stage of stages.json is now: it was put aside if another command made it again from other settings."""
+    path = folder / str(entry.get("path"))
+    aside = Path(f"{path}.{str(entry.get('key'))[:8]}")
+    return aside if aside.is_dir() else path
 
 
 def _object(path: Path) -> dict[str, Any]:
