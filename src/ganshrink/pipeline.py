@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,8 +59,7 @@ def _compress_one_way(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool
 
     @cache
     def teacher() -> Nets:
-        _note(run, whole)
-        made = _teacher(run, net, recipe, task, images, progress=progress)
+        made = _teacher(run, net, recipe, task, images, begin=lambda: _note(run, whole), progress=progress)
         if part is not run:
             part.follow(run)
             _note(part, recipe)
@@ -102,12 +101,23 @@ def _direction(recipe: Recipe) -> Direction:
     return "BtoA" if recipe.data is not None and recipe.data.direction == "BtoA" else "AtoB"
 
 
-def _teacher(run: Run, net: NetConfig, recipe: Recipe, task: Task, images: Images, *, progress: bool) -> Nets:
+def _teacher(
+    run: Run,
+    net: NetConfig,
+    recipe: Recipe,
+    task: Task,
+    images: Images,
+    *,
+    begin: Callable[[], None],
+    progress: bool,
+) -> Nets:
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
     direction = _direction(recipe)
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
         images = open_dataset(_towards(recipe.data, "AtoB"), "train")
-    return trained_teacher(run, net, recipe.teacher, task, images, direction=direction, progress=progress)
+    return trained_teacher(
+        run, net, recipe.teacher, task, images, direction=direction, begin=begin, progress=progress
+    )
 
 
 def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[str, Any]:
@@ -120,10 +130,13 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     images, _ = _open_data(recipe)
     net = _with_channels(recipe.net, images)
     run = _open_run(recipe)
-    if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
-        _note(run, recipe)
     task = TASKS[recipe.task.name](recipe.task)
-    generator = _teacher(run, net, recipe, task, images, progress=progress)["G"]
+
+    def begin() -> None:
+        if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
+            _note(run, recipe)
+
+    generator = _teacher(run, net, recipe, task, images, begin=begin, progress=progress)["G"]
     path = run.path / "teacher.safetensors"
     spec = input_spec(images)
     example = list(example_input(spec).shape)

@@ -2,6 +2,7 @@
 
 import logging
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ def trained_teacher(
     images: Images,
     *,
     direction: Direction = "AtoB",
+    begin: Callable[[], None],
     progress: bool,
 ) -> Nets:
     """The teacher "G" and, where there is one, its discriminator "D", in eval mode: the stage `teacher` of the run.
 
     Args:
         direction: which of its generators, where the task trains both ways.
+        begin: called once nothing can be refused any more, before anything is written.
     """
     generator = nets.build(net.name, **net.options)
     if config.weights is not None:
         given = _given(config, task, images, generator, direction)
+        begin()
         return _kept(run, net, given)
     if task.needs_teacher:
         raise ValueError(
@@ -62,6 +66,7 @@ def trained_teacher(
         fit_nets(stage, whole, task, images, config, progress=progress)
         return {name: network.state_dict() for name, network in whole.items()}
 
+    begin()
     # `after`: on nothing, itself included, where it is called for a second direction.
     weights = run.stage("teacher", make, made_from=stamp, after=())
     return task.one_way(_loaded(trained, weights, of="the teacher stage"), direction)
