@@ -1,6 +1,10 @@
-"""What all tests share."""
+"""What all tests share; `tiny_recipe` is within their reach."""
 
 import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_configure() -> None:

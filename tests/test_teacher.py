@@ -10,7 +10,7 @@ from ganshrink.data import DataConfig
 from ganshrink.finished import measure_run
 from ganshrink.pipeline import compress, compress_recipe, train_recipe
 from ganshrink.recipe import resolve
-from test_pipeline import tiny
+from tiny_recipe import tiny
 
 
 def test_a_teacher_can_be_that_of_another_run_if_it_goes_the_same_way(tmp_path):
