@@ -82,7 +82,7 @@ def test_options_are_the_keyword_parameters():
     ("name", "options", "message"),
     [
         ("my_pkg_for_test:", {}, "is named MODULE:NAME, such as my_pkg.nets:make, got 'my_pkg_for_test:'"),
-        ("/tmp/x.py:make", {}, "is named MODULE:NAME"),
+        ("/a/x.py:make", {}, "is named MODULE:NAME"),
         ("none_such.nets:make", {}, "there is no module none_such, neither installed nor in /"),
         ("my_pkg_for_test.net:make", {}, "there is no module my_pkg_for_test.net, neither"),
         ("my_pkg_for_test.nets:mak", {}, "my_pkg_for_test.nets has no 'mak'; did you mean 'make'"),

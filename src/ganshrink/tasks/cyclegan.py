@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
@@ -22,10 +22,8 @@ from ganshrink.tasks.pool import ImagePool
 from ganshrink.tasks.task import Direction, Nets, RealImages, Target, Term, joined, new_discriminator
 
 
-class CycleGANConfig(BaseModel):
+class CycleGANConfig(PairedConfig):
     """The paper's settings, and CAT's for students."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["cyclegan"] = Field(
         default="cyclegan",
@@ -41,14 +39,7 @@ class CycleGANConfig(BaseModel):
         default=5, ge=0, description="of a student: weight of the L1 distance to its teacher's image"
     )
     pool_size: int = Field(default=50, ge=0, description="earlier fakes that D is shown (section 4)")
-    ndf: int = Field(default=64, ge=1, description="D's width")
-    d_layers: int = Field(
-        default=3, ge=1, description="D's strided convolutions; 3: judges patches of 70 pixels"
-    )
     d_norm: Literal["batch", "instance", "none"] = Field(default="instance", description="D's norm")
-    lr: float = Field(default=2e-4, gt=0, description="Adam's learning rate, of generators and judges")
-    beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's momentum")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam's decay of squared gradients")
 
 
 @dataclass
