@@ -19,7 +19,16 @@ from ganshrink.engine import Context, Forward, Taps, Update, adam
 from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.tasks.paired import PairedConfig, PairedLearning
 from ganshrink.tasks.pool import ImagePool
-from ganshrink.tasks.task import Direction, Nets, RealImages, Target, Term, joined, new_discriminator
+from ganshrink.tasks.task import (
+    TASK_NAMES,
+    Direction,
+    Nets,
+    RealImages,
+    Target,
+    Term,
+    joined,
+    new_discriminator,
+)
 
 
 class CycleGANConfig(PairedConfig):
@@ -27,7 +36,7 @@ class CycleGANConfig(PairedConfig):
 
     name: Literal["cyclegan"] = Field(
         default="cyclegan",
-        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+        description=TASK_NAMES,
     )
     gan_mode: GanMode = Field(default="lsgan", description="hinge, lsgan (the paper's) or vanilla")
     lambda_gan: float = Field(default=1, gt=0, description="weight of the generators' GAN losses")

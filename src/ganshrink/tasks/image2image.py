@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from ganshrink.losses import GanMode
 from ganshrink.tasks.paired import PairedConfig, PairedLearning
-from ganshrink.tasks.task import RealImages, Target
+from ganshrink.tasks.task import TASK_NAMES, RealImages, Target
 
 
 class Image2ImageConfig(PairedConfig):
@@ -18,7 +18,7 @@ class Image2ImageConfig(PairedConfig):
 
     name: Literal["image2image"] = Field(
         default="image2image",
-        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+        description=TASK_NAMES,
     )
     gan_mode: GanMode = Field(default="lsgan", description="hinge, lsgan or vanilla; with lambda_gan only")
     lambda_gan: float = Field(default=0, ge=0, description="weight of the GAN loss; 0: no discriminator")

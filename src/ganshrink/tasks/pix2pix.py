@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from ganshrink.tasks.paired import PairedConfig, PairedLearning
+from ganshrink.tasks.task import TASK_NAMES
 
 
 class Pix2PixConfig(PairedConfig):
@@ -13,7 +14,7 @@ class Pix2PixConfig(PairedConfig):
 
     name: Literal["pix2pix"] = Field(
         default="pix2pix",
-        description="pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it",
+        description=TASK_NAMES,
     )
     ndf: int = Field(
         default=128, ge=1, description="D's width: 128 in GAN Compression and CAT, 64 in the original code"

@@ -18,6 +18,10 @@ Target = Literal["truth", "teacher"]
 RealImages = Literal["photos", "teacher"]
 Direction = Literal["AtoB", "BtoA"]
 
+TASK_NAMES = (
+    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it"
+)
+
 
 class Task(Protocol):
     """What is optimised. Made from its config: `TASKS[name](config)`."""
