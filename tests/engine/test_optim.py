@@ -1,9 +1,16 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from ganshrink.engine import adam
-from ganshrink.engine.optim import decay_factor, set_learning_rate
+from ganshrink.engine import adam, sgd
+from ganshrink.engine.optim import (
+    cosine_factor,
+    decay_factor,
+    linear_from_half_factor,
+    set_learning_rate,
+)
 
 
 def test_the_schedule_is_the_field_s():
@@ -24,9 +31,36 @@ def test_without_decay_the_rate_is_constant_and_it_never_falls_below_zero():
 def test_rates_scale_from_each_group_s_own_and_do_not_compound():
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.2}])
-    for factor in (1.0, 0.5, 0.5, 0.25):
-        set_learning_rate([optimizer], factor)
+    for epoch in (0, 1, 2, 2, 3):
+        set_learning_rate([optimizer], epoch, epochs=1, decay_epochs=3)
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.025, 0.05])
+
+
+def test_the_cosine_is_torch_s():
+    weight = nn.Parameter(torch.ones(1))
+    ours, theirs = sgd([weight], lr=0.1, schedule="cosine"), torch.optim.SGD([weight], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=10)
+    for epoch in range(10):
+        set_learning_rate([ours], epoch, epochs=7, decay_epochs=3)
+        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"])
+        theirs.step()
+        scheduler.step()
+    assert cosine_factor(5, epochs=0, decay_epochs=10) == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
+
+
+def test_linear_from_half_stays_for_half_of_all_epochs_and_falls_to_zero_after_the_last():
+    factors = [linear_from_half_factor(e, epochs=8, decay_epochs=0) for e in range(9)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+
+
+def test_optimizers_of_one_update_keep_schedules_of_their_own():
+    a, b = (
+        adam([nn.Parameter(torch.ones(1))], lr=1.0),
+        sgd([nn.Parameter(torch.ones(1))], lr=1.0, schedule="cosine"),
+    )
+    set_learning_rate([a, b], 2, epochs=2, decay_epochs=2)
+    assert a.param_groups[0]["lr"] == pytest.approx(2 / 3)
+    assert b.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
 def test_adam_has_the_field_s_settings():

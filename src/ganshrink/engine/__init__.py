@@ -5,7 +5,7 @@ from ganshrink.engine.config import FitConfig
 from ganshrink.engine.devices import check_launch
 from ganshrink.engine.log import NonFiniteLoss
 from ganshrink.engine.loop import Forward, Stream, fit
-from ganshrink.engine.optim import adam
+from ganshrink.engine.optim import Schedule, adam, sgd
 from ganshrink.engine.processes import agreed, join, leads, rank_and_world, sum_over_processes, wait
 from ganshrink.engine.taps import Taps, default_taps
 from ganshrink.engine.update import Context, FitResult, Update
@@ -18,6 +18,7 @@ __all__ = [
     "Forward",
     "Interrupted",
     "NonFiniteLoss",
+    "Schedule",
     "Stateful",
     "Stream",
     "Taps",
@@ -30,6 +31,7 @@ __all__ = [
     "join",
     "leads",
     "rank_and_world",
+    "sgd",
     "sum_over_processes",
     "wait",
 ]

@@ -24,7 +24,7 @@ from ganshrink.engine.checkpoint import Stateful, load_checkpoint, save_checkpoi
 from ganshrink.engine.config import FitConfig
 from ganshrink.engine.devices import Machine, open_machine, settled
 from ganshrink.engine.log import Events, Meter, check_finite
-from ganshrink.engine.optim import decay_factor, set_learning_rate
+from ganshrink.engine.optim import set_learning_rate
 from ganshrink.engine.processes import agreed, wait
 from ganshrink.engine.progress import ProgressDisplay
 from ganshrink.engine.update import Context, FitResult, Update
@@ -135,7 +135,7 @@ class _Training:
         saved = load_checkpoint(self.path, key=self.key)
         for net in self.nets.values():
             self.machine.place(net.train())
-        set_learning_rate(self.optimizers, 1.0)  # notes the initial rates
+        self._set_rates(0)  # notes the initial rates
         if saved is None:
             for net in self.nets.values():
                 self.machine.share(net)
@@ -202,13 +202,16 @@ class _Training:
     def _step(self, step: int, epoch: int, stream: Iterator[dict[str, Any]], forward: Forward) -> None:
         """Every update that is due, on the step's batches."""
         _seed(self.config.seed, step, self.machine.fabric.global_rank)
-        factor = decay_factor(epoch, epochs=self.config.epochs, decay_epochs=self.config.decay_epochs)
-        set_learning_rate(self.optimizers, factor)
+        self._set_rates(epoch)
         batches = [self.machine.batch(next(stream)) for _ in range(self.config.accumulate)]
         shared = [forward(batches[0], step, epoch)] if len(batches) == 1 else None
         for update in self.updates:
             if step % update.every == 0:
                 self._update(update, shared or (forward(batch, step, epoch) for batch in batches), step)
+
+    def _set_rates(self, epoch: int) -> None:
+        config = self.config
+        set_learning_rate(self.optimizers, epoch, epochs=config.epochs, decay_epochs=config.decay_epochs)
 
     def _update(self, update: Update, contexts: Iterable[Context], step: int) -> None:
         params = [

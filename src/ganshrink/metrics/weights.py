@@ -108,7 +108,18 @@ def load_judge(network: nn.Module, file: Path, *, device: str | torch.device) ->
     Raises:
         ValueError: the file cannot be read as what its name says, or holds another network.
     """
-    given = _read_pickled(file) if file.suffix == ".pth" else _read_safetensors(file)
+    return fill_judge(network, read_weights(file), file, device=device)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """All tensors of a weights file by name; ValueError where it cannot be read as what its name says."""
+    return _read_pickled(file) if file.suffix == ".pth" else _read_safetensors(file)
+
+
+def fill_judge(
+    network: nn.Module, given: dict[str, Tensor], file: Path, *, device: str | torch.device
+) -> nn.Module:
+    """As `load_judge`, with the tensors already read: `file` is where they are from, for the error."""
     wanted = {name: value for name, value in network.state_dict().items() if not _is_counter(name)}
     given = {name: value for name, value in given.items() if not _is_counter(name)}
     problem = _difference(wanted, given)
