@@ -135,3 +135,19 @@ def test_the_main_search_is_within_one_percent():
     assert 0.99 * 2.6e9 < channels.cost(plan, "paper").macs <= 2.6e9
     with pytest.raises(ValueError, match=r"paper_macs=0?\.?54\d"):
         allocate.bisect_threshold(channels, values, "paper_macs=0.5G", floor=16)
+
+
+def test_what_is_gone_does_not_come_back_though_it_would_fit(incres):
+    channels, values = incres
+    gone = values.clone()
+    gone[values < values[torch.isfinite(values)].median()] = -torch.inf
+    loose = allocate.bisect_threshold(channels, gone, "macs=100%")
+    for group in channels.groups:
+        alive = int((gone[group.atoms] > -torch.inf).sum())
+        assert int(loose.keep[group.atoms].sum()) == max(alive, 0 if group.removable else 1)
+    tight = allocate.bisect_threshold(channels, gone, "macs=20%")
+    assert not (tight.keep & ~loose.keep).any()
+    rounded = kept(channels, allocate.bisect_threshold(channels, gone, "macs=100%", round_to=4))
+    assert all(
+        width % 4 == 0 or width == len(g) for width, g in zip(rounded.values(), channels.groups, strict=True)
+    )

@@ -20,18 +20,21 @@ Floor = int | Mapping[str, int] | Callable[[Group], int]
 class Ladder:
     """One group's atoms by falling score, and the widths it may have."""
 
-    atoms: Index
+    atoms: Index  # without those that are gone
     scores: np.ndarray  # falling
     least: int
     step: int
+    full: int  # the group's width, always allowed
 
     def width(self, threshold: float) -> int:
         """How many stay if those above the threshold do."""
         above = int(np.searchsorted(-self.scores, -threshold, side="left"))
-        return max(self.least, above if above == len(self.atoms) else above // self.step * self.step)
+        return max(self.least, above if above == self.full else above // self.step * self.step)
 
-    def next(self, width: int) -> int:
-        return min(len(self.atoms), (width // self.step + 1) * self.step)
+    def next(self, width: int) -> int | None:
+        """The width after this one; None if there is no wider one."""
+        wider = min(self.full, (width // self.step + 1) * self.step)
+        return wider if width < wider <= len(self.atoms) else None
 
 
 def bisect_threshold(
@@ -48,7 +51,8 @@ def bisect_threshold(
     atom number, so the result is exact and the same every time; it never exceeds the budget.
 
     Args:
-        scores: (num_atoms,) floats; those of frozen groups are not read.
+        scores: (num_atoms,) floats; those of frozen groups are not read. An atom of score -inf is gone already: it is not
+            kept, unless its group would fall below its least width.
         budget: limits that must all hold, or their text such as "macs=2.6G".
         floor: the least width of a group that cannot be removed: for all, by group name (others 1), or a function of
             the group. Removable groups may reach zero.
@@ -65,15 +69,16 @@ def bisect_threshold(
     def fits(widths: Index) -> bool:
         return all(spending(channels, widths, limit.kind) <= limit.amount for limit in limits.limits)
 
-    widths = channels.full_widths()
-    if fits(widths):
-        return Plan.full(channels)
-    if not fits(smallest := _at(ladders, widths, math.inf)):
-        raise ValueError(_infeasible(channels, limits, smallest))
-    widths = _add_back(ladders, _lowest_fitting(ladders, widths, fits), fits)
+    widths = _at(ladders, channels.full_widths(), -math.inf)
+    if not fits(widths):
+        if not fits(smallest := _at(ladders, widths, math.inf)):
+            raise ValueError(_infeasible(channels, limits, smallest))
+        widths = _lowest_fitting(ladders, widths, fits)
+    widths = _add_back(ladders, widths, fits)
     keep = np.ones(channels.num_atoms, bool)
     for number, ladder in ladders.items():
-        keep[ladder.atoms[widths[number] :]] = False
+        keep[channels.groups[number].atoms.numpy()] = False
+        keep[ladder.atoms[: widths[number]]] = True
     return Plan(torch.from_numpy(keep))
 
 
@@ -91,7 +96,8 @@ def _ladders(channels: Channels, scores: torch.Tensor, floor: Floor, step: int) 
         order = np.argsort(-values[atoms], kind="stable")
         least = 0 if group.removable else max(1, _floor(floor, group))
         least = min(len(atoms), -(-least // step) * step)
-        ladders[number] = Ladder(atoms[order], values[atoms][order], least, step)
+        left = order[: max(least, int((values[atoms] > -math.inf).sum()))]
+        ladders[number] = Ladder(atoms[left], values[atoms][left], least, step, full=len(atoms))
     return ladders
 
 
@@ -123,23 +129,22 @@ def _lowest_fitting(ladders: Mapping[int, Ladder], full: Index, fits: Callable[[
 
 def _add_back(ladders: Mapping[int, Ladder], widths: Index, fits: Callable[[Index], bool]) -> Index:
     """What did not fit once never will again: costs only grow."""
-    waiting = [
-        (-ladder.scores[widths[n]], int(ladder.atoms[widths[n]]), n)
-        for n, ladder in ladders.items()
-        if widths[n] < len(ladder.atoms)
-    ]
-    heapq.heapify(waiting)
+    waiting: list[tuple[float, int, int]] = []
+
+    def wait(number: int) -> None:
+        ladder, at = ladders[number], int(widths[number])
+        if ladder.next(at) is not None:
+            heapq.heappush(waiting, (-ladder.scores[at], int(ladder.atoms[at]), number))
+
+    for number in ladders:
+        wait(number)
     while waiting:
         number = heapq.heappop(waiting)[2]
-        ladder = ladders[number]
         wider = widths.copy()
-        wider[number] = ladder.next(int(widths[number]))
-        if not fits(wider):
-            continue
-        widths = wider
-        at = int(widths[number])
-        if at < len(ladder.atoms):
-            heapq.heappush(waiting, (-ladder.scores[at], int(ladder.atoms[at]), number))
+        wider[number] = ladders[number].next(int(widths[number]))
+        if fits(wider):
+            widths = wider
+            wait(number)
     return widths
 
 

@@ -121,14 +121,20 @@ def zeroed(model: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
 def silenced(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool) -> dict[str, torch.Tensor]:
     """The parameters and buffers that `zeroed` changes. Without the consumers' columns nothing hides a dead channel that
     is not zero: that is what networks are checked against."""
-    removed = channels.removed(channels.widths(plan))
     check_shapes(plain, channels)
+    masks = silencing(plain, channels, plan, columns=columns)
+    return {name: named(plain, name).detach() * mask for name, mask in masks.items()}
+
+
+def silencing(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool) -> dict[str, torch.Tensor]:
+    """What `zeroed` multiplies parameters and buffers by, by name: ones and zeros that broadcast to their shapes."""
+    removed = channels.removed(channels.widths(plan))
     alive = np.append(plan.keep.numpy(), True)
     made = {(p.parameter, p.axis) for p in channels.producers}
     weights = {name for name, _ in made}
     out: dict[str, torch.Tensor] = {}
     for name, axes in channels.axes.items():
-        tensor = named(plain, name).detach()
+        tensor = named(plain, name)
         if name in channels.unzeroed or not tensor.is_floating_point():
             continue
         for d, atoms in enumerate(axes):
@@ -138,9 +144,10 @@ def silenced(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool)
                 or not (columns or name not in weights or (name, d) in made)
             ):
                 continue
-            dead = torch.from_numpy(np.flatnonzero(~alive[atoms])).to(tensor.device)
-            out[name] = out.get(name, tensor).index_fill(d, dead, 0)
-    return out | {name: torch.zeros_like(named(plain, name).detach()) for name in removed.kills}
+            mask = torch.from_numpy(alive[atoms]).to(tensor)
+            mask = mask.reshape([-1 if axis == d else 1 for axis in range(tensor.ndim)])
+            out[name] = out.get(name, tensor.new_ones(())) * mask
+    return out | {name: torch.zeros_like(named(plain, name)) for name in removed.kills}
 
 
 def check_shapes(model: nn.Module, channels: Channels) -> None:

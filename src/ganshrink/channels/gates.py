@@ -1,0 +1,206 @@
+"""Scales that a search drives to zero: a channel whose scales are all zero is dead, and the network computes what it
+would without it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels.graph import Channels, Group, Producer
+from ganshrink.channels.plan import Plan
+from ganshrink.channels.surgery import named, silencing
+
+
+class Gates(nn.Module):
+    """The scales of a network's free channels, ready to be trained.
+
+    A producer's scale is that of the affine norm directly after it. Where there is none it gets one of its own, 1 at first,
+    which multiplies its weights and bias at each call: the same as multiplying its output, and as exact after folding if
+    the weights are quantized. Own scales and the list of the dead are this module's state.
+
+    Args:
+        model: the network that was traced, without parametrizations; hooks stay on it until `fold`.
+        channels: its structure.
+        chosen: which groups may be cut, of those that are not frozen; none: all.
+        floor: the least number of channels that live in a group that cannot be removed.
+    """
+
+    dead: Tensor
+    _atoms: Tensor
+    _count: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: Channels,
+        chosen: Callable[[Group], bool] | None = None,
+        *,
+        floor: int = 1,
+    ) -> None:
+        super().__init__()
+        self._model, self._channels, self._floor = (
+            (model,),
+            channels,
+            floor,
+        )  # a tuple: no submodule of this one
+        self.groups = [g for g in channels.groups if g.frozen is None and (chosen is None or chosen(g))]
+        self.own = nn.ParameterList()
+        self._scales: tuple[nn.Parameter, ...] = ()
+        self._folds: list[tuple[nn.Parameter, list[tuple[nn.Module, str, int]]]] = []
+        self._hooks: list[Any] = []
+        self._masks: dict[str, Tensor] = {}
+        norms = {channels.producers[norm.producer]: norm.scale for norm in reversed(channels.norms)}
+        atoms: list[np.ndarray] = []
+        for producer in dict.fromkeys(p for group in self.groups for p in group.producers):
+            self._add(producer, norms.get(producer), atoms)
+        total = channels.num_atoms
+        positions = np.concatenate(atoms) if atoms else np.zeros(0, np.int64)
+        index = torch.from_numpy(np.where(positions >= 0, positions, total))
+        self.register_buffer("_atoms", index, persistent=False)
+        count = torch.zeros(total + 1).index_add_(0, index, torch.ones(len(index)))
+        count[total] = 0
+        self.register_buffer("_count", count, persistent=False)
+        self.register_buffer("dead", torch.zeros(total, dtype=torch.bool))
+
+    def _add(self, producer: Producer, norm: str | None, atoms: list[np.ndarray]) -> None:
+        model = self._model[0]
+        made = _axis(self._channels, producer.parameter, producer.axis)
+        if norm is not None and _same(_axis(self._channels, norm, 0), made):
+            scale = named(model, norm)
+        else:
+            scale = nn.Parameter(torch.ones(len(made)))
+            self.own.append(scale)
+            self._attach(scale, producer, made)
+        if not any(scale is known for known in self._scales):
+            self._scales += (scale,)
+            atoms.append(made)
+
+    def _attach(self, scale: nn.Parameter, producer: Producer, made: np.ndarray) -> None:
+        path, _, weight = producer.parameter.rpartition(".")
+        owner = self._model[0].get_submodule(path)
+        targets = [(owner, weight, producer.axis)]
+        prefix = f"{path}." if path else ""
+        if "bias" in owner._parameters and _same(_axis(self._channels, f"{prefix}bias", 0), made):
+            targets.append((owner, "bias", 0))
+        self._folds.append((scale, targets))
+        for module, name, axis in targets:
+            self._hooks += substituted(module, name, _scaled(scale, axis))
+
+    @property
+    def scales(self) -> tuple[nn.Parameter, ...]:
+        """What is to be trained: norms' scales, parameters of the network, and own ones, of this module."""
+        return self._scales
+
+    def magnitudes(self) -> Tensor:
+        """(num_atoms,) float64: the root mean square of an atom's scales; -inf if it is dead, inf where none is gated."""
+        with torch.no_grad():
+            values = self._norms()[:-1].double() / self._count[:-1].double().sqrt().clamp_min(1)
+        values = torch.where(self._count[:-1] > 0, values, torch.inf)
+        return torch.where(self.dead, -torch.inf, values).cpu()
+
+    def shrink(self, amount: float) -> None:
+        """The proximal step of `amount` times the L1 norm of the scales, then silence for what reached zero.
+
+        An atom of one scale is soft-thresholded. The scales of an atom that has k of them (tied by a residual sum, say)
+        live or die together, so theirs is the group lasso's step: each is multiplied by max(0, 1 - amount sqrt(k) / norm)
+        (Yuan and Lin 2006). The largest of a group that must not vanish are left as they are.
+        """
+        with torch.no_grad():
+            norms = self._norms()
+            limits = amount * self._count.sqrt()
+            factors = (1 - limits / torch.where(norms > 0, norms, 1)).clamp_min(0)
+            factors[norms == 0] = 0
+            self._protect(norms, factors)
+            factors[-1] = 1  # positions that are never cut
+            start = 0
+            for scale in self._scales:
+                scale.mul_(factors[self._atoms[start : start + len(scale)]])
+                start += len(scale)
+            dead = (factors[:-1] == 0) & (self._count[:-1] > 0)
+            if bool((dead & ~self.dead).any()):
+                self.dead |= dead
+                self._masks = {}
+            self.silence()
+
+    def silence(self) -> None:
+        """Set everything of the dead to zero, shifts included. Optimizers with momentum move them a little: call it after
+        each step."""
+        if not bool(self.dead.any()):
+            return
+        model = self._model[0]
+        if not self._masks:
+            self._masks = silencing(model, self._channels, self.live(), columns=False)
+        with torch.no_grad():
+            for name, mask in self._masks.items():
+                named(model, name).mul_(mask)
+
+    def live(self) -> Plan:
+        """The plan that cuts the dead."""
+        return Plan(~self.dead.cpu())
+
+    def _apply(self, *args: Any, **settings: Any) -> Any:
+        self._masks = {}  # of the device that this leaves
+        return super()._apply(*args, **settings)
+
+    def fold(self) -> None:
+        """Write own scales into the weights that they multiply, and take the hooks off. The function is the same."""
+        with torch.no_grad():
+            for scale, targets in self._folds:
+                for module, name, axis in targets:
+                    tensor = getattr(module, name)
+                    tensor.mul_(_broadcast(scale, axis, tensor))
+                scale.fill_(1)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._folds = [], []
+
+    def _norms(self) -> Tensor:
+        """(num_atoms + 1,): the L2 norm of each atom's scales; the last entry is that of fixed positions."""
+        values = torch.cat([scale.detach() for scale in self._scales]) if self._scales else self._count[:0]
+        squares = torch.zeros_like(self._count).index_add_(0, self._atoms, values.float().square())
+        return squares.sqrt()
+
+    def _protect(self, norms: Tensor, factors: Tensor) -> None:
+        for group in self.groups:
+            least = 0 if group.removable else min(self._floor, len(group))
+            if least and int((factors[group.atoms] > 0).sum()) < least:
+                best = group.atoms[norms[group.atoms].cpu().argsort(descending=True, stable=True)[:least]]
+                factors[best] = 1
+
+
+def substituted(module: nn.Module, name: str, compute: Callable[[Tensor], Tensor]) -> list[Any]:
+    """Let a module compute with `compute(its tensor)` in place of a parameter, whose name and value stay.
+
+    Substitutions of one name build on each other, in the order in which they were made.
+
+    Returns:
+        the hooks, to be removed.
+    """
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        module.__dict__[name] = compute(getattr(module, name))  # found before the parameter of that name
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        module.__dict__.pop(name, None)
+
+    return [module.register_forward_pre_hook(before), module.register_forward_hook(after, always_call=True)]
+
+
+def _scaled(scale: Tensor, axis: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor * _broadcast(scale, axis, tensor)
+
+
+def _broadcast(scale: Tensor, axis: int, tensor: Tensor) -> Tensor:
+    return scale.reshape([-1 if d == axis else 1 for d in range(tensor.ndim)])
+
+
+def _axis(channels: Channels, name: str, axis: int) -> np.ndarray:
+    axes = channels.axes.get(name, ())
+    found = axes[axis] if len(axes) > axis else None
+    return np.zeros(0, np.int64) if found is None else found
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    return len(left) == len(right) and bool((left == right).all())
