@@ -69,6 +69,11 @@ METRICS = {  # the better direction, what it needs, what it says
     ),
     "fd_squeezenet_teacher": ("lower", "a teacher", "Frechet distance to the teacher's pictures"),
     "kd_squeezenet_teacher": ("lower", "a teacher", "kernel distance to the teacher's pictures"),
+    "perceptual_teacher": (
+        "lower",
+        "a teacher",
+        "perceptual distance to the teacher's picture in VGG features; not LPIPS",
+    ),
     "fid": ("lower", "target images", "Frechet inception distance (2048-d)"),
     "kid": ("lower", "target images", "kernel inception distance of the same features"),
     "miou": ("higher", "label maps", "mean IoU, percent, of what a segmenter sees in the picture"),

@@ -8,12 +8,12 @@ import pytest
 SOURCE = Path("src/ganshrink")
 LEAVES = {"atomic", "interruption", "lock", "spelling"}
 LOW = {"channels", "losses", "nets", "metrics", "data", "generator"}
-MIDDLE = {"tasks", "engine", "run", "exporters", "latency", "weights", "job", "students"}
+MIDDLE = {"tasks", "engine", "run", "exporters", "latency", "weights", "job", "students", "quant"}
 MAY_IMPORT = {
     "channels": set(),
     "losses": set(),
     "nets": {"spelling"},
-    "metrics": {"spelling", "generator"},
+    "metrics": {"spelling", "generator", "losses"},
     "data": {"spelling", "atomic", "generator"},
     "generator": set(),
     "reports": LEAVES,

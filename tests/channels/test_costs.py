@@ -17,7 +17,10 @@ IMAGE = torch.zeros(1, 3, 256, 256)
     ("name", "options", "params", "exact", "paper"),
     [
         ("resnet9", {}, 11_378_179, 49_551_507_456, 56_799_264_768),
-        ("unet256", {}, None, 6_048_186_368, 18_140_364_800),
+        ("resnet9", {"ngf": 32}, 2_850_563, 12_696_158_208, 14_508_097_536),
+        ("unet256", {}, 54_413_955, 6_048_186_368, 18_140_364_800),
+        ("unet256", {"ngf": 48}, 30_611_427, 3_430_416_384, 10_288_889_856),
+        ("unet256", {"ngf": 32}, 13_608_259, 1_549_795_328, 4_648_337_408),
         ("incres9", {}, 8_154_255, 36_242_644_992, 43_490_402_304),
         ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992, 43_490_402_304),
         ("mobile_resnet9", {}, 1_987_075, 11_066_671_104, 18_314_428_416),
@@ -34,7 +37,26 @@ def test_published_integers(name, options, params, exact, paper):
     channels = trace(model, IMAGE)
     assert channels.cost().macs == exact
     assert channels.cost(convention="paper").macs == paper
-    assert channels.cost().params == (params or sum(p.numel() for p in model.parameters()))
+    assert channels.cost().params == params == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "gibi", "weights", "mebi"),
+    [
+        ("resnet9", {}, "52.8984", 11_372_928, "43.38"),  # printed: 52.90 G; its 43.51 MB is another count
+        ("resnet9", {"ngf": 32}, "13.5117", 2_847_936, "10.86"),
+        ("cartoongan", {}, "57.3984", 11_114_880, "42.40"),
+        ("cartoongan", {"kernel": 3}, "56.4609", 11_099_520, "42.34"),  # printed as 56.46 G
+    ],
+)
+def test_gan_slimming_counts_in_binary_units(name, options, gibi, weights, mebi):
+    """r_s is of the paper's multiply-accumulates in 2^30, r_c of weights in 2^20 of 4 bytes each: the numbers in tensors
+    of more than one axis, so no bias and no norm."""
+    model = nets.build(name, **options)
+    assert f"{trace(model, IMAGE).cost(convention='paper').macs / 2**30:.4f}" == gibi
+    counted = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    assert counted == weights
+    assert f"{4 * counted / 2**20:.2f}" == mebi
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.segmenters.espnet import ESPNet
 from ganshrink.metrics.squeezenet import SqueezeNet
+from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 
 
 class Corner(nn.Module):
@@ -36,5 +37,6 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     save_weights(SqueezeNet(), tmp_path / "squeezenet11_features.safetensors")
     save_weights(ESPNet(), tmp_path / "espnet_camvid.safetensors")
+    save_weights(VGG(VGG19_NORMALISED).features, tmp_path / "vgg19norm_relu3_1.safetensors")
     monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
     return tmp_path

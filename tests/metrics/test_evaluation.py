@@ -191,7 +191,7 @@ def test_every_setting_has_a_description() -> None:
 
 def test_missing_weights_stop_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
-    for name in ("fd_squeezenet", "kd_squeezenet", "miou"):
+    for name in ("fd_squeezenet", "kd_squeezenet", "perceptual_teacher", "miou"):
         with pytest.raises(FileNotFoundError, match="no weights file"):
             build(MetricsConfig(names=(name,)))
 

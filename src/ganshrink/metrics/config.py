@@ -13,10 +13,12 @@ from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.metrics.inception import RELEASED_NAME, KernelInceptionDistance, load_inception
 from ganshrink.metrics.iou import MeanIoU
 from ganshrink.metrics.kernel import KernelDistance
+from ganshrink.metrics.perceptual import PerceptualDistance
 from ganshrink.metrics.pixels import Similarity
 from ganshrink.metrics.segmenters import SEGMENTERS
 from ganshrink.metrics.squeezenet import load_squeezenet
 from ganshrink.metrics.value import Metric
+from ganshrink.metrics.vgg import load_vgg
 from ganshrink.spelling import did_you_mean
 
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
@@ -26,6 +28,7 @@ NAMES = (
     "kd_squeezenet",
     "fd_squeezenet_teacher",
     "kd_squeezenet_teacher",
+    "perceptual_teacher",
     "fid",
     "kid",
     "miou",
@@ -48,6 +51,10 @@ class MetricsConfig(BaseModel):
     squeezenet: Path = Field(
         Path("squeezenet11_features.safetensors"),
         description="weights of fd_ and kd_squeezenet",
+    )
+    vgg: Path = Field(
+        Path("vgg19norm_relu3_1.safetensors"),
+        description="weights of perceptual_teacher: the normalised VGG-19, or torchvision's VGG-16",
     )
     inception: Path = Field(
         Path(RELEASED_NAME),
@@ -107,6 +114,7 @@ def build(
         "kd_squeezenet_teacher": lambda: KernelDistance(
             "kd_squeezenet_teacher", squeezenet(), split=split, against="teacher", seed=seed
         ),
+        "perceptual_teacher": lambda: PerceptualDistance(load_vgg(config.vgg, device), split=split),
         "fid": lambda: FrechetDistance("fid", inception(), split=split),
         "kid": lambda: KernelInceptionDistance("kid", inception(), split=split, seed=seed),
         "miou": lambda: MeanIoU(SEGMENTERS[config.segmenter](config.segmenter_weights, device), split=split),
