@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Batches, Images
-from ganshrink.engine import FitConfig, Taps, fit, rank_and_world
+from ganshrink.engine import FitConfig, Taps, Update, fit, rank_and_world
+from ganshrink.quant import QuantConfig
 from ganshrink.run import Run, Stage
 from ganshrink.tasks import Task, Term
 
@@ -79,6 +80,7 @@ class Result:
         channels: the channel structure of `originals`.
         originals: the networks that the plans cut: the teacher, perhaps with norms made affine.
         affine: whether norms were made affine.
+        quantization: the quantizers that the students were trained under; none: they were trained in float.
         basis: what each group's scores were read from, by group name.
     """
 
@@ -87,6 +89,7 @@ class Result:
     channels: dict[str, Channels]
     originals: Nets
     affine: bool = False
+    quantization: QuantConfig | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,29 +107,42 @@ def fit_nets(
     training: Training,
     *,
     terms: Sequence[Term] = (),
+    updates: Sequence[Update] | None = None,
+    frozen: Sequence[nn.Module] = (),
     taps: Mapping[str, Taps] | None = None,
     progress: bool = True,
 ) -> None:
     """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
 
-    Afterwards they, and the task's teacher, are on the CPU in eval mode, whatever device they were trained on.
+    Afterwards they, and whatever looks on, are on the CPU in eval mode, whatever device they were trained on.
+
+    Args:
+        terms: losses that join the generator's.
+        updates: what a step does in place of the task's own updates; `terms` are then not read.
+        frozen: networks that only look on, beside the task's own (its teacher).
     """
-    rank, world = rank_and_world()
-    size, seed, workers = training.batch_size, training.seed, training.workers
+    watching = (*task.frozen, *frozen)
     fit(
         nets,
-        task.updates(nets, terms),
-        Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world),
+        task.updates(nets, terms) if updates is None else updates,
+        batches_of(data, training),
         training,
         forward=task.forward(nets, taps),
         directory=stage.path,
         name=stage.path.name,
         key=stage.key,
-        frozen=task.frozen,
+        frozen=watching,
         progress=progress,
     )
-    for network in (*nets.values(), *task.frozen):
+    for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+
+def batches_of(data: Images, training: Training) -> Batches:
+    """The batches of a training, those of this process among several."""
+    rank, world = rank_and_world()
+    size, seed, workers = training.batch_size, training.seed, training.workers
+    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world)
 
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from torch import nn
 from ganshrink import nets
 from ganshrink.channels import Budget, Channels, Plan, trace
 from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.scores import evenly
 from ganshrink.data import TensorPairs
 from ganshrink.job import Job, Training
 from ganshrink.methods import METHODS
-from ganshrink.methods.uniform import UniformConfig, evenly, uniform
+from ganshrink.methods.uniform import UniformConfig, uniform
 from ganshrink.run import Run
 from ganshrink.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
 

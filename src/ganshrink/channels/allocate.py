@@ -140,8 +140,9 @@ def _add_back(ladders: Mapping[int, Ladder], widths: Index, fits: Callable[[Inde
         wait(number)
     while waiting:
         number = heapq.heappop(waiting)[2]
-        wider = widths.copy()
-        wider[number] = ladders[number].next(int(widths[number]))
+        wider, width = widths.copy(), ladders[number].next(int(widths[number]))
+        assert width is not None  # else it would not wait
+        wider[number] = width
         if fits(wider):
             widths = wider
             wait(number)

@@ -16,15 +16,17 @@ from ganshrink.channels.surgery import named, silencing
 class Gates(nn.Module):
     """The scales of a network's free channels, ready to be trained.
 
-    A producer's scale is that of the affine norm directly after it. Where there is none it gets one of its own, 1 at first,
-    which multiplies its weights and bias at each call: the same as multiplying its output, and as exact after folding if
-    the weights are quantized. Own scales and the list of the dead are this module's state.
+    A producer's scale is that of the affine norm directly after it. Where there is none it gets one of its own, which
+    multiplies its weights and bias at each call: the same as multiplying its output, and as exact after folding if the
+    weights are quantized. Own scales and the list of the dead are this module's state.
 
     Args:
         model: the network that was traced, without parametrizations; hooks stay on it until `fold`.
         channels: its structure.
         chosen: which groups may be cut, of those that are not frozen; none: all.
         floor: the least number of channels that live in a group that cannot be removed.
+        initial: (num_atoms,) what own scales begin with, positive; the weights are divided by it, in place, so that the
+            function stays. None: 1.
     """
 
     dead: Tensor
@@ -38,13 +40,12 @@ class Gates(nn.Module):
         chosen: Callable[[Group], bool] | None = None,
         *,
         floor: int = 1,
+        initial: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._model, self._channels, self._floor = (
-            (model,),
-            channels,
-            floor,
-        )  # a tuple: no submodule of this one
+        self._model = (model,)  # a tuple: no submodule of this one
+        self._channels, self._floor = channels, floor
+        self._initial = torch.ones(channels.num_atoms) if initial is None else initial.float()
         self.groups = [g for g in channels.groups if g.frozen is None and (chosen is None or chosen(g))]
         self.own = nn.ParameterList()
         self._scales: tuple[nn.Parameter, ...] = ()
@@ -67,10 +68,11 @@ class Gates(nn.Module):
     def _add(self, producer: Producer, norm: str | None, atoms: list[np.ndarray]) -> None:
         model = self._model[0]
         made = _axis(self._channels, producer.parameter, producer.axis)
+        scale: Any
         if norm is not None and _same(_axis(self._channels, norm, 0), made):
             scale = named(model, norm)
         else:
-            scale = nn.Parameter(torch.ones(len(made)))
+            scale = nn.Parameter(self._initial[torch.from_numpy(made)].clone())
             self.own.append(scale)
             self._attach(scale, producer, made)
         if not any(scale is known for known in self._scales):
@@ -86,6 +88,9 @@ class Gates(nn.Module):
             targets.append((owner, "bias", 0))
         self._folds.append((scale, targets))
         for module, name, axis in targets:
+            tensor = getattr(module, name)
+            with torch.no_grad():
+                tensor.div_(_broadcast(scale, axis, tensor))
             self._hooks += substituted(module, name, _scaled(scale, axis))
 
     @property

@@ -46,6 +46,22 @@ class Plan:
                 keep[group.atoms[torch.from_numpy(rng.permutation(len(group))[:count])]] = False
         return Plan(keep)
 
+    def whole(self, small: "Channels", channels: "Channels", first: "Plan") -> "Plan":
+        """This plan of a network that an earlier plan made, as one plan of the network before both.
+
+        Args:
+            small: the structure of the network that this plan is for.
+            channels: that of the network before.
+            first: the plan of `channels` by which that became the small one.
+        """
+        keep = first.keep.clone()
+        for name, axes in small.axes.items():
+            for left, before in zip(axes, channels.axes[name], strict=True):
+                if left is not None and before is not None:
+                    stayed = before[first._kept(before)]
+                    keep[stayed[~self._kept(left)]] = False
+        return Plan(keep)
+
     def to_json(self, channels: "Channels", *, basis: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Kept indices per layer, and per group its width, whether it may go, and why it is frozen.
 

@@ -56,6 +56,16 @@ def l2(model: nn.Module, channels: Channels) -> torch.Tensor:
     return _with_frozen(_l2(plain, channels), channels)
 
 
+def evenly(channels: Channels) -> torch.Tensor:
+    """(num_atoms,): an atom's place in its group, counted from the end, over the group's width. One threshold on this keeps
+    the same share of every group."""
+    scores = torch.ones(channels.num_atoms)
+    for group in channels.groups:
+        width = len(group.atoms)
+        scores[group.atoms] = 1 - torch.arange(width) / width
+    return scores
+
+
 def _norms(model: nn.Module, channels: Channels) -> torch.Tensor:
     scores = torch.full((channels.num_atoms,), torch.nan, dtype=torch.float64)
     for norm in sorted(channels.norms, key=lambda n: n.producer):

@@ -4,7 +4,7 @@ from ganshrink.engine.checkpoint import Stateful
 from ganshrink.engine.config import FitConfig
 from ganshrink.engine.devices import check_launch
 from ganshrink.engine.log import NonFiniteLoss
-from ganshrink.engine.loop import Forward, Stream, fit
+from ganshrink.engine.loop import Forward, Stream, fit, total_steps
 from ganshrink.engine.optim import Schedule, adam, sgd
 from ganshrink.engine.processes import agreed, join, leads, rank_and_world, sum_over_processes, wait
 from ganshrink.engine.taps import Taps, default_taps
@@ -33,5 +33,6 @@ __all__ = [
     "rank_and_world",
     "sgd",
     "sum_over_processes",
+    "total_steps",
     "wait",
 ]

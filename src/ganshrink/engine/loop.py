@@ -106,7 +106,7 @@ def fit(
         for net in frozen:
             machine.place(net.eval())
         run.resume()
-        total = _total_steps(batches, config)
+        total = total_steps(batches, config)
         if run.done.steps >= total:
             return run.done
         directory.mkdir(parents=True, exist_ok=True)
@@ -305,7 +305,8 @@ class _Training:
         return [optimizer for update in self.updates for optimizer in update.optimizers]
 
 
-def _total_steps(batches: Stream, config: FitConfig) -> int:
+def total_steps(batches: Stream, config: FitConfig) -> int:
+    """How many steps a training makes in all."""
     total = math.ceil(batches.steps(config.epochs + config.decay_epochs) / config.accumulate)
     return total if config.max_steps is None else min(total, config.max_steps)
 

@@ -2,8 +2,9 @@
 
 from ganshrink.job import Method
 from ganshrink.methods.cat import cat
+from ganshrink.methods.gan_slimming import gan_slimming
 from ganshrink.methods.uniform import uniform
 
-METHODS: dict[str, Method] = {"cat": cat, "uniform": uniform}
+METHODS: dict[str, Method] = {"cat": cat, "gan_slimming": gan_slimming, "uniform": uniform}
 
 __all__ = ["METHODS"]

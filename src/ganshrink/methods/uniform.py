@@ -3,12 +3,11 @@
 import logging
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from ganshrink.channels import Channels, extract, trace
+from ganshrink.channels import extract, trace
 from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.scores import evenly
 from ganshrink.job import Job, Result
 from ganshrink.run import Artefacts, Run, Stage
 from ganshrink.students import TeachingConfig, distill, tap_paths, train_alone
@@ -62,13 +61,3 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     return Result(
         students={"G": student}, plans={"G": plan}, channels={"G": channels}, originals={"G": teacher["G"]}
     )
-
-
-def evenly(channels: Channels) -> Tensor:
-    """A score for each atom, so that one threshold keeps the same share of every group: its place, counted from the
-    end, over the group's width."""
-    scores = torch.ones(channels.num_atoms)
-    for group in channels.groups:
-        width = len(group.atoms)
-        scores[group.atoms] = 1 - torch.arange(width) / width
-    return scores

@@ -1,0 +1,121 @@
+"""How hard scales are pulled to zero: a fixed weight of their L1 norm, or one that is steered to a budget."""
+
+import math
+from typing import Any
+
+import numpy as np
+from torch.optim import Optimizer
+
+from ganshrink.channels.atoms import Index
+from ganshrink.channels.budget import Budget, readable, spending
+from ganshrink.channels.gates import Gates
+from ganshrink.channels.graph import Channels
+from ganshrink.channels.plan import Plan
+
+ARRIVAL = 0.8  # of the steps, by when a steered search is to be at the budget
+GAIN = 50.0  # e-folds of rho over a whole search at a steady error of one e-fold in cost
+FAR_BELOW = 0.7  # of the budget
+
+
+class Sparsity:
+    """The proximal step after each step of an optimizer, with the weight rho of the L1 norm and what it has come to.
+
+    Steered, rho grows while the live channels cost more than they should by now, and falls while they cost less; no step
+    kills more channels than that. What they should cost falls geometrically from the whole network to the budget, which is
+    reached at `ARRIVAL` of the steps. From there on nothing is pulled any more.
+
+    Args:
+        gates: the scales.
+        optimizer: moves them; its learning rate at the time is eta.
+        rho: weight of the L1 norm, at first or for good.
+        budget: what the live channels should cost in the end, in absolute numbers.
+        steered: how many steps there will be, for rho to follow the cost; None: rho stays.
+    """
+
+    def __init__(
+        self,
+        gates: Gates,
+        channels: Channels,
+        optimizer: Optimizer,
+        *,
+        rho: float,
+        budget: Budget,
+        steered: int | None = None,
+    ) -> None:
+        self.gates, self.channels, self.optimizer = gates, channels, optimizer
+        self.rho, self.budget, self.steered = rho, budget, steered
+        self.rates = 0.0  # sum of eta over the steps so far
+        self._whole = max(1.0, overspent(channels, channels.full_widths(), budget))
+
+    def step(self, number: int) -> None:
+        """What follows the optimizer's step of that number, counted from 0."""
+        eta = self.optimizer.param_groups[0]["lr"]
+        most = math.inf if self.steered is None else self._steer(number, self.steered)
+        self.gates.shrink(min(self.rho * eta, most))
+        self.rates += eta
+
+    def _steer(self, number: int, steps: int) -> float:
+        """Move rho; the amount of shrinking that kills no more than is due at this step of so many."""
+        cost = overspent(self.channels, self.channels.widths(self.gates.live()), self.budget)
+        if cost <= 1:
+            return 0.0
+        done = min(1.0, (number + 1) / (ARRIVAL * steps))
+        due = self._whole ** (1 - done)
+        error = max(-1.0, min(1.0, math.log(cost / due)))
+        self.rho *= math.exp(GAIN / steps * error)
+        return self._threshold(due)
+
+    def _threshold(self, due: float) -> float:
+        """The largest magnitude such that the channels above it still cost as much as is due."""
+        magnitudes = self.gates.magnitudes().numpy()
+        groups = [magnitudes[group.atoms.numpy()] for group in self.channels.groups]
+        least = np.array([0 if group.removable else 1 for group in self.channels.groups])
+        steps = np.unique(magnitudes[np.isfinite(magnitudes)])
+        low, high = 0, len(steps)  # the first so many may die
+        while low < high:
+            middle = (low + high + 1) // 2
+            widths = np.array([int((of_group > steps[middle - 1]).sum()) for of_group in groups])
+            if overspent(self.channels, np.maximum(widths, least), self.budget) >= due:
+                low = middle
+            else:
+                high = middle - 1
+        return float(steps[low - 1]) if low else 0.0
+
+    def told(self, plan: Plan) -> str:
+        """In a sentence, what the live channels cost against the budget, and what rho would fit better.
+
+        Args:
+            plan: those of them that the budget allows.
+        """
+        channels, live = self.channels, self.gates.live()
+        widths = channels.widths(live)
+        share = overspent(channels, widths, self.budget)
+        spent = ", ".join(
+            f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
+            for kind, amount in self.budget.numbers().items()
+        )
+        found = f"the search left channels of {spent}"
+        if share > 1:
+            cut = self.gates.magnitudes()[live.keep & ~plan.keep]
+            # a scale of that size would have gone too, had it been pulled that much more
+            more = self.rho + float(cut.max()) / self.rates if len(cut) and self.rates else self.rho
+            hint = (
+                ""
+                if self.steered or more <= self.rho
+                else f"; rho = {more:.2g} would have come close by itself"
+            )
+            return f"{found}: the smallest scales are cut as well, down to the budget{hint}"
+        if share < FAR_BELOW and self.steered is None:
+            return f"{found}, far below the budget: a smaller rho, such as {self.rho * share:.2g}, would keep more"
+        return f"{found}, which is within the budget"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rho": self.rho, "rates": self.rates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rho, self.rates = float(state_dict["rho"]), float(state_dict["rates"])
+
+
+def overspent(channels: Channels, widths: Index, budget: Budget) -> float:
+    """The most that kept widths per group cost of any of a budget's limits; 1 is all of it."""
+    return max(spending(channels, widths, kind) / amount for kind, amount in budget.numbers().items())

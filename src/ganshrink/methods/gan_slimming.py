@@ -1,0 +1,396 @@
+"""GAN Slimming: Wang et al. 2020, "GAN Slimming: All-in-One GAN Compression by A Unified Optimization Framework".
+
+A copy of the trained generator learns all at once to fool a discriminator, to make its teacher's images, to do with few
+channels and, if asked, with few bits (Eq. 4). Channels whose scales reach zero are cut; what is left is finetuned on the
+same objective without sparsity. Where the paper and its released code differ, the code's choice is the default.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ganshrink.channels import (
+    Budget,
+    Channels,
+    Gates,
+    Group,
+    Plan,
+    add_affine,
+    extract,
+    initialise,
+    trace,
+)
+from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.folding import folded_copy
+from ganshrink.channels.scores import evenly, norm_scale
+from ganshrink.channels.sparsity import Sparsity
+from ganshrink.engine import Schedule, Update, adam, sgd, total_steps
+from ganshrink.generator import batch_of_one
+from ganshrink.job import Job, Nets, Result, Training, batches_of, describe, fit_nets
+from ganshrink.losses import discriminator_loss, generator_loss
+from ganshrink.metrics.vgg import load_vgg
+from ganshrink.quant import QuantConfig, Quantizers, calibrate
+from ganshrink.run import Artefacts, Run, Stage
+from ganshrink.tasks.pool import ImagePool
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION = 32  # training images that show the range of activations, where it is not the paper's fixed one
+
+Bits = QuantConfig | None
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""d of Eq. 2: how far images (B, 3, H, W) in [-1, 1] are from the teacher's, a scalar."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How the weights are optimised, in the search and in finetuning."""
+
+    betas: tuple[float, float]
+    weight_decay: float
+    schedule: Schedule
+    lr: float
+    finetune_lr: float
+
+
+PRESETS = {
+    "code": Preset((0.5, 0.999), 1e-3, "cosine", lr=1e-5, finetune_lr=1e-4),
+    # section 3.3; no rate is printed: this is CycleGAN's, whose settings the paper says it follows
+    "paper": Preset((0.9, 0.5), 0.0, "linear_from_half", lr=2e-4, finetune_lr=2e-4),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which techniques are used, and when (section 4.2)."""
+
+    narrow: bool = False  # start from a hand-made narrow student, distilled
+    search: bool = True  # drive scales to zero
+    search_distance: bool = True  # distil while searching
+    finetune_distance: bool = True  # distil while finetuning
+    quantize_last: bool = False  # quantize after all that, and finetune on the GAN loss alone
+
+
+VARIANTS = {
+    "gs": Variant(),
+    "cp": Variant(search_distance=False, finetune_distance=False),
+    "d": Variant(narrow=True, search=False),
+    "d+cp": Variant(narrow=True, search_distance=False, finetune_distance=False),
+    "cp+d": Variant(search_distance=False),
+    "postq": Variant(quantize_last=True),
+}
+
+
+class GanSlimmingConfig(BaseModel):
+    """GAN Slimming's settings. The GAN loss, its weight and D are the task's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["gan_slimming"] = Field(
+        default="gan_slimming", description="the method, as `ganshrink methods` lists them"
+    )
+    variant: Literal["gs", "cp", "d", "d+cp", "cp+d", "postq"] = Field(
+        default="gs",
+        description="gs: all in one; the paper's ablation: cp: pruning without distillation, d: a narrow student distilled, "
+        "d+cp and cp+d: one after the other, postq: quantization after gs in float",
+    )
+    beta: float = Field(default=20, ge=0, description="weight of the distance to the teacher's image (Eq. 4)")
+    distance: Literal["perceptual", "mse"] = Field(
+        default="perceptual", description="d of Eq. 2: over VGG's features, or the ablation's pixels"
+    )
+    style_weight: float = Field(
+        default=1e5, ge=0, description="weight of the Gram matrices in the perceptual distance"
+    )
+    vgg: Path = Field(
+        default=Path("vgg19norm_relu3_1.safetensors"),
+        description="VGG's weights, for the perceptual distance",
+    )
+    rho: float = Field(default=0.01, ge=0, description="weight of the L1 norm of the scales (Eq. 4)")
+    adaptive_rho: bool = Field(
+        default=False, description="steer rho so that what lives comes down to the budget during the search"
+    )
+    gamma_lr: float = Field(default=0.1, gt=0, description="eta: learning rate of the scales, on a cosine")
+    gamma_momentum: float = Field(default=0.5, ge=0, lt=1, description="momentum of the scales")
+    prune_trunk: bool = Field(
+        default=False, description="also cut channels that several layers add up to, as in a residual trunk"
+    )
+    start: Literal["teacher", "fresh"] = Field(
+        default="teacher", description="the search begins with the teacher's weights, or with new ones"
+    )
+    inherit_discriminator: bool = Field(
+        default=True, description="begin with the teacher's discriminator, where there is one"
+    )
+    real: Literal["teacher", "photos"] = Field(
+        default="teacher",
+        description="what D sees as real: the teacher's images (code), or the target domain's (paper)",
+    )
+    pool: int = Field(default=50, ge=0, description="earlier images that D is shown again")
+    quantization: QuantConfig | None = Field(
+        default=None, description="few bits in training: a table (empty: GS-8, as in the paper); none: GS-32"
+    )
+    optimizer: Literal["code", "paper"] = Field(
+        default="code",
+        description="code: Adam (0.5, 0.999), rate 1e-5 (1e-4 in finetuning) on a cosine, decay 1e-3; paper: "
+        "Adam (0.9, 0.5), rate 2e-4, falling linearly from half time",
+    )
+    lr: float | None = Field(default=None, gt=0, description="rate in the search; none: the optimizer's")
+    finetune_lr: float | None = Field(default=None, gt=0, description="rate in finetuning; none: likewise")
+    search_epochs: int | None = Field(
+        default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
+    )
+    search_batch_size: int | None = Field(
+        default=None, ge=1, description="images a step in the search; none: as in finetuning"
+    )
+    width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
+    floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
+    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
+
+    def cuts(self, group: Group) -> bool:
+        """Whether channels of a group may be cut. The released code leaves the residual trunk alone."""
+        return group.frozen is None and (self.prune_trunk or len(group.producers) == 1)
+
+
+def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
+    """GAN Slimming: distillation, channel sparsity and quantization in one objective, then finetuning."""
+    variant, bits = VARIANTS[config.variant], config.quantization
+    bits = bits or (QuantConfig() if variant.quantize_last else None)
+    channels = trace(folded_copy(add_affine(job.build())), *job.example)
+
+    # What cannot work fails here, before anything is trained.
+    _check(job, config)
+    _plan(channels, torch.zeros(channels.num_atoms), job.budget, config)
+    distance, watching = _distance(config)
+
+    teacher = job.teacher()
+    generator = folded_copy(add_affine(teacher["G"]))
+    slimming = Slimming(run, job, config, teacher["G"], distance, watching)
+    network, plan, basis = copy.deepcopy(generator), Plan.full(channels), {}
+    nets = teacher if config.inherit_discriminator else {}
+    if variant.narrow:
+        plan = _narrow(channels, job.budget, config)
+        network = extract(generator, channels, plan, init="fresh")
+        nets = slimming.train("narrow", network, nets)
+    elif config.start == "fresh":
+        initialise(network)
+    if variant.search:
+        inner = trace(network, *job.example)
+        early = None if variant.quantize_last else bits
+        nets, scores = slimming.search(network, inner, nets, distil=variant.search_distance, bits=early)
+        slimmed = _plan(inner, scores, job.budget, config)
+        basis = {group.name: "scale under L1" for group in inner.groups if config.cuts(group)}
+        plan, network = slimmed.whole(inner, channels, plan), extract(network, inner, slimmed)
+        nets = slimming.train("finetune", network, nets, distil=variant.finetune_distance, bits=early)
+    if variant.quantize_last:
+        slimming.train("quantize", network, nets, distil=False, bits=bits)
+    return Result(
+        students={"G": network},
+        plans={"G": plan},
+        channels={"G": channels},
+        originals={"G": generator},
+        affine=True,
+        quantization=bits,
+        basis=basis,
+    )
+
+
+@dataclass(frozen=True)
+class Slimming:
+    """The trainings of a run, and what they share."""
+
+    run: Run
+    job: Job
+    config: GanSlimmingConfig
+    teacher: nn.Module
+    distance: Distance
+    watching: Sequence[nn.Module]
+
+    def search(
+        self, network: nn.Module, channels: Channels, nets: Nets, *, distil: bool, bits: Bits
+    ) -> tuple[Nets, Tensor]:
+        """Train the network, in place, on all of Eq. 4. Its nets, and what each atom's scales came to; -inf: it died."""
+        job, config, training = self.job, self.config, self.job.training
+        if config.search_epochs is not None:
+            training = training.model_copy(update={"epochs": config.search_epochs, "decay_epochs": 0})
+        if config.search_batch_size is not None:
+            training = training.model_copy(update={"batch_size": config.search_batch_size})
+
+        def learn(stage: Stage) -> Artefacts:
+            ranked = norm_scale(network, channels)  # own scales begin spread like those of norms
+            gates = Gates(network, channels, config.cuts, floor=config.floor, initial=ranked)
+            eta = sgd(gates.scales, lr=config.gamma_lr, momentum=config.gamma_momentum, schedule="cosine")
+            steps = total_steps(batches_of(job.data, training), training)
+            steered = steps if config.adaptive_rho else None
+            sparsity = Sparsity(gates, channels, eta, rho=config.rho, budget=job.budget, steered=steered)
+            trained = self._fit(stage, network, nets, training, distil=distil, bits=bits, sparsity=sparsity)
+            gates.fold()
+            scores = gates.magnitudes()
+            plan = _plan(channels, scores, job.budget, config)
+            logger.info(sparsity.told(plan))
+            return {**_states(trained), "scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
+
+        settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
+        made_from = {"method": settings, **describe(job.task, job.data, training)}
+        if config.adaptive_rho:
+            made_from["budget"] = str(job.budget)
+        found = self.run.stage("search", learn, made_from=made_from)
+        return self._loaded(network, found), found["scores"]["magnitudes"]
+
+    def train(
+        self, name: str, network: nn.Module, nets: Nets, *, distil: bool = True, bits: Bits = None
+    ) -> Nets:
+        """Train a network, in place, on Eq. 4 without sparsity, and with or without the distance to the teacher."""
+        shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
+        made_from = {"method": self.config.model_dump(mode="json"), "shapes": shapes, **self.job.describe()}
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("%s: training the small network", name)
+            return _states(self._fit(stage, network, nets, self.job.training, distil=distil, bits=bits))
+
+        return self._loaded(network, self.run.stage(name, learn, made_from=made_from))
+
+    def _fit(
+        self,
+        stage: Stage,
+        network: nn.Module,
+        nets: Nets,
+        training: Training,
+        *,
+        distil: bool,
+        bits: Bits,
+        sparsity: Sparsity | None = None,
+    ) -> Nets:
+        job, config = self.job, self.config
+        task = job.task.distilling(self.teacher, target="teacher", real=config.real)
+        trained = task.nets(network, job.data.in_channels, job.data.out_channels)
+        if "D" in trained and "D" in nets:
+            trained["D"] = copy.deepcopy(nets["D"])
+        updates = self._updates(trained, task, distil=distil, sparsity=sparsity)
+        if sparsity is not None:
+            trained["gates"] = sparsity.gates
+        options: Any = {"updates": updates, "frozen": self.watching, "progress": job.progress}
+        with _quantized(network, bits, job):
+            fit_nets(stage, trained, task, job.data, training, **options)
+        return trained
+
+    def _updates(self, nets: Nets, task: Any, *, distil: bool, sparsity: Sparsity | None) -> list[Update]:
+        """G with its scales, then D (Algorithm 1)."""
+        config, preset, gan = self.config, PRESETS[self.config.optimizer], task.config
+        pool = ImagePool(0 if task.conditional else config.pool)  # an earlier image belongs to another input
+        rate = (config.lr or preset.lr) if sparsity else (config.finetune_lr or preset.finetune_lr)
+        decay, schedule = preset.weight_decay, preset.schedule
+
+        def optimizer(parameters: Any) -> Any:
+            return adam(parameters, lr=rate, betas=preset.betas, weight_decay=decay, schedule=schedule)
+
+        def generate(context: Any) -> Iterator[dict[str, Tensor]]:
+            losses = {}
+            if gan.lambda_gan:
+                scores = _one_score(context.scores(context.fake))
+                losses["G_gan"] = gan.lambda_gan * generator_loss(scores, mode=gan.gan_mode)
+            if distil:
+                losses["G_dist"] = config.beta * self.distance(context.fake, context.taught)
+            yield losses
+
+        def judge(context: Any) -> Iterator[dict[str, Tensor]]:
+            real = _one_score(context.scores(context.real))
+            fake = _one_score(context.scores(pool.exchange(context.fake.detach())))
+            d_real, d_fake = discriminator_loss(real, fake, mode=gan.gan_mode)
+            yield {"D_real": d_real, "D_fake": d_fake}
+
+        scales = () if sparsity is None else sparsity.gates.scales
+        weights = [p for p in nets["G"].parameters() if not any(p is scale for scale in scales)]
+        generation = Update("G", [optimizer(weights)], generate)
+        if sparsity is not None:
+            # Eqs. 12 to 14: a step of gradient descent on the scales, then the soft threshold
+            generation.optimizers = [*generation.optimizers, sparsity.optimizer]
+            generation.after = lambda context: sparsity.step(context.step)
+            generation.state = {"sparsity": sparsity}
+        if "D" not in nets:
+            return [generation]
+        judging = Update("D", [optimizer(nets["D"].parameters())], judge, state={"pool": pool})
+        return [generation, judging]
+
+    def _loaded(self, network: nn.Module, found: Artefacts) -> Nets:
+        """The nets of a stage that is done, the network itself among them."""
+        network.load_state_dict(found["G"])
+        task = self.job.task.distilling(self.teacher)
+        nets = task.nets(network, self.job.data.in_channels, self.job.data.out_channels)
+        for name, net in nets.items():
+            net.load_state_dict(found[name])
+        return nets
+
+
+def _quantized(network: nn.Module, bits: Bits, job: Job) -> AbstractContextManager[Any]:
+    """The network with quantizers attached, those of section 3.2 unless asked otherwise."""
+    if bits is None:
+        return nullcontext()
+    grids = None
+    if bits.activations == "observed":
+        samples = [job.data.sample(i, None)["input"] for i in range(min(len(job.data), CALIBRATION))]
+        grids = calibrate(network, bits, [batch_of_one(sample) for sample in samples])
+    return Quantizers(network, bits, job.example, grids=grids)
+
+
+def _states(nets: Nets) -> Artefacts:
+    return {name: net.state_dict() for name, net in nets.items() if name != "gates"}
+
+
+def _one_score(scores: Tensor) -> Tensor:
+    """D's scores (B, 1, h, w) of patches as one for each image: the released code averages them before the loss."""
+    return scores.mean(dim=(1, 2, 3))
+
+
+def _distance(config: GanSlimmingConfig) -> tuple[Distance, tuple[nn.Module, ...]]:
+    """d of Eq. 2, and the network that it looks through, if any."""
+    if config.distance == "mse":
+        return (lambda fake, taught: mse_loss(fake.float(), taught.float())), ()
+    vgg = load_vgg(config.vgg)
+    return (lambda fake, taught: vgg.distance(fake, taught, style_weight=config.style_weight)), (vgg,)
+
+
+def _narrow(channels: Channels, budget: Budget, config: GanSlimmingConfig) -> Plan:
+    """A network that keeps the same share of every layer: as many as the budget allows if nothing is pruned after."""
+    scores = evenly(channels)
+    if VARIANTS[config.variant].search:
+        return Plan(scores > 1 - config.width)
+    return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
+
+
+def _plan(channels: Channels, scores: Tensor, budget: Budget, config: GanSlimmingConfig) -> Plan:
+    """What lives after the search, less the smallest scales if that is over the budget.
+
+    Raises:
+        ValueError: if the budget cannot be met, with the smallest reachable cost.
+    """
+    floor = {g.name: config.floor if config.cuts(g) else len(g) for g in channels.groups}
+    try:
+        return bisect_threshold(channels, scores, budget, floor=floor, round_to=config.round_to)
+    except ValueError as error:
+        if all(config.cuts(group) for group in channels.groups if group.frozen is None):
+            raise
+        raise ValueError(f"{error}; less with method.prune_trunk = true") from None
+
+
+def _check(job: Job, config: GanSlimmingConfig) -> None:
+    """Refuse settings under which nothing would be learned, or that the data cannot serve."""
+    gan = getattr(job.task.config, "lambda_gan", 0)
+    variant = VARIANTS[config.variant]
+    blind = not (variant.search_distance and variant.finetune_distance) or variant.quantize_last
+    if not gan and (blind or not config.beta):
+        what = f"method.variant = {config.variant!r}" if config.beta else "method.beta = 0"
+        raise ValueError(
+            f"{what} leaves nothing but the GAN loss, and task.lambda_gan is 0: set it, to 1 say"
+        )
+    if config.real == "photos" and "target" not in job.data.sample(0, None):
+        raise ValueError(
+            "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
+        )

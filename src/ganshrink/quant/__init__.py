@@ -1,0 +1,20 @@
+"""Few bits: GAN Slimming's quantizers for training, calibration on images, and the integers that a file holds."""
+
+from ganshrink.quant.calibration import calibrate
+from ganshrink.quant.config import QuantConfig
+from ganshrink.quant.deployed import deploy
+from ganshrink.quant.fake import quantize_activation, quantize_weight
+from ganshrink.quant.grid import Grid, Grids, LayerGrids
+from ganshrink.quant.quantizers import Quantizers
+
+__all__ = [
+    "Grid",
+    "Grids",
+    "LayerGrids",
+    "QuantConfig",
+    "Quantizers",
+    "calibrate",
+    "deploy",
+    "quantize_activation",
+    "quantize_weight",
+]
