@@ -18,9 +18,11 @@ from ganshrink.cli import app
 from ganshrink.data import Counts, DataConfig
 from ganshrink.job import Training
 from ganshrink.methods.cat import CatConfig
+from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.methods.uniform import UniformConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
+from ganshrink.quant import QuantConfig
 from ganshrink.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 from ganshrink.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
 
@@ -43,6 +45,16 @@ TABLES: list[tuple[str, type[BaseModel], str]] = [
         '[method] name = "cat"',
         CatConfig,
         "how the student is found; the default method, see [cat.md](cat.md)",
+    ),
+    (
+        '[method] name = "gan_slimming"',
+        GanSlimmingConfig,
+        "pruning, distillation and few bits in one objective, see [gan-slimming.md](gan-slimming.md)",
+    ),
+    (
+        "[method.quantization]",
+        QuantConfig,
+        "for `gan_slimming`: the quantizers that the network is trained under, see [int8.md](int8.md)",
     ),
     ('[method] name = "uniform"', UniformConfig, "the baseline: the same share of every layer"),
     ("[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"),
