@@ -114,9 +114,10 @@ class Gates(nn.Module):
         """
         with torch.no_grad():
             norms = self._norms()
+            norms[:-1][self.dead] = -1  # momentum may have moved them: they stand in for no living one
             limits = amount * self._count.sqrt()
             factors = (1 - limits / torch.where(norms > 0, norms, 1)).clamp_min(0)
-            factors[norms == 0] = 0
+            factors[norms <= 0] = 0
             self._protect(norms, factors)
             factors[-1] = 1  # positions that are never cut
             start = 0

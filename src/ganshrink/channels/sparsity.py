@@ -45,7 +45,7 @@ class Sparsity:
         self.gates, self.channels, self.optimizer = gates, channels, optimizer
         self.rho, self.budget, self.steered = rho, budget, steered
         self.rates = 0.0  # sum of eta over the steps so far
-        self._whole = max(1.0, overspent(channels, channels.full_widths(), budget))
+        self._whole = overspent(channels, channels.full_widths(), budget)
 
     def step(self, number: int) -> None:
         """What follows the optimizer's step of that number, counted from 0."""
@@ -60,7 +60,7 @@ class Sparsity:
         if cost <= 1:
             return 0.0
         done = min(1.0, (number + 1) / (ARRIVAL * steps))
-        due = self._whole ** (1 - done)
+        due = max(1.0, self._whole) ** (1 - done)
         error = max(-1.0, min(1.0, math.log(cost / due)))
         self.rho *= math.exp(GAIN / steps * error)
         return self._threshold(due)
@@ -80,6 +80,12 @@ class Sparsity:
             else:
                 high = middle - 1
         return float(steps[low - 1]) if low else 0.0
+
+    def watch(self) -> dict[str, float]:
+        """What the live channels cost, as a share of the whole network; and rho, where it moves."""
+        cost = overspent(self.channels, self.channels.widths(self.gates.live()), self.budget)
+        moving = {} if self.steered is None else {"rho": self.rho}
+        return {"live": cost / self._whole, **moving}
 
     def told(self, plan: Plan) -> str:
         """In a sentence, what the live channels cost against the budget, and what rho would fit better.

@@ -178,6 +178,7 @@ class _Training:
             )
             stream = batches.stream(done.steps * config.accumulate)
             stack.callback(getattr(stream, "close", lambda: None))
+            watched: dict[str, float] = {}
             for step in range(done.steps, total):
                 epoch = batches.epoch(step * config.accumulate)
                 self._step(step, epoch, stream, forward)
@@ -188,11 +189,12 @@ class _Training:
                 saving = stopping or done.steps == total or self._checkpoint_due(logging)
                 if logging or saving:  # at checkpoints too, so that a kill costs no line its first steps
                     done.losses = self.meter.read(self.machine.reduce)
+                    watched = self._watched()
                     if events is not None:
-                        events.write(self._event(epoch))
+                        events.write(self._event(epoch, watched))
                 if saving:
                     self._save()
-                display.step(done.steps, done.losses)
+                display.step(done.steps, {**watched, **done.losses})
                 if stopping:
                     break
         if request.number is not None:  # after the last step as well: whoever asked wants the program to end
@@ -272,9 +274,17 @@ class _Training:
             return False
         return agreed(time.monotonic() - self.saved_at > 60 * minutes)
 
-    def _event(self, epoch: int) -> dict[str, Any]:
-        done = self.done
+    def _watched(self) -> dict[str, float]:
         return {
+            name: float(value)
+            for update in self.updates
+            if update.watch is not None
+            for name, value in update.watch().items()
+        }
+
+    def _event(self, epoch: int, watched: Mapping[str, float]) -> dict[str, Any]:
+        done = self.done
+        event = {
             "step": done.steps,
             "epoch": epoch,
             "time": round(done.seconds, 3),
@@ -282,6 +292,7 @@ class _Training:
             "losses": done.losses,
             "lr": self.optimizers[0].param_groups[0]["lr"],
         }
+        return event | {"watched": watched} if watched else event
 
     def _save(self) -> None:
         nets = {name: net.state_dict() for name, net in self.nets.items()}

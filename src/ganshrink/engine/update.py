@@ -34,6 +34,7 @@ class Update:
         every: the update runs at steps 0, every, 2 * every, ...
         after: called after the optimizers' step (a projection, say), with the step's (last) context.
         state: what of it must survive a kill (an image pool, say), by a name of its own.
+        watch: numbers to log beside the losses, by name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Update:
     every: int = 1
     after: Callable[[Any], None] | None = None
     state: Mapping[str, Stateful] = field(default_factory=dict)
+    watch: Callable[[], Mapping[str, float]] | None = None
 
 
 @dataclass

@@ -231,10 +231,10 @@ class Slimming:
             steered = steps if config.adaptive_rho else None
             sparsity = Sparsity(gates, channels, eta, rho=config.rho, budget=job.budget, steered=steered)
             trained = self._fit(stage, network, nets, training, distil=distil, bits=bits, sparsity=sparsity)
-            gates.fold()
             scores = gates.magnitudes()
             plan = _plan(channels, scores, job.budget, config)
             logger.info(sparsity.told(plan))
+            gates.fold()  # last: own scales are 1 from then on
             return {**_states(trained), "scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
 
         settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
@@ -313,7 +313,7 @@ class Slimming:
             # Eqs. 12 to 14: a step of gradient descent on the scales, then the soft threshold
             generation.optimizers = [*generation.optimizers, sparsity.optimizer]
             generation.after = lambda context: sparsity.step(context.step)
-            generation.state = {"sparsity": sparsity}
+            generation.state, generation.watch = {"sparsity": sparsity}, sparsity.watch
         if "D" not in nets:
             return [generation]
         judging = Update("D", [optimizer(nets["D"].parameters())], judge, state={"pool": pool})

@@ -39,12 +39,15 @@ def loss_curves(stages: list[Stage]) -> list[dict[str, Any]]:
 
 
 def _terms(events: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and values by loss term, without what is not finite."""
+    """Steps and values by what was logged, losses last, without what is not finite."""
     points: dict[str, list[tuple[float, float]]] = {}
     for event in events:
-        losses, step = event.get("losses"), event.get("step")
-        if isinstance(losses, dict) and isinstance(step, int | float):
-            for name, value in losses.items():
+        step = event.get("step")
+        for key in ("watched", "losses"):
+            values = event.get(key)
+            if not isinstance(values, dict) or not isinstance(step, int | float):
+                continue
+            for name, value in values.items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     points.setdefault(str(name), []).append((step, value))
     return {
