@@ -36,6 +36,16 @@ def test_a_line_holds_the_means_since_the_line_before(tmp_path):
     assert list(lines[0]) == ["step", "epoch", "time", "images", "losses", "lr"]
 
 
+def test_what_an_update_watches_stands_beside_the_losses(tmp_path):
+    nets = make_nets()
+    updates, steps = make_updates(nets), []
+    updates[0].after = lambda context: steps.append(context.step)
+    updates[0].watch = lambda: {"steps": float(len(steps))}
+    train(nets, updates, tmp_path, max_steps=10)
+    assert [line["watched"] for line in events(tmp_path)] == [{"steps": 4.0}, {"steps": 8.0}, {"steps": 10.0}]
+    assert all("steps" not in line["losses"] for line in events(tmp_path))
+
+
 def poisoned(nets, at: int) -> list[Update]:
     """A loss that becomes infinite at a step and stays so."""
     d, g = make_updates(nets)
