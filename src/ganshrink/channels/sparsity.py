@@ -14,14 +14,15 @@ from ganshrink.channels.plan import Plan
 
 ARRIVAL = 0.8  # of the steps, by when a steered search is to be at the budget
 GAIN = 50.0  # e-folds of rho over a whole search at a steady error of one e-fold in cost
+PACE = 0.02  # of the median live scale: the most that a step of a steered search takes off each
 FAR_BELOW = 0.7  # of the budget
 
 
 class Sparsity:
     """The proximal step after each step of an optimizer, with the weight rho of the L1 norm and what it has come to.
 
-    Steered, rho grows while the live channels cost more than they should by now, and falls while they cost less; no step
-    kills more channels than that. What they should cost falls geometrically from the whole network to the budget, which is
+    Steered, rho grows while the live channels cost more than they should by now, and falls while they cost less. No step
+    kills more channels than are due, or takes more than `PACE` off a scale of median size. What they should cost falls geometrically from the whole network to the budget, which is
     reached at `ARRIVAL` of the steps. From there on nothing is pulled any more.
 
     Args:
@@ -50,24 +51,27 @@ class Sparsity:
     def step(self, number: int) -> None:
         """What follows the optimizer's step of that number, counted from 0."""
         eta = self.optimizer.param_groups[0]["lr"]
-        most = math.inf if self.steered is None else self._steer(number, self.steered)
+        most = math.inf if self.steered is None else self._steer(number, self.steered, eta)
         self.gates.shrink(min(self.rho * eta, most))
         self.rates += eta
 
-    def _steer(self, number: int, steps: int) -> float:
-        """Move rho; the amount of shrinking that kills no more than is due at this step of so many."""
+    def _steer(self, number: int, steps: int, eta: float) -> float:
+        """Move rho by what the live channels cost against what is due at this step of so many; the amount of shrinking that
+        kills no more than is due."""
         cost = overspent(self.channels, self.channels.widths(self.gates.live()), self.budget)
         if cost <= 1:
+            self.rho = 0.0
             return 0.0
         done = min(1.0, (number + 1) / (ARRIVAL * steps))
         due = max(1.0, self._whole) ** (1 - done)
         error = max(-1.0, min(1.0, math.log(cost / due)))
-        self.rho *= math.exp(GAIN / steps * error)
-        return self._threshold(due)
-
-    def _threshold(self, due: float) -> float:
-        """The largest magnitude such that the channels above it still cost as much as is due."""
         magnitudes = self.gates.magnitudes().numpy()
+        pace = PACE * float(np.median(magnitudes[np.isfinite(magnitudes)]))
+        self.rho = min(self.rho * math.exp(GAIN / steps * error), pace / max(eta, 1e-12))
+        return self._threshold(magnitudes, due)
+
+    def _threshold(self, magnitudes: np.ndarray, due: float) -> float:
+        """The largest of the magnitudes such that the channels above it still cost as much as is due."""
         groups = [magnitudes[group.atoms.numpy()] for group in self.channels.groups]
         least = np.array([0 if group.removable else 1 for group in self.channels.groups])
         steps = np.unique(magnitudes[np.isfinite(magnitudes)])
