@@ -22,7 +22,7 @@ from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.methods.uniform import UniformConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
-from ganshrink.quant import QuantConfig
+from ganshrink.quant import QuantConfig, QuantizationConfig
 from ganshrink.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 from ganshrink.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
 
@@ -62,6 +62,7 @@ TABLES: list[tuple[str, type[BaseModel], str]] = [
     ("[metrics]", MetricsConfig, "how networks are scored"),
     ("[export]", ExportConfig, "how the student is exported"),
     ("[latency]", LatencyConfig, "how networks are timed"),
+    ("[quantization]", QuantizationConfig, "the student in integers, see [int8.md](int8.md)"),
 ]
 
 METRICS = {  # the better direction, what it needs, what it says

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
-from rich.text import Text
 
+from ganshrink import terminal
 from ganshrink.interruption import Interrupted
 
 GOES_ON = "the same command goes on from what is saved"
@@ -142,12 +139,7 @@ def evaluate(
     if json_:
         _answer(metrics, json_, "")
         return
-    table = Table("metric", *metrics)
-    for name in dict.fromkeys(name for values in metrics.values() for name in values):
-        table.add_row(
-            name, *(f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics)
-        )
-    Console().print(table)
+    terminal.show_scores(metrics)
 
 
 @app.command(
@@ -176,6 +168,38 @@ def export(
     )
 
 
+@app.command(
+    rich_help_panel=USE,
+    epilog="Examples: `ganshrink quantize runs/mine`, or `ganshrink quantize runs/mine quantization.mode=finetune`",
+)
+def quantize(
+    run: RunFolder,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="values of `[quantization]` to change, such as `quantization.images=200`",
+            show_default=False,
+        ),
+    ] = None,
+    net: OwnNet = None,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Make the INT8 file of a run's student, compare it with torch, score and time it beside the others."""
+    from ganshrink import finished
+
+    _start_logging(quiet)
+    found = finished.quantize_run(run, overrides or (), net=net, progress=not quiet)
+    sizes, psnr = found["bytes"], found["psnr_db"]
+    _answer(
+        found,
+        json_,
+        f"{run / 'student-int8.onnx'}: {sizes['file'] / 1e6:.2f} MB, weights of {sizes['float32'] / sizes['integers']:.1f} "
+        f"times fewer bytes; {psnr['deployed']:.1f} dB from the student in float",
+    )
+
+
 @app.command(rich_help_panel=USE, epilog="Example: `ganshrink measure runs/mine --threads 1 --seconds 5`")
 def measure(
     run: RunFolder,
@@ -186,23 +210,18 @@ def measure(
     net: OwnNet = None,
     json_: Json = False,
 ) -> None:
-    """Time teacher and student of a run here, interleaved, in torch and ONNX Runtime."""
+    """Time teacher, student and INT8 file of a run here, interleaved, in torch, ONNX Runtime and OpenVINO."""
     from ganshrink import finished
 
     latency = finished.measure_run(run, threads=threads, seconds=seconds, net=net)
     if json_:
         _answer(latency, json_, "")
         return
-    table = Table("network", "runtime", "threads", "p50 ms", "p95 ms", title=latency["device"])
-    for row in latency["rows"]:
-        table.add_row(
-            row["network"],
-            row["runtime"],
-            str(row["threads"]),
-            f"{row['p50_ms']:.1f}",
-            f"{row['p95_ms']:.1f}",
-        )
-    Console().print(table)
+    rows = (
+        (row["network"], row["runtime"], str(row["threads"]), f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}")
+        for row in latency["rows"]
+    )
+    terminal.show_table(("network", "runtime", "threads", "p50 ms", "p95 ms"), rows, title=latency["device"])
 
 
 @app.command(
@@ -351,42 +370,13 @@ def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:
 
     resolved = recipe.read_recipe(path, overrides or ())
     if explain:
-        _show(recipe.explain(resolved, path, overrides or ()))
+        terminal.show_settings(recipe.explain(resolved, path, overrides or ()))
         raise typer.Exit
     return resolved
 
 
-def _show(settings: Any) -> None:
-    """Every setting, table by table."""
-    table = Table("", "key", "value", "from", "meaning", box=None, pad_edge=False)
-    table.columns[2].max_width = 40
-    tables: dict[str, list[Any]] = {}
-    for setting in settings:
-        tables.setdefault(setting.key.rpartition(".")[0], []).append(setting)
-    for name, rows in tables.items():
-        if name:
-            table.add_row()
-            table.add_row("", Text(f"[{name}]", "bold"))
-        rows.sort(key=lambda setting: not setting.key.endswith(".name"))  # what a table is comes first
-        for key, value, origin, changed, meaning in rows:
-            shown = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            cells = (key.rpartition(".")[2], shown, origin, meaning)
-            style = "bold" if changed else ""
-            table.add_row("*" if changed else "", *(Text(cell, style) for cell in cells))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
-    console.print(
-        "\n* differs from the default. Change a value as table.key=value, or in the recipe.", markup=False
-    )
-
-
 def _start_logging(quiet: bool) -> None:
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
-    package = logging.getLogger("ganshrink")
-    package.handlers[:] = [handler]
-    package.setLevel(logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO)
+    terminal.start_logging(logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO)
 
 
 def _answer(value: Any, as_json: bool, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Verbs on the folder of a finished run: score, export and time its networks again."""
+"""Verbs on the folder of a finished run: score, export, quantize and time its networks again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganshrink import outcome
+from ganshrink import outcome, quantization
+from ganshrink.channels import Budget
 from ganshrink.data import Images, open_dataset
+from ganshrink.data.config import Split
+from ganshrink.job import Job
 from ganshrink.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.reports import write_report
 from ganshrink.run import Run
+from ganshrink.tasks import TASKS
 from ganshrink.weights import example_of, load_network, read_spec
 
 
@@ -34,7 +38,10 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
         )
         raise FileNotFoundError(f"{path} holds no student.safetensors: {hint}")
     files = {name: path / f"{name}.safetensors" for name in outcome.NETWORKS}
-    return {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
+    found = {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
+    if (path / quantization.FILE).is_file():
+        found["int8"] = quantization.open_int8(path)
+    return {name: found[name] for name in outcome.NETWORKS if name in found}
 
 
 def evaluate_run(path: Path, overrides: Sequence[str] = (), *, net: str | None = None) -> dict[str, Any]:
@@ -71,6 +78,50 @@ def export_run(
     return parity
 
 
+def quantize_run(
+    path: Path, overrides: Sequence[str] = (), *, net: str | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Make the INT8 file of a run's student, whatever the method; then score, show and time it beside the others.
+
+    Args:
+        overrides: of [quantization], such as `quantization.mode=finetune`. What is not given is as in the recipe, or as the
+            student was trained; without a mode, ranges are calibrated and nothing is trained.
+
+    Returns:
+        quantization.json.
+
+    Raises:
+        ValueError: if the student cannot be quantized, or the file computes something else in ONNX Runtime.
+    """
+    for table in parse_overrides(overrides):
+        if table != "quantization":
+            raise ValueError(f"quantize takes quantization.KEY=VALUE, not {table!r}: the run is finished")
+    recipe = _recipe(path, overrides)
+    images, held_out = _held_out(recipe, path, "train"), _held_out(recipe, path)
+    networks, run = load_networks(path, net), Run(path, seed=recipe.seed)
+    trained = quantization.trained_under(path)
+    settings = recipe.quantization.ready(trained, parse_overrides(overrides).get("quantization", {}))
+    quantized = networks["student"]
+    if settings.mode == "finetune":
+        quantized = quantization.finetune(
+            run, _job(recipe, networks, images, path, progress), settings, quantized
+        )
+        made = run.read("stages.json") if (path / "stages.json").is_file() else []
+        run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
+    options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
+    networks["int8"] = quantization.write_int8(
+        run, quantized, _example(path), settings, images, held_out, trained=trained, **options
+    )
+    outcome.write_metrics(run, networks, held_out, recipe.metrics, recipe.metrics.split)
+    outcome.write_samples(run, networks, held_out)
+    if recipe.latency.enabled:
+        outcome.write_latency(
+            run, networks, _example(path), **recipe.latency.model_dump(include={"threads", "seconds"})
+        )
+    write_report(path)
+    return run.read("quantization.json")
+
+
 def measure_run(
     path: Path, *, threads: int | None = None, seconds: float = 20, net: str | None = None
 ) -> dict[str, Any]:
@@ -91,10 +142,30 @@ def _example(path: Path) -> tuple[torch.Tensor, ...]:
     return example
 
 
-def _held_out(recipe: Recipe, path: Path) -> Images:
+def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
+    """The images that networks are scored on, or another split."""
     if recipe.data is None:
-        raise ValueError(f"{path} was made from data in memory: score it with ganshrink.evaluate")
-    return open_dataset(recipe.data, recipe.metrics.split)
+        raise ValueError(
+            f"{path} was made from data in memory: score it with ganshrink.evaluate, and quantize it where it is made, by "
+            "quantization = {'mode': 'calibrate'}"
+        )
+    return open_dataset(recipe.data, split or recipe.metrics.split)
+
+
+def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
+    """What a training of the run's student needs, with the teacher that the run kept."""
+    teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
+    budget = Budget.parse(recipe.budget)
+    return Job(
+        lambda: teacher,
+        lambda: {"G": teacher},
+        task,
+        images,
+        _example(path),
+        budget,
+        recipe.student,
+        progress,
+    )
 
 
 def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:

@@ -18,12 +18,13 @@ from ganshrink.exporters.runtime import load_optional
 from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.quantization import FILE as INT8
 from ganshrink.recipe import Recipe
 from ganshrink.run import Run
 
 logger = logging.getLogger(__name__)
 
-NETWORKS = ("teacher", "student", "scratch")  # the networks of a run, in the order of every table
+NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
 # are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay.
@@ -36,6 +37,8 @@ FILES = (
     "metrics.json",
     "samples/samples.json",
     "student.onnx",
+    "student-int8.onnx",
+    "quantization.json",
     "parity.json",
     "latency.json",
     "report.html",
@@ -51,7 +54,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     """
     build(recipe.metrics, offered=offered_by(images))
     sample = images.sample(0, None)
-    if recipe.export.onnx:
+    if recipe.export.onnx or recipe.quantization.mode != "none":
         load_optional("onnx", "onnxscript", "onnxruntime")
     try:
         with torch.no_grad():
@@ -93,7 +96,9 @@ def write_cost(
         macs = {convention: channels.cost(plan, convention).macs for convention in ("exact", "paper")}
         tensors = network.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        return {"params": sum(p.numel() for p in network.parameters()), "macs": macs, "bytes": size}
+        kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)  # what GAN Slimming's r_c counts
+        params = sum(p.numel() for p in network.parameters())
+        return {"params": params, "kernels": kernels, "macs": macs, "bytes": size}
 
     costs: dict[str, Any] = {
         name: cost(network, None if name == "teacher" else plan) for name, network in networks.items()
@@ -185,7 +190,9 @@ def write_onnx(
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
     entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
-    parity = {"student.onnx": entry}
+    parity = (run.read("parity.json") if (run.path / "parity.json").is_file() else {}) | {
+        "student.onnx": entry
+    }
     run.write("parity.json", parity)
     return parity
 
@@ -193,10 +200,13 @@ def write_onnx(
 def write_latency(
     run: Run, networks: Mapping[str, nn.Module], example: Input, *, threads: int | None, seconds: float
 ) -> dict[str, Any]:
-    """latency.json: teacher and student timed here, interleaved, in torch and in ONNX Runtime where it is installed."""
+    """latency.json: teacher, student and the student's INT8 file, timed here, interleaved, in torch and the runtimes
+    that are installed."""
     logger.info("timing teacher and student")
     pair = {name: networks[name] for name in ("teacher", "student")}
     shipped = {} if not _takes_tensors(run) else {"student": run.path / "student.onnx"}
+    if (run.path / INT8).is_file():
+        shipped["int8"] = run.path / INT8
     latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
     run.write("latency.json", latency)
     return latency
@@ -205,7 +215,7 @@ def write_latency(
 def _takes_tensors(run: Run) -> bool:
     """Whether the run's student.onnx is there and takes what the network takes, not 0..255 pictures."""
     exported = (run.path / "student.onnx").exists() and (run.path / "parity.json").exists()
-    return exported and run.read("parity.json")["student.onnx"]["image_io"] is None
+    return exported and run.read("parity.json").get("student.onnx", {}).get("image_io", "") is None
 
 
 def score(

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ganshrink import nets, outcome
+from ganshrink import nets, outcome, quantization
 from ganshrink.atomic import write_text
 from ganshrink.channels import Budget, Plan, extract, trace
 from ganshrink.data import DataConfig, Images, input_spec, open_dataset
@@ -19,6 +19,7 @@ from ganshrink.generator import Input
 from ganshrink.given import example_of, open_given
 from ganshrink.job import Job, Nets, Result
 from ganshrink.methods import METHODS
+from ganshrink.quant import QuantizationConfig
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.reports import write_report
 from ganshrink.run import Artefacts, Run, Stage, environment, tensors_hash
@@ -229,8 +230,13 @@ def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[st
     networks = {"teacher": job.teacher()["G"], "student": result.students["G"]}
     if recipe.scratch:
         networks["scratch"] = _from_scratch(run, job, result)
+    settings, quantized = recipe.quantization, networks["student"]
+    if result.quantization is not None and (recipe.export.onnx or settings.mode != "none"):
+        settings = settings.ready(result.quantization, {})
+    if settings.mode == "finetune":
+        quantized = quantization.finetune(run, job, settings, quantized)
     if leads():
-        _leave(run, recipe, job, result, networks, held_out, net)
+        _leave(run, recipe, job, result, networks, held_out, net, settings, quantized)
     wait()
     cost, metrics = run.read("cost.json"), run.read("metrics.json")
     return Outcome(run.path, networks["student"], result.plans["G"], cost, metrics)
@@ -244,6 +250,8 @@ def _leave(
     networks: Nets,
     held_out: Images,
     net: dict[str, Any] | None,
+    settings: QuantizationConfig,
+    quantized: nn.Module,
 ) -> None:
     """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
     outcome.clear(run)
@@ -256,16 +264,24 @@ def _leave(
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
     outcome.write_cost(run, networks, channels, plan, job.budget, recipe.budget)
+    if settings.mode != "none":
+        networks |= quantization.int8_beside(
+            run, job, settings, quantized, held_out, trained=result.quantization, **_file_options(recipe)
+        )
     split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
     outcome.write_metrics(run, networks, held_out, recipe.metrics, split)
     outcome.write_samples(run, networks, held_out)
     if recipe.export.onnx:
-        options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
+        options = _file_options(recipe)
         outcome.write_onnx(run, networks["student"], job.example, held_out, **options)
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
         outcome.write_latency(run, networks, job.example, **options)
     write_report(run.path)
+
+
+def _file_options(recipe: Recipe) -> dict[str, Any]:
+    return recipe.export.model_dump(include={"dynamic_size", "image_io"})
 
 
 def _from_scratch(run: Run, job: Job, result: Result) -> nn.Module:

@@ -16,6 +16,7 @@ from ganshrink.data import DataConfig
 from ganshrink.job import Training
 from ganshrink.methods import METHODS
 from ganshrink.metrics import MetricsConfig
+from ganshrink.quant import QuantizationConfig
 from ganshrink.spelling import did_you_mean
 from ganshrink.tasks import TASKS
 
@@ -110,6 +111,7 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
     metrics: MetricsConfig = MetricsConfig()
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -17,13 +17,15 @@ NETS = [
 ]
 
 
-def gated(name, options, **settings):
+def gated(name, options, chosen=lambda group: True, **settings):
     torch.manual_seed(0)
     model = add_affine(nets.build(name, **options)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.3, 0.3)  # shifts too: what a dead channel would leave behind
     channels = trace(model, torch.randn(1, 3, 64, 96))
+    left = {number: "left alone" for number, group in enumerate(channels.groups) if not chosen(group)}
+    channels = channels.refrozen(left)
     return model, channels, Gates(model, channels, **settings)
 
 

@@ -8,7 +8,7 @@ import torch
 from topologies import CASES
 
 from ganshrink import nets
-from ganshrink.channels import Plan, trace
+from ganshrink.channels import Plan, extract, trace
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,44 @@ def test_what_is_no_plan_is_refused(channels):
         Plan(torch.ones(3))
     with pytest.raises(ValueError, match="the plan has 3 atoms"):
         channels.cost(Plan(torch.ones(3, dtype=torch.bool)))
+
+
+def empty(channels, plan, removable):
+    """The plan without what may go as a whole; of `removable` every other group."""
+    keep = plan.keep.clone()
+    for group in [g for g in channels.groups if g.removable][::removable]:
+        keep[group.atoms] = False
+    return Plan(keep)
+
+
+NETWORKS = {
+    "incres9": lambda: nets.build("incres9", ngf=6, blocks=2),
+    "unet256": lambda: nets.build("unet256", ngf=4, downs=5),
+    **{name: CASES[name].make for name in ("glu by chunk", "grouped", "depthwise", "tied weights")},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_cuts_after_each_other_are_one(name):
+    """Branches that the first one removes, or the second, included."""
+    torch.manual_seed(0)
+    model = NETWORKS[name]().eval()
+    shapes = CASES[name].shapes if name in CASES else [(1, 3, 32, 32)]
+    example = [torch.randn(shape) for shape in shapes]
+    channels = trace(model, *example)
+    first = empty(channels, Plan.random(channels, 0.4, seed=1), removable=3)
+    small = extract(model, channels, first)
+    inner = trace(small, *example)
+    assert Plan.full(inner).whole(inner, channels, first) == first
+    second = empty(inner, Plan.random(inner, 0.4, seed=2), removable=2)
+    whole = second.whole(inner, channels, first)
+    assert whole.keep.sum() < first.keep.sum() < channels.num_atoms
+    assert channels.cost(whole) == inner.cost(second)
+    twice, once = extract(small, inner, second).state_dict(), extract(model, channels, whole).state_dict()
+    assert twice.keys() == once.keys()
+    assert all(torch.equal(twice[key], once[key]) for key in once)
+
+
+def test_a_plan_of_the_network_itself_is_whole_already(channels):
+    plan = Plan.random(channels, 0.5)
+    assert plan.whole(channels, channels, Plan.full(channels)) == plan

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from ganshrink.exporters import export_onnx
+from ganshrink.exporters.runtime import has_openvino
 from ganshrink.latency import measure_latency
 from ganshrink.latency.measuring import Contender, interleave, speedups, torch_threads
+
+FILE_RUNTIMES = ["onnxruntime", "openvino"] if has_openvino() else ["onnxruntime"]
 
 
 def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
@@ -20,18 +23,25 @@ def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
     example = torch.rand(2, 3, 16, 16)
     export_onnx(networks["student"], example, file)
     before = torch.get_num_threads()
-    found = measure_latency(networks, example, threads=1, warmup=1, rounds=5, onnx_files={"student": file})
+    found = measure_latency(
+        networks, example, threads=1, warmup=1, rounds=5, onnx_files={"student": file, "int8": file}
+    )
     assert torch.get_num_threads() == before
     assert json.loads(json.dumps(found)) == found
     pairs = [(row["network"], row["runtime"]) for row in found["rows"]]
-    assert pairs == [(n, r) for r in ("torch", "onnxruntime") for n in ("teacher", "student")]
+    files = [(n, r) for r in FILE_RUNTIMES for n in ("teacher", "student", "int8")]
+    assert pairs == [
+        ("teacher", "torch"),
+        ("student", "torch"),
+        *files,
+    ]  # what is a file alone runs where files do
     for row in found["rows"]:
         assert row["runs"] == 5 and row["batch"] == 2 and row["input"] == [3, 16, 16] and row["threads"] == 1
         assert 0 < row["p50_ms"] <= row["p95_ms"] and row["iqr_ms"] >= 0
         assert row["speedup"]["q1"] <= row["speedup"]["p50"] <= row["speedup"]["q3"]
         if row["network"] == "teacher":
             assert row["speedup"] == {"p50": 1, "q1": 1, "q3": 1}
-        else:
+        elif row["network"] == "student":
             assert found["ratios"][row["runtime"]] == row["speedup"]
     assert found["device"] and found["protocol"]["rounds"] == 5
     assert found["protocol"]["torch"] == str(torch.__version__)
@@ -48,7 +58,7 @@ def test_networks_of_several_inputs() -> None:
 
     example = torch.rand(2, 3, 4, 4), torch.tensor([1, 3])
     found = measure_latency({"student": Placed()}, example, rounds=3)
-    assert [row["runtime"] for row in found["rows"]] == ["torch", "onnxruntime"]
+    assert [row["runtime"] for row in found["rows"]] == ["torch", *FILE_RUNTIMES]
     assert all(row["batch"] == 2 and row["input"] == [[3, 4, 4], []] for row in found["rows"])
 
 
@@ -112,10 +122,18 @@ def test_without_onnxruntime_torch_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         measure_latency(networks, torch.rand(1, 3, 4, 4), runtimes=["onnxruntime"], rounds=3)
 
 
+def test_without_openvino_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found = measure_latency({"student": nn.Identity()}, torch.rand(1, 3, 4, 4), rounds=3)
+    assert {row["runtime"] for row in found["rows"]} == {"torch", "onnxruntime"}
+    with pytest.raises(ValueError, match=r'OpenVINO needs .*pip install "ganshrink\[openvino\]"'):
+        measure_latency({"student": nn.Identity()}, torch.rand(1, 3, 4, 4), runtimes=["openvino"], rounds=3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runtimes": ["tvm"]}, "runtimes must be of torch, onnxruntime, got 'tvm'"),
+        ({"runtimes": ["tvm"]}, "runtimes must be of torch, onnxruntime, openvino, got 'tvm'"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"rounds": 1}, "rounds must be at least 3, got 1"),
         ({"networks": {}}, "no network"),

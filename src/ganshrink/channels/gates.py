@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels.graph import Channels, Group, Producer
+from ganshrink.channels.graph import Channels, Producer
 from ganshrink.channels.plan import Plan
 from ganshrink.channels.surgery import named, silencing
 
@@ -23,7 +23,6 @@ class Gates(nn.Module):
     Args:
         model: the network that was traced, without parametrizations; hooks stay on it until `fold`.
         channels: its structure.
-        chosen: which groups may be cut, of those that are not frozen; none: all.
         floor: the least number of channels that live in a group that cannot be removed.
         initial: (num_atoms,) what own scales begin with, positive; the weights are divided by it, in place, so that the
             function stays. None: 1.
@@ -37,7 +36,6 @@ class Gates(nn.Module):
         self,
         model: nn.Module,
         channels: Channels,
-        chosen: Callable[[Group], bool] | None = None,
         *,
         floor: int = 1,
         initial: Tensor | None = None,
@@ -46,7 +44,7 @@ class Gates(nn.Module):
         self._model = (model,)  # a tuple: no submodule of this one
         self._channels, self._floor = channels, floor
         self._initial = torch.ones(channels.num_atoms) if initial is None else initial.float()
-        self.groups = [g for g in channels.groups if g.frozen is None and (chosen is None or chosen(g))]
+        self.groups = [group for group in channels.groups if group.frozen is None]
         self.own = nn.ParameterList()
         self._scales: tuple[nn.Parameter, ...] = ()
         self._folds: list[tuple[nn.Parameter, list[tuple[nn.Module, str, int]]]] = []
@@ -131,13 +129,13 @@ class Gates(nn.Module):
             self.silence()
 
     def silence(self) -> None:
-        """Set everything of the dead to zero, shifts included. Optimizers with momentum move them a little: call it after
-        each step."""
+        """Set everything of the dead to zero, shifts and what reads them included, so that ranges of weights are over what
+        lives. Optimizers with momentum move them a little: call it after each step."""
         if not bool(self.dead.any()):
             return
         model = self._model[0]
         if not self._masks:
-            self._masks = silencing(model, self._channels, self.live(), columns=False)
+            self._masks = silencing(model, self._channels, self.live(), columns=True)
         with torch.no_grad():
             for name, mask in self._masks.items():
                 named(model, name).mul_(mask)

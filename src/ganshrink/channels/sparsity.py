@@ -22,8 +22,9 @@ class Sparsity:
     """The proximal step after each step of an optimizer, with the weight rho of the L1 norm and what it has come to.
 
     Steered, rho grows while the live channels cost more than they should by now, and falls while they cost less. No step
-    kills more channels than are due, or takes more than `PACE` off a scale of median size. What they should cost falls geometrically from the whole network to the budget, which is
-    reached at `ARRIVAL` of the steps. From there on nothing is pulled any more.
+    kills more channels than are due, or takes more than `PACE` off a scale of median size. What they should cost falls
+    geometrically from the whole network to the budget at `ARRIVAL` of the steps; there the pull ends. A search of few
+    steps, or one with a tiny rho at first, may not arrive.
 
     Args:
         gates: the scales.

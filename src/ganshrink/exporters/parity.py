@@ -45,9 +45,9 @@ def check_parity(path: Path, graph: nn.Module, batches: Sequence[Input]) -> dict
         if given.shape != wanted.shape:
             shapes = f"{tuple(given.shape)} where torch gives {tuple(wanted.shape)}"
             raise ValueError(f"the ONNX file gives an image of shape {shapes}")
-        diff = (_levels(given, graph) - _levels(wanted, graph)).abs()
+        diff = (levels(given, graph) - levels(wanted, graph)).abs()
         worst = max(worst, _finite(diff.max().item()))
-        psnr = min(psnr, _psnr(diff.square().mean().item()))
+        psnr = min(psnr, psnr_of_mse(diff.square().mean().item()))
         allowed = MAX_ABS_DIFF if wanted.dtype.is_floating_point else MAX_ABS_DIFF_UINT8
         if worst > allowed or psnr < MIN_PSNR_DB:
             raise ValueError(
@@ -68,7 +68,8 @@ def shapes_of(inputs: Sequence[Tensor]) -> str:
     return " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
 
 
-def _levels(image: Tensor, graph: nn.Module) -> Tensor:
+def levels(image: Tensor, graph: nn.Module) -> Tensor:
+    """What a graph gave as 0..255 levels in float64."""
     return image.double() if isinstance(graph, PictureIO) else to_picture(image).double()
 
 
@@ -76,7 +77,8 @@ def _finite(diff: float) -> float:
     return math.inf if math.isnan(diff) else diff
 
 
-def _psnr(mse: float) -> float:
+def psnr_of_mse(mse: float) -> float:
+    """dB of a mean square difference of levels: peak 255, at most 200, and minus infinity for NaN."""
     if math.isnan(mse):
         return -math.inf
     return min(PSNR_CEILING_DB, 10 * math.log10(255**2 / mse)) if mse > 0 else PSNR_CEILING_DB

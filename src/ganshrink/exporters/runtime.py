@@ -1,4 +1,4 @@
-"""ONNX Runtime behind one door: found late, opened the same way for parity checks and for measurements."""
+"""ONNX Runtime and OpenVINO behind one door: found late, opened the same way for parity checks and for measurements."""
 
 import importlib
 from pathlib import Path
@@ -16,8 +16,8 @@ DTYPES = {
 }
 
 
-def load_optional(*modules: str) -> ModuleType:
-    """Import packages of the extra `onnx`, return the last.
+def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
+    """Import packages of an extra, return the last.
 
     Raises:
         ValueError: when one does not import, for whatever reason, with the extra to install.
@@ -27,7 +27,8 @@ def load_optional(*modules: str) -> ModuleType:
             module = importlib.import_module(name)
         except Exception as error:  # half-installed or mismatched packages raise far more than ImportError
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(f'ONNX needs {name} ({reason}): pip install "ganshrink[onnx]"') from error
+            what = "ONNX" if extra == "onnx" else "OpenVINO"
+            raise ValueError(f'{what} needs {name} ({reason}): pip install "ganshrink[{extra}]"') from error
     return module
 
 
@@ -51,6 +52,27 @@ def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) 
     there = runtime.get_available_providers()
     providers = [name for name in wanted if name in there] + ["CPUExecutionProvider"]
     return runtime.InferenceSession(str(path), options, providers=providers)
+
+
+def has_openvino() -> bool:
+    """Whether the extra `openvino` is installed and imports."""
+    try:
+        load_optional("openvino", extra="openvino")
+    except ValueError:
+        return False
+    return True
+
+
+def open_openvino(path: Path, *, threads: int | None = None) -> Any:
+    """An OpenVINO inference request on the CPU over one ONNX file.
+
+    What is not in integers is computed in float32: left to itself, OpenVINO takes bfloat16 where the processor has it.
+    """
+    runtime = load_optional("openvino", extra="openvino")
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = str(threads)
+    return runtime.Core().compile_model(str(path), "CPU", options).create_infer_request()
 
 
 def input_dtypes(session: Any) -> dict[str, np.dtype[Any]]:

@@ -1,4 +1,4 @@
-"""Milliseconds, not MACs: networks timed side by side in one run, in torch and in ONNX Runtime."""
+"""Milliseconds, not MACs: networks timed side by side in one run, in torch, ONNX Runtime and OpenVINO."""
 
 from ganshrink.latency.measuring import measure_latency
 

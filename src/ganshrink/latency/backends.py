@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ganshrink.exporters.picture import to_picture
-from ganshrink.exporters.runtime import input_dtypes, open_session
+from ganshrink.exporters.runtime import input_dtypes, open_openvino, open_session
 from ganshrink.generator import Input, as_tuple
 
 Run = Callable[[], object]
@@ -43,3 +43,14 @@ def onnxruntime_run(path: Path, example: Input, *, threads: int) -> tuple[Run, s
         feed[name] = picture.cpu().numpy().astype(dtype)
     device = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
     return lambda: session.run(None, feed), device
+
+
+def openvino_run(path: Path, example: Input, *, threads: int) -> Run:
+    """OpenVINO on the CPU over an ONNX file; inputs are converted to what the file takes beforehand."""
+    request = open_openvino(path, threads=threads)
+    feed = {}
+    for place, (given, tensor) in enumerate(zip(request.model_inputs, as_tuple(example), strict=True)):
+        dtype = given.get_element_type().to_dtype()
+        picture = to_picture(tensor, torch.uint8) if dtype == "uint8" else tensor
+        feed[place] = picture.cpu().numpy().astype(dtype)
+    return lambda: request.infer(feed, share_inputs=True)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters import export_onnx
-from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional
 from ganshrink.generator import as_tuple
-from ganshrink.latency.backends import Run, onnxruntime_run, torch_run
+from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
 from ganshrink.latency.machine import core_count, cpu_name, device_name
 
-RUNTIMES = ("torch", "onnxruntime")
+RUNTIMES = ("torch", "onnxruntime", "openvino")
 MIN_ROUNDS = 3
 
 
@@ -51,11 +51,12 @@ def measure_latency(
     Args:
         networks: by name; ratios are to `teacher`, or to the first one where none has that name.
         example: the input, (B, C, H, W), or several, on the device to measure on.
-        runtimes: of `torch` (eager, float32 as the network is) and `onnxruntime`; None takes both, or torch alone
-            where the extra `onnx` is not installed.
-        threads: inside an operator, for both runtimes; None takes torch's present number.
+        runtimes: of `torch` (eager, float32 as the network is), `onnxruntime` and `openvino` (on the CPU, float32 where the
+            file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU.
+        threads: inside an operator, for all runtimes; None takes torch's present number.
         rounds: at most so many; fewer, but at least three, when `seconds` have passed.
-        onnx_files: files already exported, by network; the others are exported to a temporary folder.
+        onnx_files: files already exported, by network; the others are exported to a temporary folder. One of a name that
+            is none of `networks` (`int8`) is timed in the runtimes that take files.
 
     Returns:
         latency.json: `device`, `protocol`, `rows` (milliseconds; `input` is the shape of one sample, or a list of shapes),
@@ -64,7 +65,7 @@ def measure_latency(
     Raises:
         ValueError: an unknown runtime, no network, or numbers out of range.
     """
-    runtimes = _installed() if runtimes is None else runtimes
+    runtimes = _installed(as_tuple(example)[0].device) if runtimes is None else runtimes
     _check(networks, runtimes, threads, warmup, rounds)
     given = as_tuple(example)
     threads = threads or torch.get_num_threads()
@@ -129,12 +130,12 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _installed() -> list[str]:
+def _installed(device: torch.device) -> list[str]:
     try:
         load_optional(*PACKAGES)
     except ValueError:
         return ["torch"]
-    return list(RUNTIMES)
+    return [name for name in RUNTIMES if name != "openvino" or (device.type == "cpu" and has_openvino())]
 
 
 def _check(
@@ -164,15 +165,19 @@ def _contenders(
     folder: Path,
 ) -> Iterator[Contender]:
     for runtime in runtimes:
-        for number, (name, network) in enumerate(networks.items()):
-            if runtime == "torch":
+        if runtime == "torch":
+            for name, network in networks.items():
                 yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
-                continue
+            continue
+        for number, name in enumerate(dict.fromkeys((*networks, *files))):
             if name not in files:
                 files[name] = folder / f"{number}.onnx"
-                export_onnx(network, example, files[name])
-            run, device = onnxruntime_run(files[name], example, threads=threads)
-            yield Contender(name, runtime, device, run)
+                export_onnx(networks[name], example, files[name])
+            if runtime == "openvino":
+                yield Contender(name, runtime, "cpu", openvino_run(files[name], example, threads=threads))
+            else:
+                run, device = onnxruntime_run(files[name], example, threads=threads)
+                yield Contender(name, runtime, device, run)
 
 
 def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:
@@ -205,11 +210,13 @@ def _protocol(
     versions = {"torch": str(torch.__version__)}
     if "onnxruntime" in runtimes:
         versions["onnxruntime"] = str(load_optional("onnxruntime").__version__)
+    if "openvino" in runtimes:
+        versions["openvino"] = str(load_optional("openvino", extra="openvino").__version__)
     return {
         "order": "interleaved, one run of each per round, rotated every round",
         "ratio": f"median over rounds of {reference} / network within the round, in the same runtime",
         "noise": "iqr_ms, and q1 and q3 of the ratio: the middle half of the rounds",
-        "precision": "float32",
+        "precision": "float32; int8: convolutions in integers, the rest float32",
         "cpu": cpu_name(),
         "cores": core_count(),
         "threads": threads,

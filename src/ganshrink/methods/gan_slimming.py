@@ -8,7 +8,7 @@ same objective without sparsity. Where the paper and its released code differ, t
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from ganshrink.channels import (
     Budget,
     Channels,
     Gates,
-    Group,
     Plan,
     add_affine,
     extract,
@@ -34,16 +33,16 @@ from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.scores import evenly, norm_scale
 from ganshrink.channels.sparsity import Sparsity
 from ganshrink.engine import Schedule, Update, adam, sgd, total_steps
-from ganshrink.generator import batch_of_one
 from ganshrink.job import Job, Nets, Result, Training, batches_of, describe, fit_nets
 from ganshrink.losses import discriminator_loss, generator_loss
-from ganshrink.metrics.vgg import load_vgg
-from ganshrink.quant import QuantConfig, Quantizers, calibrate
+from ganshrink.metrics.vgg import VGG, load_vgg
+from ganshrink.quant import QuantConfig, attached, spread
 from ganshrink.run import Artefacts, Run, Stage
 from ganshrink.tasks.pool import ImagePool
 
 logger = logging.getLogger(__name__)
 
+TRUNK = "several layers add up to it, and method.prune_trunk = false"
 CALIBRATION = 32  # training images that show the range of activations, where it is not the paper's fixed one
 
 Bits = QuantConfig | None
@@ -147,27 +146,22 @@ class GanSlimmingConfig(BaseModel):
     search_epochs: int | None = Field(
         default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
     )
-    search_batch_size: int | None = Field(
-        default=None, ge=1, description="images a step in the search; none: as in finetuning"
-    )
     width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
     floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
     round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
-
-    def cuts(self, group: Group) -> bool:
-        """Whether channels of a group may be cut. The released code leaves the residual trunk alone."""
-        return group.frozen is None and (self.prune_trunk or len(group.producers) == 1)
 
 
 def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     """GAN Slimming: distillation, channel sparsity and quantization in one objective, then finetuning."""
     variant, bits = VARIANTS[config.variant], config.quantization
     bits = bits or (QuantConfig() if variant.quantize_last else None)
+    early = None if variant.quantize_last else bits
     channels = trace(folded_copy(add_affine(job.build())), *job.example)
+    channels = channels if variant.narrow else _searched(channels, config)
 
     # What cannot work fails here, before anything is trained.
     _check(job, config)
-    _plan(channels, torch.zeros(channels.num_atoms), job.budget, config)
+    _plan(_searched(channels, config), torch.zeros(channels.num_atoms), job.budget, config)
     distance, watching = _distance(config)
 
     teacher = job.teacher()
@@ -177,16 +171,14 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     nets = teacher if config.inherit_discriminator else {}
     if variant.narrow:
         plan = _narrow(channels, job.budget, config)
-        network = extract(generator, channels, plan, init="fresh")
-        nets = slimming.train("narrow", network, nets)
-    elif config.start == "fresh":
-        initialise(network)
+        network = extract(generator, channels, plan)
+        only = None if variant.search else early
+        nets = slimming.train("narrow", network, nets, bits=only, distil=True, fresh=True)
     if variant.search:
-        inner = trace(network, *job.example)
-        early = None if variant.quantize_last else bits
+        inner = _searched(trace(network, *job.example) if variant.narrow else channels, config)
         nets, scores = slimming.search(network, inner, nets, distil=variant.search_distance, bits=early)
         slimmed = _plan(inner, scores, job.budget, config)
-        basis = {group.name: "scale under L1" for group in inner.groups if config.cuts(group)}
+        basis = {group.name: "scale under L1" for group in inner.groups if group.frozen is None}
         plan, network = slimmed.whole(inner, channels, plan), extract(network, inner, slimmed)
         nets = slimming.train("finetune", network, nets, distil=variant.finetune_distance, bits=early)
     if variant.quantize_last:
@@ -211,7 +203,12 @@ class Slimming:
     config: GanSlimmingConfig
     teacher: nn.Module
     distance: Distance
-    watching: Sequence[nn.Module]
+    watching: Sequence[VGG]
+
+    @property
+    def eyes(self) -> list[str]:
+        """The hashes of what the distance looks through."""
+        return [vgg.sha256 for vgg in self.watching]
 
     def search(
         self, network: nn.Module, channels: Channels, nets: Nets, *, distil: bool, bits: Bits
@@ -220,12 +217,12 @@ class Slimming:
         job, config, training = self.job, self.config, self.job.training
         if config.search_epochs is not None:
             training = training.model_copy(update={"epochs": config.search_epochs, "decay_epochs": 0})
-        if config.search_batch_size is not None:
-            training = training.model_copy(update={"batch_size": config.search_batch_size})
 
         def learn(stage: Stage) -> Artefacts:
+            if config.start == "fresh" and not VARIANTS[config.variant].narrow:
+                initialise(network)
             ranked = norm_scale(network, channels)  # own scales begin spread like those of norms
-            gates = Gates(network, channels, config.cuts, floor=config.floor, initial=ranked)
+            gates = Gates(network, channels, floor=config.floor, initial=ranked)
             eta = sgd(gates.scales, lr=config.gamma_lr, momentum=config.gamma_momentum, schedule="cosine")
             steps = total_steps(batches_of(job.data, training), training)
             steered = steps if config.adaptive_rho else None
@@ -234,28 +231,30 @@ class Slimming:
             scores = gates.magnitudes()
             plan = _plan(channels, scores, job.budget, config)
             logger.info(sparsity.told(plan))
-            gates.fold()  # last: own scales are 1 from then on
-            return {**_states(trained), "scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
+            gates.fold()  # last: own scales are 1 from then on; what `trained` holds shares the memory written to
+            return trained | {"scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
 
         settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
-        made_from = {"method": settings, **describe(job.task, job.data, training)}
+        made_from = {"method": settings, "vgg": self.eyes, **describe(job.task, job.data, training)}
         if config.adaptive_rho:
             made_from["budget"] = str(job.budget)
         found = self.run.stage("search", learn, made_from=made_from)
         return self._loaded(network, found), found["scores"]["magnitudes"]
 
     def train(
-        self, name: str, network: nn.Module, nets: Nets, *, distil: bool = True, bits: Bits = None
+        self, name: str, network: nn.Module, nets: Nets, *, bits: Bits, distil: bool, fresh: bool = False
     ) -> Nets:
-        """Train a network, in place, on Eq. 4 without sparsity, and with or without the distance to the teacher."""
+        """Train a network, in place, on Eq. 4 without sparsity; perhaps without the distance, or from new weights."""
         shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
-        made_from = {"method": self.config.model_dump(mode="json"), "shapes": shapes, **self.job.describe()}
+        settings = {"method": self.config.model_dump(mode="json"), "vgg": self.eyes, "shapes": shapes}
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("%s: training the small network", name)
-            return _states(self._fit(stage, network, nets, self.job.training, distil=distil, bits=bits))
+            if fresh:
+                initialise(network)
+            return self._fit(stage, network, nets, self.job.training, distil=distil, bits=bits)
 
-        return self._loaded(network, self.run.stage(name, learn, made_from=made_from))
+        return self._loaded(network, self.run.stage(name, learn, made_from=settings | self.job.describe()))
 
     def _fit(
         self,
@@ -267,7 +266,7 @@ class Slimming:
         distil: bool,
         bits: Bits,
         sparsity: Sparsity | None = None,
-    ) -> Nets:
+    ) -> Artefacts:
         job, config = self.job, self.config
         task = job.task.distilling(self.teacher, target="teacher", real=config.real)
         trained = task.nets(network, job.data.in_channels, job.data.out_channels)
@@ -277,9 +276,10 @@ class Slimming:
         if sparsity is not None:
             trained["gates"] = sparsity.gates
         options: Any = {"updates": updates, "frozen": self.watching, "progress": job.progress}
-        with _quantized(network, bits, job):
+        seen = spread(job.data, CALIBRATION)
+        with nullcontext() if bits is None else attached(network, bits, job.example, seen):
             fit_nets(stage, trained, task, job.data, training, **options)
-        return trained
+        return {name: net.state_dict() for name, net in trained.items() if name != "gates"}
 
     def _updates(self, nets: Nets, task: Any, *, distil: bool, sparsity: Sparsity | None) -> list[Update]:
         """G with its scales, then D (Algorithm 1)."""
@@ -329,27 +329,12 @@ class Slimming:
         return nets
 
 
-def _quantized(network: nn.Module, bits: Bits, job: Job) -> AbstractContextManager[Any]:
-    """The network with quantizers attached, those of section 3.2 unless asked otherwise."""
-    if bits is None:
-        return nullcontext()
-    grids = None
-    if bits.activations == "observed":
-        samples = [job.data.sample(i, None)["input"] for i in range(min(len(job.data), CALIBRATION))]
-        grids = calibrate(network, bits, [batch_of_one(sample) for sample in samples])
-    return Quantizers(network, bits, job.example, grids=grids)
-
-
-def _states(nets: Nets) -> Artefacts:
-    return {name: net.state_dict() for name, net in nets.items() if name != "gates"}
-
-
 def _one_score(scores: Tensor) -> Tensor:
     """D's scores (B, 1, h, w) of patches as one for each image: the released code averages them before the loss."""
     return scores.mean(dim=(1, 2, 3))
 
 
-def _distance(config: GanSlimmingConfig) -> tuple[Distance, tuple[nn.Module, ...]]:
+def _distance(config: GanSlimmingConfig) -> tuple[Distance, tuple[VGG, ...]]:
     """d of Eq. 2, and the network that it looks through, if any."""
     if config.distance == "mse":
         return (lambda fake, taught: mse_loss(fake.float(), taught.float())), ()
@@ -357,12 +342,29 @@ def _distance(config: GanSlimmingConfig) -> tuple[Distance, tuple[nn.Module, ...
     return (lambda fake, taught: vgg.distance(fake, taught, style_weight=config.style_weight)), (vgg,)
 
 
+def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
+    """What a search may cut. The released code leaves the residual trunk alone.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    trunk = [n for n, g in enumerate(channels.groups) if g.frozen is None and len(g.producers) > 1]
+    if VARIANTS[config.variant].search and not config.prune_trunk:
+        channels = channels.refrozen(dict.fromkeys(trunk, TRUNK))
+    if all(group.frozen is not None for group in channels.groups):
+        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
+        raise ValueError(f"no channel of this generator may be cut: {reasons}")
+    return channels
+
+
 def _narrow(channels: Channels, budget: Budget, config: GanSlimmingConfig) -> Plan:
     """A network that keeps the same share of every layer: as many as the budget allows if nothing is pruned after."""
-    scores = evenly(channels)
-    if VARIANTS[config.variant].search:
-        return Plan(scores > 1 - config.width)
-    return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
+    if not VARIANTS[config.variant].search:
+        return _plan(channels, evenly(channels), budget, config)
+    keep = evenly(channels) > 1 - config.width
+    for group in channels.groups:
+        keep[group.atoms] |= group.frozen is not None
+    return Plan(keep)
 
 
 def _plan(channels: Channels, scores: Tensor, budget: Budget, config: GanSlimmingConfig) -> Plan:
@@ -371,11 +373,10 @@ def _plan(channels: Channels, scores: Tensor, budget: Budget, config: GanSlimmin
     Raises:
         ValueError: if the budget cannot be met, with the smallest reachable cost.
     """
-    floor = {g.name: config.floor if config.cuts(g) else len(g) for g in channels.groups}
     try:
-        return bisect_threshold(channels, scores, budget, floor=floor, round_to=config.round_to)
+        return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
     except ValueError as error:
-        if all(config.cuts(group) for group in channels.groups if group.frozen is None):
+        if all(group.frozen != TRUNK for group in channels.groups):
             raise
         raise ValueError(f"{error}; less with method.prune_trunk = true") from None
 

@@ -22,6 +22,7 @@ from ganshrink.quant.quantizers import Quantizers
 INT32 = 2**31 - 1
 NOTES = {  # how runtimes take each kind of layer
     "stem": "reads the network's input: computed in float, its weight stored as int8",
+    "coarse": "its input has outliers and would be rounded badly: computed in float, its weight stored as int8",
     "transposed": "ONNX Runtime has no integer ConvTranspose on the CPU: computed in float there",
     "integer": "",
 }
@@ -73,7 +74,10 @@ def deploy(
         "outputs": psnr_of(rounded, trained),
         "deployed": psnr_of(rounded, whole),
     }
-    described = [{"path": path, **layer.describe(config)} for path, layer in by_path.items()]
+    described = [
+        {"path": path, **layer.describe(config), "snr_db": grids[path].snr_db}
+        for path, layer in by_path.items()
+    ]
     report = {"layers": described, "float": layers.left, "images": sum(len(run[0]) for run in runs)}
     return deployed, report | {"psnr_db": psnr}
 
@@ -190,7 +194,9 @@ class DeployedConv(nn.Module):
     def __init__(self, conv: Conv, weight_grid: Grid, grids: LayerGrids) -> None:
         super().__init__()
         transposed = isinstance(conv, nn.ConvTranspose2d)
-        self.kind = "stem" if grids.input is None else "transposed" if transposed else "integer"
+        self.kind = "transposed" if transposed else "integer"
+        if grids.input is None:
+            self.kind = "stem" if grids.snr_db is None else "coarse"
         self.input = None if grids.input is None else Rounding(grids.input)
         self.conv, self.pad = _hollow(conv)
         self.weight_scale = torch.as_tensor(weight_grid.scale)  # as it was in training

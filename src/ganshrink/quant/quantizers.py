@@ -101,13 +101,14 @@ class Quantizers:
         paths = [path for path in self.layers.quantized if path not in self.layers.stems]
         if self.config.activations == "fixed":
             return dict.fromkeys(paths, activation_grid(self.config.activation_bits, self.config.limit))
-        known = {path: found.input for path, found in (grids or {}).items() if found.input is not None}
+        known = grids or {}
         missing = [path for path in paths if path not in known]
         if missing:
             raise ValueError(
                 f"observed activations need the range of {missing[0]!r}'s input: calibrate the network first"
             )
-        return {path: known[path] for path in paths}
+        inputs = {path: known[path].input for path in paths}
+        return {path: grid for path, grid in inputs.items() if grid is not None}
 
     def _enter(self, path: str) -> Any:
         def hook(

@@ -9,6 +9,7 @@ from ganshrink.atomic import write_text
 from ganshrink.reports import sections, summary
 from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
+from ganshrink.reports.quantized import quantization, ratios
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -52,6 +53,8 @@ def render(run: RunFiles) -> str:
         frozen=sections.frozen(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),
+        quantized=quantization(run),
+        ratios=ratios(run),
         protocols=sections.protocols(run),
         provenance=sections.provenance(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -115,7 +115,7 @@ def parity(run: RunFiles) -> list[dict[str, Any]]:
                     "file": name,
                     "max_abs_diff": f"{diff:.3g}" if diff is not None else "–",
                     "psnr_db": f"{psnr:.1f} dB" if psnr is not None else "–",
-                    "inputs": entry.get("inputs", "–"),
+                    "inputs": entry.get("inputs", entry.get("images", "–")),
                     "opset": entry.get("opset", "–"),
                     "bytes": file_size(size) if size is not None else "–",
                 }

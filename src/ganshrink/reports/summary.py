@@ -6,7 +6,8 @@ from typing import Any
 from ganshrink.reports.files import RunFiles, dicts, dig, number
 from ganshrink.reports.numbers import MINUS, file_size, integer, milliseconds, quantity, score, times
 
-RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+FILES = {"int8": "student-int8"}  # what a network's files are called, where not like itself
 BUDGETS = {"macs": "exact MACs", "paper_macs": "paper MACs", "params": "parameters", "bytes": "bytes"}
 
 
@@ -144,7 +145,7 @@ def _cost_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         if any(value is not None for value in values):
             rows.append(_lower_row(label, note, cells, values, networks, ("fewer", "more")))
     for suffix, label in ((".safetensors", "Weights file"), (".onnx", "ONNX file")):
-        values = [run.size(network + suffix) for network in networks]
+        values = [run.size(FILES.get(network, network) + suffix) for network in networks]
         cells = [Cell(file_size(v)) if v is not None else Cell("–") for v in values]
         if any(value is not None for value in values):
             rows.append(_lower_row(label, suffix, cells, values, networks, ("smaller", "larger")))

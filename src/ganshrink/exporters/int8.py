@@ -1,0 +1,140 @@
+"""A network in integers as an ONNX file: QuantizeLinear and DequantizeLinear around its convolutions, which runtimes
+turn into integer arithmetic. Compared with torch on real images in every runtime that is there."""
+
+import logging
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganshrink.atomic import replacing
+from ganshrink.exporters.graph import prepare, write
+from ganshrink.exporters.parity import levels, psnr_of_mse
+from ganshrink.exporters.picture import ImageIO
+from ganshrink.exporters.probes import Inputs, other_scale, probes
+from ganshrink.exporters.runtime import has_openvino, load_optional, open_openvino, open_session
+from ganshrink.generator import Input, generate
+
+logger = logging.getLogger(__name__)
+
+MIN_PSNR_DB = 40.0  # a runtime sums integers, torch floats: a number now and then lands one level off
+Runtime = Callable[[Inputs], Tensor]
+
+
+class ParityError(ValueError):
+    """The file computes something else than torch, or rounds so coarsely that nobody can tell."""
+
+
+def export_int8(
+    deployed: nn.Module,
+    example: Tensor | Sequence[Tensor],
+    path: Path | str,
+    *,
+    inputs: Sequence[Input] = (),
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+    image_io: ImageIO | None = None,
+) -> dict[str, Any]:
+    """Write `path`, one self-contained ONNX file with integers inside; compared with torch first.
+
+    Args:
+        deployed: what `ganshrink.quant.deploy` made; left as it is.
+        example, dynamic_batch, dynamic_size, image_io: as for `export_onnx`.
+        inputs: real inputs (C, H, W) or (B, C, H, W) to compare on, 32 or more for a figure that says something. Without
+            any, random ones are taken, and `images` is 0.
+
+    Returns:
+        the file's entry in parity.json: `psnr_db` (peak 255, all images together) and `worst_psnr_db` (of one image)
+        in ONNX Runtime, `images`, `bytes`, `runtimes` (the same for each that is installed, with its version), and how
+        the file was made.
+
+    Raises:
+        ValueError: the network does not export.
+        ParityError: ONNX Runtime computes something else. No new file is left in either case.
+    """
+    path = Path(path)
+    graph, encode, given = prepare(deployed, example, image_io, dynamic_size)
+    scales = [(Fraction(1), Fraction(1))] + ([other_scale(graph, encode(given))] if dynamic_size else [])
+    random = [encode(batch) for batch in probes(given, scales, free_batch=dynamic_batch)]
+    real = [encode(batch) for batch in probes(given, scales, inputs, free_batch=dynamic_batch)[len(random) :]]
+    with replacing(path) as part:
+        found = write(
+            graph, max(random, key=lambda batch: len(batch[0])), part, dynamic_batch, dynamic_size, None
+        )
+        runtimes: dict[str, dict[str, Any]] = {
+            name: {**_compare(name, runtime, graph, random, real), "version": version}
+            for name, runtime, version in _runtimes(part)
+        }
+        size = part.stat().st_size
+    for name, entry in runtimes.items():
+        if entry["psnr_db"] < MIN_PSNR_DB:
+            logger.warning("%s differs from torch: %.1f dB on %d images", name, entry["psnr_db"], len(real))
+    return {
+        **{key: value for key, value in runtimes["onnxruntime"].items() if key != "version"},
+        "images": sum(len(batch[0]) for batch in real),
+        "bytes": size,
+        "runtimes": runtimes,
+        "opset": found,
+        "image_io": image_io,
+        "dynamic_batch": dynamic_batch,
+        "dynamic_size": dynamic_size,
+    }
+
+
+def _runtimes(path: Path) -> list[tuple[str, Runtime, str]]:
+    """What can run a file here: a name, the function that does, and the version."""
+    session = open_session(path)
+    names = [given.name for given in session.get_inputs()]
+
+    def onnxruntime(batch: Inputs) -> Tensor:
+        feed = {name: tensor.numpy() for name, tensor in zip(names, batch, strict=True)}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    found: list[tuple[str, Runtime, str]] = [
+        ("onnxruntime", onnxruntime, str(load_optional("onnxruntime").__version__))
+    ]
+    if has_openvino():
+        request = open_openvino(path)
+
+        def openvino(batch: Inputs) -> Tensor:
+            [image, *_] = request.infer({place: t.numpy() for place, t in enumerate(batch)}).values()
+            return torch.from_numpy(np.array(image))
+
+        found.append(("openvino", openvino, str(load_optional("openvino", extra="openvino").__version__)))
+    return found
+
+
+def _compare(
+    name: str, runtime: Runtime, graph: nn.Module, random: Sequence[Inputs], real: Sequence[Inputs]
+) -> dict[str, float]:
+    """Figures over the real images, or over the random ones where there are none; those are run in any case."""
+    errors = [_error(name, runtime, graph, batch) for batch in (*real, *random)]
+    counted = errors[: len(real)] or errors
+    psnr = psnr_of_mse(sum(mse for mse, _ in counted) / len(counted))
+    if name == "onnxruntime" and not psnr >= MIN_PSNR_DB:
+        raise ParityError(
+            f"the INT8 file differs from torch in ONNX Runtime: {psnr:.1f} dB on {len(counted)} images, at least "
+            f"{MIN_PSNR_DB:.0f} dB are asked for: rounding is too coarse to come out alike; leave "
+            "layers in float (exclude), or finetune"
+        )
+    return {
+        "psnr_db": psnr,
+        "worst_psnr_db": min(psnr_of_mse(mse) for mse, _ in counted),
+        "max_abs_diff": max(largest for _, largest in counted),
+    }
+
+
+def _error(name: str, runtime: Runtime, graph: nn.Module, batch: Inputs) -> tuple[float, float]:
+    """Mean square and largest difference of a batch, in levels of 255."""
+    with torch.no_grad():
+        wanted = generate(graph, batch)
+    given = runtime(batch)
+    if given.shape != wanted.shape:
+        shapes = f"{tuple(given.shape)} where torch gives {tuple(wanted.shape)}"
+        raise ValueError(f"the INT8 file gives an image of shape {shapes} in {name}")
+    diff = (levels(given, graph) - levels(wanted, graph)).abs()
+    return float(diff.square().mean()), float(diff.max())

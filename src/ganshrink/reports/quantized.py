@@ -1,0 +1,111 @@
+"""The page's section on few bits: what was rounded and what that cost, layer by layer, and the ratios of GAN Slimming."""
+
+import json
+from typing import Any
+
+from ganshrink.reports.files import RunFiles, dicts, dig, number
+from ganshrink.reports.numbers import file_size, score, times
+from ganshrink.reports.summary import RUNTIMES
+
+FILE = "quantization.json"
+INT8 = "student-int8.onnx"
+COSTS = (  # keys of psnr_db, and what each compares
+    ("quantized", "rounding weights and inputs, against the float student"),
+    ("bytes", "the levels that no byte holds, against the network as it was quantized in training"),
+    ("outputs", "these and rounding what convolutions make, which ONNX Runtime needs, against the same"),
+    ("deployed", "all of it, against the float student"),
+)
+
+
+def quantization(run: RunFiles) -> dict[str, Any] | None:
+    """`refused`, or `costs`, `parity`, `sizes`, `layers` and `float`; None if the run has no quantized network."""
+    found = _read(run)
+    if not found:
+        return None
+    if "refused" in found:
+        return {"refused": str(found["refused"])}
+    psnr = [(text, number(found, "psnr_db", key)) for key, text in COSTS]
+    kept = dig(found, "float")
+    return {
+        "costs": [(text, f"{value:.1f} dB") for text, value in psnr if value is not None],
+        "images": found.get("images", "–"),
+        "parity": _parity(run),
+        "sizes": _sizes(run),
+        "layers": [_layer(layer) for layer in dicts(found, "layers")],
+        "float": [(str(path), str(why)) for path, why in (kept.items() if isinstance(kept, dict) else ())],
+    }
+
+
+def ratios(run: RunFiles) -> list[dict[str, str]]:
+    """GAN Slimming's r_c, r_s and r_f of the student and its INT8 file, for a run of that method or with such a file.
+
+    r_c: kernels (tensors of two axes or more) times their bits; r_s: MACs with transposed convolutions at their output
+    size; r_f: FID, where it was computed. All of the teacher over the network's.
+    """
+    found, cost = _read(run), run.get("cost.json")
+    if not found and "gan_slimming" not in run.recipe:
+        return []
+    rows = []
+    for name in ("student", "int8"):
+        kernels = [number(cost, network, "kernels") for network in ("teacher", name)]
+        if None in kernels:
+            continue
+        bits = (number(found, "config", "weight_bits") or 8) if name == "int8" else 32
+        teacher, small = (value or 0 for value in kernels)
+        macs = [number(cost, network, "macs", "paper") for network in ("teacher", name)]
+        fid = [number(run.get("metrics.json"), network, "fid", "value") for network in ("teacher", name)]
+        rows.append(
+            {
+                "network": name,
+                "r_c": times(teacher * 32 / (small * bits)) if small else "–",
+                "r_s": times(macs[0] / macs[1]) if macs[0] and macs[1] else "–",
+                "r_f": score(fid[0] / fid[1]) if fid[0] and fid[1] else "–",
+            }
+        )
+    return rows
+
+
+def _read(run: RunFiles) -> dict[str, Any]:
+    """quantization.json; what cannot be read is not there."""
+    path = run.folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _parity(run: RunFiles) -> list[str]:
+    entry = run.get("parity.json").get(INT8)
+    runtimes = dig(entry, "runtimes")
+    said = []
+    for name, of_runtime in (runtimes if isinstance(runtimes, dict) else {}).items():
+        psnr, worst = number(of_runtime, "psnr_db"), number(of_runtime, "worst_psnr_db")
+        if psnr is not None:
+            least = f", at least {worst:.1f}" if worst is not None else ""
+            count = number(entry, "images")
+            version = str(of_runtime.get("version", "")).split("-")[0]  # OpenVINO's goes on with its build
+            where = f"{RUNTIMES.get(name, name)} {version}".strip()
+            said.append(f"{psnr:.1f} dB{least}, on {count or 0:.0f} images in {where}")
+    return said
+
+
+def _sizes(run: RunFiles) -> list[tuple[str, str]]:
+    sizes = [(name, run.size(name)) for name in ("student.onnx", INT8)]
+    told = [(name, file_size(size)) for name, size in sizes if size is not None]
+    if len(told) == 2 and sizes[0][1] and sizes[1][1]:
+        told.append(("ratio", times(sizes[0][1] / sizes[1][1])))
+    return told
+
+
+def _layer(layer: dict[str, Any]) -> dict[str, str]:
+    bits = layer.get("activation_bits")
+    snr = number(layer, "snr_db")
+    return {
+        "path": str(layer.get("path")),
+        "type": str(layer.get("type", "")),
+        "weight_bits": str(layer.get("weight_bits", "–")),
+        "activation_bits": str(bits) if bits is not None else "float",
+        "snr": f"{snr:.0f} dB" if snr is not None else "–",
+        "note": str(layer.get("note") or ""),
+    }

@@ -1,0 +1,62 @@
+"""What the command line shows: tables of settings and figures, and the log."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
+
+
+def show_settings(settings: Iterable[Any]) -> None:
+    """Every setting, table by table."""
+    table = Table("", "key", "value", "from", "meaning", box=None, pad_edge=False)
+    table.columns[2].max_width = 40
+    tables: dict[str, list[Any]] = {}
+    for setting in settings:
+        tables.setdefault(setting.key.rpartition(".")[0], []).append(setting)
+    for name, rows in tables.items():
+        if name:
+            table.add_row()
+            table.add_row("", Text(f"[{name}]", "bold"))
+        rows.sort(key=lambda setting: not setting.key.endswith(".name"))  # what a table is comes first
+        for key, value, origin, changed, meaning in rows:
+            shown = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            cells = (key.rpartition(".")[2], shown, origin, meaning)
+            style = "bold" if changed else ""
+            table.add_row("*" if changed else "", *(Text(cell, style) for cell in cells))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+    console.print(
+        "\n* differs from the default. Change a value as table.key=value, or in the recipe.", markup=False
+    )
+
+
+def show_table(head: Iterable[str], rows: Iterable[Iterable[str]], *, title: str | None = None) -> None:
+    """A table of text."""
+    table = Table(*head, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Every metric of every network."""
+    names = dict.fromkeys(name for values in metrics.values() for name in values)
+    scores = (
+        [f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics]
+        for name in names
+    )
+    show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
+
+
+def start_logging(level: int) -> None:
+    """The package's messages on stderr."""
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
+    package = logging.getLogger("ganshrink")
+    package.handlers[:] = [handler]
+    package.setLevel(level)

@@ -1,0 +1,147 @@
+"""Files in integers: that they are, that runtimes compute in integers, and that they compute what torch does."""
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ganshrink import nets
+from ganshrink.exporters import export_int8, open_session
+from ganshrink.exporters.network import OnnxGenerator
+from ganshrink.exporters.runtime import has_openvino, open_openvino
+from ganshrink.quant import QuantConfig, calibrate, deploy
+
+CALIBRATED = QuantConfig(activations="observed", levels="code", per_channel=True)
+
+
+def pictures(count: int, size: int = 32) -> list[Tensor]:
+    torch.manual_seed(1)
+    coarse = torch.rand(count, 1, 3, size // 8, size // 8) * 2 - 1
+    return [nn.functional.interpolate(image, size=(size, size), mode="bilinear") for image in coarse]
+
+
+def deployed(net: nn.Module, config: QuantConfig = CALIBRATED) -> nn.Module:
+    images = pictures(4)
+    return deploy(net.eval(), config, calibrate(net, config, images), images)[0]
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(8, 8, 3),
+        nn.InstanceNorm2d(8),
+    ]
+    return nn.Sequential(*layers, nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh())
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return deployed(nets.build("resnet9", ngf=8, blocks=1))
+
+
+@pytest.fixture(scope="module")
+def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    path = tmp_path_factory.mktemp("int8") / "net.onnx"
+    return path, export_int8(network, pictures(1)[0], path, inputs=pictures(34))
+
+
+def test_weights_are_bytes_in_the_file(network: nn.Module, exported: tuple[Path, dict]) -> None:
+    path, entry = exported
+    model = onnx.load(path)
+    kinds = {i.name: i.data_type for i in model.graph.initializer}
+    int8 = [i for i in model.graph.initializer if i.data_type == onnx.TensorProto.INT8 and len(i.dims) == 4]
+    convs = [m for m in network.modules() if hasattr(m, "round_output")]
+    assert len(int8) == len(convs) == 8
+    assert kinds["down.4.bias.values"] == onnx.TensorProto.INT32
+    assert all(len(i.dims) < 4 for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT)
+    used = Counter(node.op_type for node in model.graph.node)
+    assert used["QuantizeLinear"] == 7 + 5  # of every input but the stem's, of every output but three
+    assert entry["bytes"] == path.stat().st_size
+
+
+def test_onnx_runtime_computes_in_integers(exported: tuple[Path, dict], tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(exported[0]), options, providers=["CPUExecutionProvider"])
+    used = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert used["QLinearConv"] == 5
+    assert (
+        used["Conv"] == 1 and used["ConvTranspose"] == 2
+    )  # the stem, and what it has no integer operator for
+
+
+def test_the_entry_says_what_was_compared(exported: tuple[Path, dict]) -> None:
+    _, entry = exported
+    assert entry["images"] == 34 and entry["psnr_db"] >= 40 and entry["worst_psnr_db"] <= entry["psnr_db"]
+    assert entry["runtimes"]["onnxruntime"]["version"] == onnxruntime.__version__
+    assert ("openvino" in entry["runtimes"]) == has_openvino()
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(10 * torch.log10(4 / (a - b).square().mean()))
+
+
+def test_any_batch_in_every_runtime(network: nn.Module, exported: tuple[Path, dict]) -> None:
+    path, _ = exported
+    batch = torch.cat(pictures(3))
+    with torch.no_grad():
+        wanted = network(batch)
+    [made] = open_session(path, threads=1).run(None, {"input": batch.numpy()})
+    assert psnr(torch.from_numpy(made), wanted) > 40
+    if has_openvino():
+        [made] = open_openvino(path, threads=1).infer({0: batch.numpy()}).values()
+        assert psnr(torch.tensor(made), wanted) > 35
+
+
+@pytest.mark.parametrize("image_io", [None, "uint8"])
+def test_the_file_as_a_network(image_io: str | None, tmp_path: Path) -> None:
+    network, path = deployed(small()), tmp_path / "net.onnx"
+    example = pictures(1)[0]
+    entry = export_int8(network, example, path, inputs=pictures(2), image_io=image_io, dynamic_size=True)
+    assert entry["image_io"] == image_io and entry["images"] == 2
+    oblong = torch.cat([example, example.flip(3)], 3)
+    with torch.no_grad():
+        assert psnr(OnnxGenerator(path, image_io=image_io)(oblong), network(oblong)) > 38
+
+
+@pytest.mark.parametrize(
+    "config",
+    [QuantConfig(), QuantConfig(activations="observed", weight_bits=4, activation_bits=5)],
+    ids=["paper", "few bits"],
+)
+def test_other_grids(config: QuantConfig, tmp_path: Path) -> None:
+    entry = export_int8(deployed(small(), config), pictures(1)[0], tmp_path / "net.onnx", inputs=pictures(4))
+    assert entry["psnr_db"] >= 40
+
+
+def test_without_images_random_ones_are_compared(tmp_path: Path) -> None:
+    entry = export_int8(deployed(small()), pictures(1)[0], tmp_path / "net.onnx")
+    assert entry["images"] == 0 and entry["psnr_db"] >= 40
+
+
+class Shifted(nn.Module):
+    """Runs one way when exported and another when called."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) + (0.1 if torch.compiler.is_compiling() else 0.0)
+
+
+def test_a_file_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"differs from torch in ONNX Runtime: 2\d\.\d dB on 2 images"
+    ) as caught:
+        export_int8(Shifted(deployed(small())), pictures(1)[0], tmp_path / "net.onnx", inputs=pictures(2))
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []

@@ -1,0 +1,145 @@
+"""What GAN Slimming refuses, with which words, and its way through a recipe and the command line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_slimming as tiny
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from ganshrink.channels import Plan, trace
+from ganshrink.cli import app
+from ganshrink.job import Job
+from ganshrink.methods.gan_slimming import gan_slimming
+from ganshrink.nets.layers import Residual
+from ganshrink.pipeline import compress_recipe
+from ganshrink.recipe import read_recipe
+from ganshrink.run import Run
+
+
+def nothing_to_learn() -> tuple[Job, dict]:
+    return tiny.job(task=tiny.image2image(lambda_gan=0)), {"beta": 0}
+
+
+def no_gan_to_prune_by(variant: str) -> Callable[[], tuple[Job, dict]]:
+    return lambda: (tiny.job(task=tiny.image2image(lambda_gan=0)), {"variant": variant})
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (
+            nothing_to_learn,
+            r"method.beta = 0 leaves nothing but the GAN loss, and task.lambda_gan is 0: set it",
+        ),
+        *(
+            (
+                no_gan_to_prune_by(variant),
+                rf"method.variant = '{re.escape(variant)}' leaves nothing but the GAN",
+            )
+            for variant in ("cp", "d+cp", "cp+d", "postq")
+        ),
+        (
+            lambda: (tiny.job(), {"real": "photos"}),
+            r"method.real = 'photos' .* these data have none: use 'teacher'",
+        ),
+        (lambda: (tiny.job(), {"distance": "perceptual", "vgg": "none.safetensors"}), "none.safetensors"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_line_before_anything_is_trained(tmp_path, case, words):
+    work, changes = case()
+
+    def teacher() -> dict[str, nn.Module]:
+        raise AssertionError("the teacher was asked for")
+
+    object.__setattr__(work, "teacher", teacher)
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as error:
+        gan_slimming(Run(tmp_path), work, tiny.settings(**changes))
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "stages").iterdir()) == []
+
+
+def test_a_budget_out_of_reach_names_the_least_and_that_the_trunk_could_be_cut(tmp_path):
+    work = tiny.job(budget="macs=5%")
+    said = "cannot be met; the smallest reachable cost is macs=.* \\((\\d+)\\)"
+    least = {}
+    for prune_trunk in (False, True):
+        with pytest.raises(ValueError, match=said) as error:
+            gan_slimming(Run(tmp_path), work, tiny.settings(prune_trunk=prune_trunk, floor=2))
+        assert str(error.value).endswith("; less with method.prune_trunk = true") != prune_trunk
+        least[prune_trunk] = int(re.search(said, str(error.value))[1])
+    assert least[True] < least[False]
+    channels = trace(tiny.generator(), *tiny.EXAMPLE)
+    keep = torch.ones(channels.num_atoms, dtype=torch.bool)
+    for group in channels.groups:
+        if group.name in tiny.OTHERS:
+            keep[group.atoms[0 if group.removable else 2 :]] = False
+    assert channels.cost(Plan(keep)).macs == least[False]
+
+
+def test_a_branch_with_a_trunk_of_its_own_is_left_alone_unless_asked(tmp_path):
+    """Its channels have several producers, so no scales: what they would be cut by is their number."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(6, 8, 3, padding=1), Residual(nn.Conv2d(8, 8, 3, padding=1)), nn.ReLU()]
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        Residual(nn.Sequential(*body, nn.Conv2d(8, 6, 3, padding=1))),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 3, 3, padding=1),
+    )
+    [branch] = [group for group in trace(network, *tiny.EXAMPLE).groups if group.removable]
+    assert len(branch.producers) == 2
+    work = tiny.job(network, budget="macs=70%", max_steps=0)  # 81 % is the least without the branch
+    with pytest.raises(ValueError, match="less with method.prune_trunk = true"):
+        gan_slimming(Run(tmp_path), work, tiny.settings())
+
+
+def test_a_network_that_is_all_trunk_is_refused_in_a_line_that_names_the_way_out(tmp_path):
+    trunk = Residual(nn.Conv2d(6, 6, 3, padding=1))
+    work = tiny.job(
+        nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), trunk, nn.Conv2d(6, 3, 3, padding=1)), budget="macs=100%"
+    )
+    with pytest.raises(ValueError, match="method.prune_trunk = false"):
+        gan_slimming(Run(tmp_path), work, tiny.settings())
+
+
+QUICK = Path("recipes/gan_slimming/quick.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("method.quantization.weight_bits=9", "weight_bits: Input should be less than or equal to 8 (got 9)"),
+        (
+            "method.quantization.activation_bits=1",
+            "activation_bits: Input should be greater than or equal to 2",
+        ),
+        ("method.quantization.wieght_bits=4", "unknown key; did you mean 'weight_bits'"),
+        ("method.variant=dcp", "method.variant: Input should be 'gs', 'cp', 'd', 'd+cp', 'cp+d' or 'postq'"),
+        ("method.rho=-1", "method.rho: Input should be greater than or equal to 0 (got -1)"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_said_in_a_line(override, words):
+    with pytest.raises(ValueError) as error:
+        read_recipe(QUICK, [override])
+    [line] = str(error.value).splitlines()
+    assert words in line
+
+
+def test_the_quick_recipe_goes_all_the_way(tmp_path):
+    small = ["net.ngf=4", "task.ndf=4", "teacher.max_steps=2", "student.max_steps=2"]
+    counts = "data.counts={train=4, val=2, test=2}"
+    off = ["latency.enabled=false", "export.onnx=false", "metrics.names=['psnr_teacher']"]
+    outcome = compress_recipe(read_recipe(QUICK, [f"run={tmp_path}", counts, *small, *off]), progress=False)
+    assert outcome.cost["student"]["macs"]["exact"] <= outcome.cost["budget"]["resolved"]["macs"]
+    assert {path.name for path in (tmp_path / "stages").iterdir()} == {"teacher", "search", "finetune"}
+    assert (tmp_path / "student.safetensors").exists() and (tmp_path / "report.html").exists()
+
+
+def test_the_command_line_lists_it():
+    listed = CliRunner().invoke(app, ["methods", "--json"])
+    assert listed.exit_code == 0 and '"gan_slimming": "GAN Slimming' in listed.stdout

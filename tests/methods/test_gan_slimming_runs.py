@@ -1,0 +1,234 @@
+"""GAN Slimming as a run: its variants and their stages, budgets, and resuming."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_slimming as tiny
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels import Plan, extract
+from ganshrink.data import Batches, TensorInputs
+from ganshrink.job import Job, Result
+from ganshrink.methods import METHODS
+from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
+from ganshrink.quant import QuantConfig, Quantizers
+from ganshrink.run import Run
+
+BITS = QuantConfig()
+STAGES = {  # of each variant, and whether it distils there
+    "gs": {"search": True, "finetune": True},
+    "cp": {"search": False, "finetune": False},
+    "d": {"narrow": True},
+    "d+cp": {"narrow": True, "search": False, "finetune": False},
+    "cp+d": {"search": False, "finetune": True},
+    "postq": {"search": True, "finetune": True, "quantize": False},
+}
+
+
+def macs(result: Result) -> int:
+    return result.channels["G"].cost(result.plans["G"]).macs
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("variant", STAGES)
+def test_every_variant_has_the_stages_and_the_distance_of_the_paper_s_ablation(tmp_path, variant):
+    assert METHODS["gan_slimming"] is gan_slimming and VARIANTS.keys() == STAGES.keys()
+    work = tiny.job(budget="macs=45%")
+    result = gan_slimming(Run(tmp_path), work, tiny.settings(variant=variant, rho=0.5, prune_trunk=True))
+    assert {path.name for path in (tmp_path / "stages").iterdir()} == STAGES[variant].keys()
+    for stage, distils in STAGES[variant].items():
+        for line in tiny.logged(tmp_path, stage):
+            wanted = {"G_gan", "D_real", "D_fake"} | ({"G_dist"} if distils else set())
+            assert line["losses"].keys() == wanted
+    assert macs(result) <= work.budget.numbers()["macs"]
+    # the plan is of the original generator, also where a narrow student was cut again
+    plan, channels = result.plans["G"], result.channels["G"]
+    assert shapes(extract(result.originals["G"], channels, plan)) == shapes(result.students["G"])
+    assert result.quantization == (BITS if variant == "postq" else None)
+
+
+@pytest.mark.parametrize(("width", "narrow"), [(0.5, [3, 4, 4, 3]), (0.75, [5, 6, 6, 5])])
+def test_the_narrow_student_keeps_a_share_of_every_layer(tmp_path, width, narrow):
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(variant="d+cp", width=width))
+    weights = tiny.saved(tmp_path, "narrow", "G")
+    layers = ("0.weight", "3.body.1.weight", "4.weight")
+    assert [len(weights[name]) for name in layers] + [weights["7.weight"].shape[1]] == narrow
+
+
+def first_loss(work: Job, network: nn.Module, judge: dict[str, Tensor], bits: QuantConfig | None) -> float:
+    """What D says of the network's first images, in few bits perhaps, as the generator's loss."""
+    d = work.teacher()["D"]
+    d = copy.deepcopy(d)
+    d.load_state_dict(judge)
+    x = Batches(work.data, batch_size=2, seed=0).at(0)["input"]
+    with torch.no_grad():
+        if bits is None:
+            made = network(x)
+        else:
+            with Quantizers(network, bits, work.example):
+                made = network(x)
+        return float(0.7 * (d(made).mean((1, 2, 3)) - 1).square().mean())
+
+
+@pytest.mark.parametrize("bits", [None, BITS])
+def test_the_search_and_finetuning_are_in_few_bits_if_asked(tmp_path, bits):
+    """Seen at the first step of each, where the network is known: the teacher's copy, and what was cut from the search."""
+    work = tiny.job()
+    result = gan_slimming(Run(tmp_path), work, tiny.settings(quantization=bits))
+    assert result.quantization == bits
+    searched = copy.deepcopy(result.originals["G"])
+    judge = work.teacher()["D"].state_dict()
+    lines = [tiny.logged(tmp_path, stage)[0]["losses"] for stage in ("search", "finetune")]
+    assert lines[0]["G_gan"] == pytest.approx(first_loss(work, searched, judge, bits), rel=1e-5)
+    assert (lines[0]["G_dist"] > 1e-6) == (
+        bits is not None
+    )  # in float, a copy of the teacher makes its images
+    searched.load_state_dict(tiny.saved(tmp_path, "search", "G"))
+    cut = extract(searched, result.channels["G"], result.plans["G"])
+    judge = tiny.saved(tmp_path, "search", "D")
+    assert lines[1]["G_gan"] == pytest.approx(first_loss(work, cut, judge, bits), rel=1e-5)
+    assert first_loss(work, cut, judge, bits) != first_loss(work, cut, judge, BITS if bits is None else None)
+
+
+def test_postq_is_gs_in_float_and_then_few_bits(tmp_path):
+    work, four = tiny.job(), QuantConfig(weight_bits=4)
+    result = gan_slimming(Run(tmp_path / "q"), work, tiny.settings(variant="postq", quantization=four))
+    gan_slimming(Run(tmp_path / "gs"), work, tiny.settings())
+    for stage in ("search", "finetune"):
+        for name in "GD":
+            assert tiny.same(
+                tiny.saved(tmp_path / "q", stage, name), tiny.saved(tmp_path / "gs", stage, name)
+            )
+    tuned = copy.deepcopy(result.students["G"])
+    tuned.load_state_dict(tiny.saved(tmp_path / "q", "finetune", "G"))
+    wanted = first_loss(work, tuned, tiny.saved(tmp_path / "q", "finetune", "D"), four)
+    assert tiny.logged(tmp_path / "q", "quantize")[0]["losses"]["G_gan"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_what_was_trained_in_float_says_so(tmp_path):
+    students = {}
+    for name, bits in (("float", None), ("bits", BITS)):
+        config = tiny.settings(variant="d", quantization=bits)
+        made = gan_slimming(Run(tmp_path / name), tiny.job(), config)
+        students[name] = made.students["G"].state_dict()
+    assert not tiny.same(students["float"], students["bits"]) or made.quantization is None
+
+
+@pytest.mark.parametrize("changes", [{"start": "fresh"}, {"variant": "d"}], ids=str)
+def test_fresh_weights_depend_on_the_seed_of_the_run_alone(tmp_path, changes):
+    students = []
+    for number in range(2):
+        work = tiny.job(max_steps=0)
+        torch.manual_seed(number)
+        made = gan_slimming(Run(tmp_path / str(number), seed=5), work, tiny.settings(**changes))
+        students.append(made.students["G"].state_dict())
+    assert tiny.same(*students)
+
+
+def test_a_fresh_start_is_no_copy_of_the_teacher(tmp_path):
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(start="fresh", rho=0.0))
+    assert tiny.logged(tmp_path, "search")[0]["losses"]["G_dist"] > 1e-3
+
+
+@pytest.mark.parametrize("inherit", [True, False])
+def test_d_goes_on_from_stage_to_stage_and_from_the_teacher_s_if_asked(tmp_path, inherit):
+    work = tiny.job(max_steps=0)
+    gan_slimming(Run(tmp_path), work, tiny.settings(inherit_discriminator=inherit))
+    kept = tiny.saved(tmp_path, "search", "D")
+    assert tiny.same(kept, work.teacher()["D"].state_dict()) == inherit
+    assert tiny.same(kept, tiny.saved(tmp_path, "finetune", "D"))
+
+
+def test_without_a_gan_loss_there_is_no_d(tmp_path):
+    work = tiny.job(task=tiny.image2image(lambda_gan=0))
+    gan_slimming(Run(tmp_path), work, tiny.settings())
+    assert tiny.logged(tmp_path, "finetune")[0]["losses"].keys() == {"G_dist"}
+    assert not (tmp_path / "stages/search/D.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("rho", "words"),
+    [(0.0, "the smallest scales are cut as well, down to the budget"), (10.0, "far below the budget")],
+)
+def test_the_plan_is_what_lives_less_what_is_over_the_budget(tmp_path, caplog, rho, words):
+    work = tiny.job(budget="macs=70%")
+    with caplog.at_level("INFO"):
+        result = gan_slimming(Run(tmp_path), work, tiny.settings(rho=rho))
+    [told] = [message for message in caplog.messages if message.startswith("the search left channels of")]
+    assert words in told
+    plan, groups = result.plans["G"], result.channels["G"].groups
+    scores = tiny.saved(tmp_path, "search", "scores")["magnitudes"]
+    assert macs(result) <= work.budget.numbers()["macs"]
+    if rho:
+        assert plan == Plan(scores > -torch.inf)  # nothing comes back, though it would fit
+    else:
+        assert not torch.isneginf(scores).any()
+        free = torch.cat([group.atoms for group in groups if group.name in tiny.OTHERS])
+        cut = free[~plan.keep[free]]
+        floors = torch.stack([scores[group.atoms].max() for group in groups if group.name in tiny.OTHERS])
+        assert len(cut) and scores[cut].max() <= scores[free[plan.keep[free]]].max()
+        assert torch.isin(floors, scores[plan.keep]).all()  # the best of each group stays
+
+
+def test_a_steered_search_ends_at_the_budget_by_itself(tmp_path):
+    work = tiny.job(budget="macs=50%", max_steps=None, epochs=1)
+    config = tiny.settings(adaptive_rho=True, prune_trunk=True, lr=1e-4, search_epochs=75)
+    result = gan_slimming(Run(tmp_path), work, config)
+    channels, most = result.channels["G"], work.budget.numbers()["macs"]
+    scores = tiny.saved(tmp_path, "search", "scores")["magnitudes"]
+    live = Plan(scores > -torch.inf)
+    without = live.keep.clone()
+    without[torch.where(live.keep, scores, torch.inf).argmin()] = False
+    assert channels.cost(live).macs >= most >= channels.cost(Plan(without)).macs
+    assert (live.keep & ~result.plans["G"].keep).sum() <= 1
+
+
+class Interrupting(TensorInputs):
+    """Fails while a stage trains, from its first checkpoint on, until it is told which stage to let through."""
+
+    stage: Path | None = None
+
+    def sample(self, index: int, rng: Any) -> dict[str, Any]:
+        if self.stage and (self.stage / "checkpoint.pt").exists():
+            raise OSError("the disk is gone")
+        return super().sample(index, rng)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantization": BITS},
+        {"quantization": QuantConfig(activations="observed"), "adaptive_rho": True},
+        {"variant": "d+cp", "pool": 2},
+    ],
+    ids=["few bits", "observed and steered", "d+cp"],
+)
+def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path, changes):
+    config = tiny.settings(rho=0.1, **changes)
+    stages = ["narrow"] * (config.variant == "d+cp") + ["search", "finetune"]
+    data = Interrupting(tiny.pictures(4, seed=0))
+    work = tiny.job(data=data, max_steps=8, epochs=4, checkpoint_steps=1)
+
+    def compress(folder: Path) -> Result:
+        torch.manual_seed(0)
+        return gan_slimming(Run(folder), work, config)
+
+    whole = compress(tmp_path / "whole")
+    for stage in stages:
+        data.stage = tmp_path / "stopped/stages" / stage
+        with pytest.raises(OSError, match="the disk is gone"):
+            compress(tmp_path / "stopped")
+        assert not (data.stage / "done.json").exists()
+    data.stage = None
+    resumed = compress(tmp_path / "stopped")
+    assert resumed.plans["G"] == whole.plans["G"]
+    assert tiny.same(resumed.students["G"].state_dict(), whole.students["G"].state_dict())
+    for stage in stages:
+        one, other = (tiny.logged(tmp_path / name, stage) for name in ("whole", "stopped"))
+        assert [line["losses"] for line in one] == [line["losses"] for line in other]
