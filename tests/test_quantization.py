@@ -1,6 +1,7 @@
 """The way of a student to its file in integers: in a run, and afterwards."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from PIL import Image
 
 from ganshrink.data import open_dataset, to_uint8
+from ganshrink.exporters.int8 import ParityError
 from ganshrink.finished import evaluate_run, export_run, load_networks, measure_run, quantize_run
 from ganshrink.pipeline import compress, compress_recipe
-from ganshrink.quant import QuantConfig, QuantizationConfig
+from ganshrink.quant import Grid, LayerGrids, QuantConfig, QuantizationConfig
+from ganshrink.quantization import _relieved
 from ganshrink.recipe import resolve
 from tiny_recipe import tiny
 
@@ -55,9 +58,8 @@ def test_what_ships_is_scored_shown_and_compared(finished):
     [row, _] = read(finished / "samples/samples.json")["rows"]
     shown = np.asarray(Image.open(finished / "samples" / row["int8"])).astype(int)
     picture = open_dataset(resolve(small(finished)).data, "test").sample(0, None)["input"][None]
-    given = ((picture + 1) * 127.5).round().to(torch.uint8).numpy()
-    [made] = onnxruntime.InferenceSession(str(finished / FILE)).run(None, {"input": given})
-    assert abs(made[0].transpose(1, 2, 0).astype(int) - shown).max() <= 1
+    [made] = onnxruntime.InferenceSession(str(finished / FILE)).run(None, {"input": picture.numpy()})
+    assert abs(to_uint8(torch.from_numpy(made[0])).astype(int) - shown).max() <= 1
     with torch.no_grad():
         student = to_uint8(load_networks(finished)["student"](picture)[0]).astype(int)
     assert 0 < abs(shown - student).mean() < 3
@@ -103,6 +105,19 @@ def test_a_run_goes_on_without_a_file_that_cannot_be(tmp_path, caplog):
     assert "up.99" in read(tmp_path / "quantization.json")["refused"]
     assert (tmp_path / "report.html").exists() and not (tmp_path / FILE).exists()
     assert list(read(tmp_path / "metrics.json")) == ["teacher", "student"]
+
+
+def test_after_a_refusal_the_inputs_that_round_worst_are_left_in_float(caplog):
+    byte, snrs = Grid(0.1, 0, 0, 255), {"a": 30.0, "b": 30.9, "c": 32.0, "d": 40.0, "e": 41.0, "stem": None}
+    grids = {path: LayerGrids(None if snr is None else byte, byte, snr) for path, snr in snrs.items()}
+    with caplog.at_level(logging.INFO):
+        once = _relieved(grids, "38 dB")
+    assert "38 dB; once more with the inputs that round worst in float: a (30 dB), b (31 dB)" in caplog.text
+    assert [path for path, found in once.items() if found.input is None] == ["a", "b", "stem"]
+    twice = _relieved(once, "39 dB")
+    assert [path for path, found in twice.items() if found.input is not None] == ["d", "e"]
+    with pytest.raises(ParityError, match="39.5 dB"):  # more than half are gone
+        _relieved(twice, "39.5 dB")
 
 
 def test_a_student_trained_in_integers_keeps_its_grids_unless_told_otherwise():

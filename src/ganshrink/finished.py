@@ -100,12 +100,12 @@ def quantize_run(
     images, held_out = _held_out(recipe, path, "train"), _held_out(recipe, path)
     networks, run = load_networks(path, net), Run(path, seed=recipe.seed)
     trained = quantization.trained_under(path)
-    settings = recipe.quantization.ready(trained, parse_overrides(overrides).get("quantization", {}))
+    asked = {**recipe.quantization.given(), **parse_overrides(overrides).get("quantization", {})}
+    settings = recipe.quantization.ready(trained, asked)
     quantized = networks["student"]
     if settings.mode == "finetune":
-        quantized = quantization.finetune(
-            run, _job(recipe, networks, images, path, progress), settings, quantized
-        )
+        job = _job(recipe, networks, images, path, progress)
+        quantized, settings = quantization.finetune(run, job, settings, quantized)
         made = run.read("stages.json") if (path / "stages.json").is_file() else []
         run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
     options = recipe.export.model_dump(include={"dynamic_size", "image_io"})

@@ -232,9 +232,9 @@ def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[st
         networks["scratch"] = _from_scratch(run, job, result)
     settings, quantized = recipe.quantization, networks["student"]
     if result.quantization is not None and (recipe.export.onnx or settings.mode != "none"):
-        settings = settings.ready(result.quantization, {})
+        settings = settings.ready(result.quantization, settings.given())
     if settings.mode == "finetune":
-        quantized = quantization.finetune(run, job, settings, quantized)
+        quantized, settings = quantization.finetune(run, job, settings, quantized)
     if leads():
         _leave(run, recipe, job, result, networks, held_out, net, settings, quantized)
     wait()
@@ -264,6 +264,8 @@ def _leave(
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
     outcome.write_cost(run, networks, channels, plan, job.budget, recipe.budget)
+    if settings.mode == "none" and result.quantization is not None:
+        quantization.note_trained(run, result.quantization)
     if settings.mode != "none":
         networks |= quantization.int8_beside(
             run, job, settings, quantized, held_out, trained=result.quantization, **_file_options(recipe)

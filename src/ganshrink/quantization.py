@@ -18,6 +18,7 @@ from ganshrink.generator import Input, as_tuple
 from ganshrink.job import Job, Nets, fit_nets
 from ganshrink.quant import Grids, QuantConfig, QuantizationConfig, attached, calibrate, deploy, spread
 from ganshrink.quant.calibration import without_coarse
+from ganshrink.quant.layers import find_layers
 from ganshrink.run import Artefacts, Run, Stage, tensors_hash
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,11 @@ STEP_DB = 1.0  # inputs that round about as badly as the worst are given up with
 COMPARED = 32  # held-out images that the file is compared with torch on
 
 
-def finetune(run: Run, job: Job, config: QuantizationConfig, student: nn.Module) -> nn.Module:
-    """A copy of the student, trained on under quantizers as the task's students are: the stage `int8`.
+def finetune(
+    run: Run, job: Job, config: QuantizationConfig, student: nn.Module
+) -> tuple[nn.Module, QuantizationConfig]:
+    """A copy of the student, trained on under quantizers towards the teacher's images: the stage `int8`; and the settings
+    with the ranges that it was trained under.
 
     Raises:
         ValueError: if the images or a layer cannot be used (see `calibrate`).
@@ -37,7 +41,8 @@ def finetune(run: Run, job: Job, config: QuantizationConfig, student: nn.Module)
     training = job.training.model_copy(
         update={**config.model_dump(include={"epochs", "decay_epochs", "max_steps"}), "compile": False}
     )
-    task: Any = job.task.distilling(job.teacher()["G"])
+    teacher = job.teacher()["G"]
+    task: Any = job.task.distilling(teacher, target="teacher")
     task = replace(task, config=task.config.model_copy(update={"lr": config.lr or task.config.lr / 10}))
     tuned = replace(job, task=task, training=training)
 
@@ -46,17 +51,20 @@ def finetune(run: Run, job: Job, config: QuantizationConfig, student: nn.Module)
         nets: Nets = task.nets(quantized, job.data.in_channels, job.data.out_channels)
         if "D" in nets:
             _go_on(run, nets["D"])
-        with attached(quantized, config, job.example, spread(job.data, config.images)):
+        with attached(quantized, config, job.example, spread(job.data, config.images)) as quantizers:
             fit_nets(stage, nets, task, job.data, training, progress=job.progress)
-        return {name: network.state_dict() for name, network in nets.items()}
+            ranges = quantizers.ranged().ranges
+        return {**{name: network.state_dict() for name, network in nets.items()}, "ranges": ranges}
 
     made_from = {
         "student": tensors_hash(student.state_dict()),
+        "teacher": tensors_hash(teacher.state_dict()),
         "quantization": config.model_dump(mode="json"),
         **tuned.describe(),
     }
-    quantized.load_state_dict(run.stage("int8", learn, made_from=made_from, after=())["G"])
-    return quantized.eval()
+    found = run.stage("int8", learn, made_from=made_from, after=())
+    quantized.load_state_dict(found["G"])
+    return quantized.eval(), config.model_copy(update={"ranges": found["ranges"]})
 
 
 def write_int8(
@@ -85,8 +93,11 @@ def write_int8(
     Raises:
         ValueError: if it cannot be quantized, or the file computes something else; no file is left then.
     """
-    (run.path / FILE).unlink(missing_ok=True)
+    find_layers(
+        student, example, config.exclude
+    )  # what is asked for wrongly must not cost the file that is there
     logger.info("making %s and comparing it with torch", FILE)
+    _forget(run)
     note = {"config": config.model_dump(mode="json"), "trained": trained and trained.model_dump(mode="json")}
     try:
         made = _make(run, student, example, config, images, held_out, options)
@@ -95,6 +106,24 @@ def write_int8(
         raise
     run.write("quantization.json", {**note, **made})
     return open_int8(run.path)
+
+
+def note_trained(run: Run, trained: QuantConfig) -> None:
+    """Keep what a student was trained under, where there is no INT8 file to say so."""
+    run.write("quantization.json", {"trained": trained.model_dump(mode="json")})
+
+
+def _forget(run: Run) -> None:
+    """Remove an earlier INT8 file and all that was said of it."""
+    (run.path / FILE).unlink(missing_ok=True)
+    for file, name in (("parity.json", FILE), ("cost.json", "int8"), ("metrics.json", "int8")):
+        content = run.read(file) if (run.path / file).is_file() else {}
+        if content.pop(name, None) is not None:
+            run.write(file, content)
+    latency = run.read("latency.json") if (run.path / "latency.json").is_file() else {}
+    rows = [row for row in latency.get("rows", []) if row.get("network") != "int8"]
+    if len(rows) < len(latency.get("rows", [])):
+        run.write("latency.json", latency | {"rows": rows})
 
 
 def _make(
@@ -152,7 +181,7 @@ def open_int8(folder: Path) -> nn.Module:
 def trained_under(folder: Path) -> QuantConfig | None:
     """The quantizers that the student of a run was trained under; None: it was trained in float."""
     file = folder / "quantization.json"
-    trained = json.loads(file.read_bytes())["trained"] if file.is_file() else None
+    trained = json.loads(file.read_bytes()).get("trained") if file.is_file() else None
     return None if trained is None else QuantConfig(**trained)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from ganshrink.channels import Budget, Channels, Gates, Plan, trace
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.budget import readable
-from ganshrink.channels.sparsity import ARRIVAL, Sparsity
+from ganshrink.channels.sparsity import ARRIVAL, Sparsity, advice
 from ganshrink.engine.optim import set_learning_rate, sgd
 
 ETA = 0.1
@@ -106,11 +106,16 @@ def test_a_steered_pull_goes_on_where_it_was_saved(channels):
     assert torch.equal(resumed.gates.magnitudes(), whole.gates.magnitudes())
 
 
+def told_of(sparsity, plan):
+    scores, how = sparsity.gates.magnitudes(), sparsity.state_dict()
+    return advice(sparsity.channels, scores, plan, sparsity.budget, **how)
+
+
 def test_over_the_budget_a_larger_rho_is_named_that_would_have_done(channels):
     sparsity = pulled(channels, "macs=30%", rho=0.02)
     spent = run(sparsity, 80)[-1]
     plan = allowed(sparsity)
-    told = sparsity.told(plan)
+    told = told_of(sparsity, plan)
     assert spent > channels.cost().macs * 0.3 >= channels.cost(plan).macs
     most = sparsity.budget.numbers()["macs"]
     assert told.startswith(f"the search left channels of macs {readable(spent)} of {readable(most)}: ")
@@ -127,14 +132,14 @@ def test_far_below_the_budget_a_smaller_rho_is_named(channels):
     assert spent < 0.7 * most
     plan, live = allowed(sparsity), sparsity.gates.live()
     assert plan == live  # nothing comes back
-    told = sparsity.told(plan)
+    told = told_of(sparsity, plan)
     assert f"far below the budget: a smaller rho, such as {0.7 * spent / most:.2g}, would keep more" in told
 
 
 def test_within_the_budget_nothing_else_is_named(channels):
     sparsity = pulled(channels, "macs=100%", rho=0.01)
     run(sparsity, 10)
-    assert sparsity.told(allowed(sparsity)).endswith(", which is within the budget")
+    assert told_of(sparsity, allowed(sparsity)).endswith(", which is within the budget")
 
 
 def test_a_dead_channel_that_momentum_moves_does_not_stand_in_for_the_last_living_one(channels):

@@ -14,7 +14,7 @@ from ganshrink.data import Batches, TensorInputs
 from ganshrink.job import Job, Result
 from ganshrink.methods import METHODS
 from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
-from ganshrink.quant import QuantConfig, Quantizers
+from ganshrink.quant import QuantConfig, Quantizers, calibrate
 from ganshrink.run import Run
 
 BITS = QuantConfig()
@@ -111,13 +111,33 @@ def test_postq_is_gs_in_float_and_then_few_bits(tmp_path):
     assert tiny.logged(tmp_path / "q", "quantize")[0]["losses"]["G_gan"] == pytest.approx(wanted, rel=1e-5)
 
 
-def test_what_was_trained_in_float_says_so(tmp_path):
-    students = {}
-    for name, bits in (("float", None), ("bits", BITS)):
-        config = tiny.settings(variant="d", quantization=bits)
-        made = gan_slimming(Run(tmp_path / name), tiny.job(), config)
-        students[name] = made.students["G"].state_dict()
-    assert not tiny.same(students["float"], students["bits"]) or made.quantization is None
+def test_variant_d_trains_in_few_bits_if_asked_and_says_what_it_did(tmp_path):
+    made = {
+        name: gan_slimming(Run(tmp_path / name), tiny.job(), tiny.settings(variant="d", quantization=bits))
+        for name, bits in (("float", None), ("bits", BITS))
+    }
+    assert made["float"].quantization is None and made["bits"].quantization == BITS
+    students = [result.students["G"].state_dict() for result in made.values()]
+    assert not tiny.same(*students)
+
+
+def test_observed_ranges_that_a_student_was_trained_under_are_those_of_its_file(tmp_path):
+    observed = BITS.model_copy(update={"activations": "observed"})
+    work = tiny.job()
+    result = gan_slimming(Run(tmp_path), work, tiny.settings(quantization=observed))
+    again = gan_slimming(Run(tmp_path), work, tiny.settings(quantization=observed))
+    trained = result.quantization
+    assert trained.ranges and again.quantization == trained
+    images = [work.data.sample(i, None)["input"][None] for i in range(2)]
+    found = calibrate(result.students["G"], trained, images)
+    inputs = {
+        path: (grids.input.scale, grids.input.zero)
+        for path, grids in found.items()
+        if grids.input is not None
+    }
+    assert inputs == {path: tuple(ends) for path, ends in trained.ranges.items()}
+    afresh = calibrate(result.students["G"], observed, images)
+    assert any(afresh[path].input.scale != scale for path, (scale, _) in inputs.items())
 
 
 @pytest.mark.parametrize("changes", [{"start": "fresh"}, {"variant": "d"}], ids=str)

@@ -73,6 +73,19 @@ def test_the_report_names_every_layer(net, images):
     assert set(report["psnr_db"]) == {"quantized", "bytes", "outputs", "deployed"}
 
 
+def test_an_input_that_rounds_badly_stays_float(net, images):
+    config = QuantConfig(activations="observed", levels="code")
+    snr, worst = min(
+        (g.snr_db, path) for path, g in calibrate(net, config, images).items() if g.input is not None
+    )
+    asked = config.model_copy(update={"min_snr_db": snr + 1e-3})
+    grids, deployed, report = made(net, asked, images)
+    assert [path for path, grid in grids.items() if grid.input is None] == ["down.1", worst]
+    assert deployed.get_submodule(worst).weight.values.dtype == torch.int8
+    [coarse] = [layer for layer in report["layers"] if layer["path"] == worst]
+    assert coarse["input"] is None and "outliers" in coarse["note"]
+
+
 def test_outputs_of_every_layer_are_near_in_their_own_steps(net, images):
     """Each channel is rounded on a grid of its own: within half a step, the bias and the zero included."""
     config = QuantConfig(activations="observed", levels="code", per_channel=True)

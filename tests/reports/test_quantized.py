@@ -87,6 +87,12 @@ def test_they_are_shown_for_the_method_without_a_file_and_not_for_others(folder:
     assert "As GAN Slimming counts" in write_report(folder).read_text(encoding="utf-8")
 
 
+def test_a_student_trained_in_few_bits_without_a_file_is_said_to_be_one(folder: Path) -> None:
+    (folder / "quantization.json").write_text(json.dumps({"trained": {"weight_bits": 8}}))
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "The student was trained in few bits." in text and "Bits of" not in text
+
+
 def test_a_refused_file_says_why(folder: Path) -> None:
     (folder / "quantization.json").write_text(json.dumps({"refused": "31.0 dB on 32 images <at least 40>"}))
     text = write_report(folder).read_text(encoding="utf-8")

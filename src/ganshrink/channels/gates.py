@@ -42,7 +42,7 @@ class Gates(nn.Module):
     ) -> None:
         super().__init__()
         self._model = (model,)  # a tuple: no submodule of this one
-        self._channels, self._floor = channels, floor
+        self._channels, self.floor = channels, floor
         self._initial = torch.ones(channels.num_atoms) if initial is None else initial.float()
         self.groups = [group for group in channels.groups if group.frozen is None]
         self.own = nn.ParameterList()
@@ -168,7 +168,7 @@ class Gates(nn.Module):
 
     def _protect(self, norms: Tensor, factors: Tensor) -> None:
         for group in self.groups:
-            least = 0 if group.removable else min(self._floor, len(group))
+            least = 0 if group.removable else min(self.floor, len(group))
             if least and int((factors[group.atoms] > 0).sum()) < least:
                 best = group.atoms[norms[group.atoms].cpu().argsort(descending=True, stable=True)[:least]]
                 factors[best] = 1

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ganshrink.channels.atoms import Index
@@ -74,7 +75,7 @@ class Sparsity:
     def _threshold(self, magnitudes: np.ndarray, due: float) -> float:
         """The largest of the magnitudes such that the channels above it still cost as much as is due."""
         groups = [magnitudes[group.atoms.numpy()] for group in self.channels.groups]
-        least = np.array([0 if group.removable else 1 for group in self.channels.groups])
+        least = np.array([0 if g.removable else min(self.gates.floor, len(g)) for g in self.channels.groups])
         steps = np.unique(magnitudes[np.isfinite(magnitudes)])
         low, high = 0, len(steps)  # the first so many may die
         while low < high:
@@ -92,34 +93,6 @@ class Sparsity:
         moving = {} if self.steered is None else {"rho": self.rho}
         return {"live": cost / self._whole, **moving}
 
-    def told(self, plan: Plan) -> str:
-        """In a sentence, what the live channels cost against the budget, and what rho would fit better.
-
-        Args:
-            plan: those of them that the budget allows.
-        """
-        channels, live = self.channels, self.gates.live()
-        widths = channels.widths(live)
-        share = overspent(channels, widths, self.budget)
-        spent = ", ".join(
-            f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
-            for kind, amount in self.budget.numbers().items()
-        )
-        found = f"the search left channels of {spent}"
-        if share > 1:
-            cut = self.gates.magnitudes()[live.keep & ~plan.keep]
-            # a scale of that size would have gone too, had it been pulled that much more
-            more = self.rho + float(cut.max()) / self.rates if len(cut) and self.rates else self.rho
-            hint = (
-                ""
-                if self.steered or more <= self.rho
-                else f"; rho = {more:.2g} would have come close by itself"
-            )
-            return f"{found}: the smallest scales are cut as well, down to the budget{hint}"
-        if share < FAR_BELOW and self.steered is None:
-            return f"{found}, far below the budget: a smaller rho, such as {self.rho * share:.2g}, would keep more"
-        return f"{found}, which is within the budget"
-
     def state_dict(self) -> dict[str, Any]:
         return {"rho": self.rho, "rates": self.rates}
 
@@ -130,3 +103,40 @@ class Sparsity:
 def overspent(channels: Channels, widths: Index, budget: Budget) -> float:
     """The most that kept widths per group cost of any of a budget's limits; 1 is all of it."""
     return max(spending(channels, widths, kind) / amount for kind, amount in budget.numbers().items())
+
+
+def advice(
+    channels: Channels,
+    magnitudes: Tensor,
+    plan: Plan,
+    budget: Budget,
+    *,
+    rho: float,
+    rates: float,
+    steered: bool = False,
+) -> str:
+    """In a sentence, what a search's live channels cost against the budget, and what rho would fit better.
+
+    Args:
+        magnitudes: (num_atoms,) what the scales came to, -inf for the dead.
+        plan: those of the live channels that the budget allows.
+        rho, rates: the search's weight of the L1 norm, and the sum of its learning rates.
+        steered: whether rho followed the cost: then there is none to suggest.
+    """
+    live = Plan(magnitudes > -math.inf)
+    widths = channels.widths(live)
+    share = overspent(channels, widths, budget)
+    spent = ", ".join(
+        f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
+        for kind, amount in budget.numbers().items()
+    )
+    found = f"the search left channels of {spent}"
+    if share > 1:
+        cut = magnitudes[live.keep & ~plan.keep]
+        # a scale of that size would have gone too, had it been pulled that much more
+        more = rho + float(cut.max()) / rates if len(cut) and rates else rho
+        hint = f"; rho = {more:.2g} would have come close by itself" if more > rho and not steered else ""
+        return f"{found}: the smallest scales are cut as well, down to the budget{hint}"
+    if share < FAR_BELOW and not steered:
+        return f"{found}, far below the budget: a smaller rho, such as {rho * share:.2g}, would keep more"
+    return f"{found}, which is within the budget"

@@ -3,7 +3,6 @@
 It is not LPIPS (Zhang et al. 2018), which weighs normalised features by learned factors.
 """
 
-from ganshrink.losses.perceptual import STYLE_WEIGHT
 from ganshrink.metrics.value import AGAINST, Pictures, Seen, Value
 from ganshrink.metrics.vgg import VGG
 
@@ -40,6 +39,6 @@ class PerceptualDistance:
             "weights_sha256": self.vgg.sha256,
             "content": f"L1 at {self.vgg.content}",
             "style": f"Gram matrices at {', '.join(self.vgg.style)}",
-            "style_weight": STYLE_WEIGHT,
+            "style_weight": self.vgg.style_weight,
         }
         return Value(self.total / self.seen.images, "lower", protocol)

@@ -31,6 +31,7 @@ class Layout:
     convs: dict[int, int]  # position: output channels
     pools: tuple[int, ...]
     taps: dict[int, str]
+    style_weight: float  # brings the Gram terms of far images to the size of the content term
 
     def says(self) -> str:
         """How its file is recognised, in words."""
@@ -43,6 +44,7 @@ VGG16 = Layout(
     {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512},
     pools=(4, 9, 16),
     taps={3: "relu1_2", 8: "relu2_2", 15: "relu3_3", 22: "relu4_3"},
+    style_weight=STYLE_WEIGHT,
 )
 VGG19_NORMALISED = Layout(
     "the normalised VGG-19",
@@ -50,6 +52,7 @@ VGG19_NORMALISED = Layout(
     {0: 3, 2: 64, 5: 64, 9: 128, 12: 128, 16: 256},
     pools=(7, 14),
     taps={6: "relu1_2", 13: "relu2_2", 17: "relu3_1"},
+    style_weight=1e3,  # its features are larger
 )
 LAYOUTS = (VGG16, VGG19_NORMALISED)
 
@@ -65,6 +68,7 @@ class VGG(nn.Module):
     Attributes:
         content: the layer of the perceptual distance's content term.
         style: the layers of its style terms, all that `forward` gives.
+        style_weight: of those terms: 1e5 for VGG-16, as in GAN Slimming's code, 1e3 for the normalised VGG-19.
         name: which release, with which preprocessing.
         sha256: the first 12 digits of the weights file's hash.
     """
@@ -78,6 +82,7 @@ class VGG(nn.Module):
         self.features = _vgg16() if layout is VGG16 else _vgg19_normalised()
         self.taps = layout.taps
         self.style = tuple(layout.taps.values())
+        self.style_weight = layout.style_weight
         self.name = layout.name + (", ImageNet mean and deviation" if normalize else "")
         self.sha256 = sha256
         mean, std = (MEAN_RGB, STD_RGB) if normalize else ((0.0,) * 3, (1.0,) * 3)
@@ -102,13 +107,22 @@ class VGG(nn.Module):
                 found[self.taps[position]] = x
         return found
 
-    def distance(self, fake: Tensor, target: Tensor, *, style_weight: float = STYLE_WEIGHT) -> Tensor:
-        """The perceptual distance of images (B, 3, H, W) in [-1, 1], a scalar; the target is taken as a constant."""
-        with torch.no_grad():
-            theirs = self(target)
-        return perceptual_distance(
-            self(fake), theirs, content=self.content, style=self.style, style_weight=style_weight
-        )
+    def distance(self, fake: Tensor, target: Tensor, *, style_weight: float | None = None) -> Tensor:
+        """The perceptual distance of images (B, 3, H, W) in [-1, 1], a float32 scalar; the target is taken as a constant.
+
+        Args:
+            style_weight: of the Gram terms; none: the release's own.
+        """
+        weight = self.style_weight if style_weight is None else style_weight
+        with torch.autocast(
+            fake.device.type, enabled=False
+        ):  # near zero, bfloat16's gradient points anywhere
+            with torch.no_grad():
+                theirs = self(target)
+            ours = self(fake)
+            return perceptual_distance(
+                ours, theirs, content=self.content, style=self.style, style_weight=weight
+            )
 
 
 def load_vgg(path: str | Path, device: str | torch.device = "cpu", *, normalize: bool = False) -> VGG:

@@ -12,7 +12,7 @@ from ganshrink.data import Images
 from ganshrink.data.opening import num_inputs
 from ganshrink.generator import Input, as_tuple, batch_of_one
 from ganshrink.quant.config import QuantConfig
-from ganshrink.quant.grid import Grids, LayerGrids, activation_grid, fitted_grid, observed_grid
+from ganshrink.quant.grid import Grids, LayerGrids, activation_grid, fitted_grid, observed_grid, trained_grid
 from ganshrink.quant.layers import Layers, device_of, evaluating, find_layers
 from ganshrink.quant.quantizers import Quantizers
 
@@ -54,7 +54,7 @@ class Seen:
 def calibrate(model: nn.Module, config: QuantConfig, batches: Iterable[Input]) -> dict[str, LayerGrids]:
     """Run the network over images and see between what numbers its convolutions work.
 
-    With fixed activations it runs quantized, as it was trained, and only the outputs' ranges are new.
+    With fixed activations, or ranges that it was trained under, it runs quantized, and only the outputs' ranges are new.
 
     Args:
         model: the bare network, wherever its weights are; it is left as it is.
@@ -72,7 +72,7 @@ def calibrate(model: nn.Module, config: QuantConfig, batches: Iterable[Input]) -
     layers = find_layers(model, runs[0], config.exclude)
     seen = {path: Seen() for path in layers.quantized}
     with ExitStack() as stack:
-        if config.activations == "fixed":
+        if config.activations == "fixed" or config.ranges is not None:
             stack.enter_context(Quantizers(model, config, runs[0]))
         for path, conv in layers.quantized.items():
             watch = _observe(path, seen[path], SAMPLE // len(runs))
@@ -124,6 +124,9 @@ def _grids(path: str, layers: Layers, config: QuantConfig, seen: Seen) -> LayerG
     made = observed_grid(OUTPUT_BITS, *(MARGIN * end[:, None, None] for end in seen.ends("output")))
     if path in layers.stems:
         return LayerGrids(None, made)
+    if config.ranges is not None:
+        known = config.ranges.get(path)
+        return LayerGrids(known and trained_grid(config.activation_bits, *known), made)
     if config.activations == "fixed":
         return LayerGrids(activation_grid(config.activation_bits, config.limit), made)
     grid, snr = fitted_grid(config.activation_bits, *seen.ends("input"), torch.cat(seen.sample))

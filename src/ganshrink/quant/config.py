@@ -34,6 +34,11 @@ class QuantConfig(BaseModel):
         default=False,
         description="a scale for each output channel of a weight; the paper has one for each weight",
     )
+    ranges: dict[str, tuple[float, int]] | None = Field(
+        default=None,
+        description="scale and zero of what each convolution reads, by path: what a network was trained under; "
+        "none: as images show",
+    )
     exclude: tuple[str, ...] = Field(
         default=(), description="paths of convolutions that stay in float, such as 'up.7'"
     )
@@ -67,6 +72,10 @@ class QuantizationConfig(QuantConfig):
     lr: float | None = Field(
         default=None, gt=0, description="of finetuning: the learning rate; none: a tenth of the task's"
     )
+
+    def given(self) -> dict[str, Any]:
+        """What somebody wants otherwise than it is by default."""
+        return self.model_dump(exclude_defaults=True)
 
     def ready(self, trained: QuantConfig | None, asked: Mapping[str, Any]) -> "QuantizationConfig":
         """With a mode that makes a file, under the quantizers that a student was trained with unless others are asked for.

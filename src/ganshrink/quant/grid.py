@@ -73,6 +73,11 @@ def activation_grid(bits: int, limit: float) -> Grid:
     return Grid(limit / 2**bits, zero=0, lowest=0, highest=2**bits)
 
 
+def trained_grid(bits: int, scale: float, zero: int) -> Grid:
+    """The grid of an observed range that a network was trained under: 2^m levels."""
+    return Grid(scale, zero, lowest=0, highest=2**bits - 1)
+
+
 def observed_grid(bits: int, low: Tensor, high: Tensor) -> Grid:
     """2^m levels over a range that was seen, widened to hold 0, which is a level: padding stays exact.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganshrink.generator import as_tuple
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.fake import pass_weight, quantize_to
-from ganshrink.quant.grid import Grid, Grids, activation_grid, weight_grid
+from ganshrink.quant.grid import Grid, Grids, activation_grid, trained_grid, weight_grid
 from ganshrink.quant.layers import Conv, device_of, evaluating, find_layers
 
 
@@ -84,6 +84,13 @@ class Quantizers:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._frozen = {path: scale.clone() for path, scale in state_dict.items()}
 
+    def ranged(self) -> QuantConfig:
+        """The settings with the ranges of inputs that are in use, where these were observed."""
+        if self.config.activations == "fixed":
+            return self.config
+        ranges = {path: (float(grid.scale), int(grid.zero)) for path, grid in self._inputs.items()}
+        return self.config.model_copy(update={"ranges": ranges})
+
     def close(self) -> None:
         """Take the hooks off."""
         for hook in self._hooks:
@@ -99,16 +106,20 @@ class Quantizers:
     def _input_grids(self, grids: Grids | None) -> dict[str, Grid]:
         """By path, of all layers but the stems."""
         paths = [path for path in self.layers.quantized if path not in self.layers.stems]
-        if self.config.activations == "fixed":
-            return dict.fromkeys(paths, activation_grid(self.config.activation_bits, self.config.limit))
-        known = grids or {}
-        missing = [path for path in paths if path not in known]
-        if missing:
+        config, bits = self.config, self.config.activation_bits
+        if grids is not None:
+            missing = [path for path in paths if path not in grids]
+            if missing:
+                raise ValueError(f"there is no range of {missing[0]!r}'s input: calibrate the network first")
+            known = {path: grids[path].input for path in paths}
+            return {path: grid for path, grid in known.items() if grid is not None}
+        if config.ranges is not None:
+            return {p: trained_grid(bits, *config.ranges[p]) for p in paths if p in config.ranges}
+        if config.activations == "observed":
             raise ValueError(
-                f"observed activations need the range of {missing[0]!r}'s input: calibrate the network first"
+                f"observed activations need the range of {paths[0]!r}'s input: calibrate the network first"
             )
-        inputs = {path: known[path].input for path in paths}
-        return {path: grid for path, grid in inputs.items() if grid is not None}
+        return dict.fromkeys(paths, activation_grid(bits, config.limit))
 
     def _enter(self, path: str) -> Any:
         def hook(

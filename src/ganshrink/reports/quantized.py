@@ -18,15 +18,19 @@ COSTS = (  # keys of psnr_db, and what each compares
 
 
 def quantization(run: RunFiles) -> dict[str, Any] | None:
-    """`refused`, or `costs`, `parity`, `sizes`, `layers` and `float`; None if the run has no quantized network."""
+    """`trained` (whether the student was trained in few bits) and `refused`, or `costs`, `parity`, `sizes`, `layers` and
+    `float`; `bare` if there is no INT8 file. None if the run has nothing of few bits."""
     found = _read(run)
     if not found:
         return None
+    if not dicts(found, "layers") and "refused" not in found:
+        return {"trained": bool(found.get("trained")), "bare": True}
     if "refused" in found:
-        return {"refused": str(found["refused"])}
+        return {"refused": str(found["refused"]), "trained": bool(found.get("trained"))}
     psnr = [(text, number(found, "psnr_db", key)) for key, text in COSTS]
     kept = dig(found, "float")
     return {
+        "trained": bool(found.get("trained")),
         "costs": [(text, f"{value:.1f} dB") for text, value in psnr if value is not None],
         "images": found.get("images", "–"),
         "parity": _parity(run),

@@ -8,13 +8,10 @@ same objective without sparsity. Where the paper and its released code differ, t
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -31,12 +28,14 @@ from ganshrink.channels import (
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.scores import evenly, norm_scale
-from ganshrink.channels.sparsity import Sparsity
-from ganshrink.engine import Schedule, Update, adam, sgd, total_steps
+from ganshrink.channels.sparsity import Sparsity, advice
+from ganshrink.engine import Update, adam, sgd, total_steps
 from ganshrink.job import Job, Nets, Result, Training, batches_of, describe, fit_nets
 from ganshrink.losses import discriminator_loss, generator_loss
+from ganshrink.methods.gan_slimming.config import PRESETS, VARIANTS, GanSlimmingConfig
 from ganshrink.metrics.vgg import VGG, load_vgg
 from ganshrink.quant import QuantConfig, attached, spread
+from ganshrink.quant.layers import find_layers
 from ganshrink.run import Artefacts, Run, Stage
 from ganshrink.tasks.pool import ImagePool
 
@@ -48,107 +47,6 @@ CALIBRATION = 32  # training images that show the range of activations, where it
 Bits = QuantConfig | None
 Distance = Callable[[Tensor, Tensor], Tensor]
 """d of Eq. 2: how far images (B, 3, H, W) in [-1, 1] are from the teacher's, a scalar."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How the weights are optimised, in the search and in finetuning."""
-
-    betas: tuple[float, float]
-    weight_decay: float
-    schedule: Schedule
-    lr: float
-    finetune_lr: float
-
-
-PRESETS = {
-    "code": Preset((0.5, 0.999), 1e-3, "cosine", lr=1e-5, finetune_lr=1e-4),
-    # section 3.3; no rate is printed: this is CycleGAN's, whose settings the paper says it follows
-    "paper": Preset((0.9, 0.5), 0.0, "linear_from_half", lr=2e-4, finetune_lr=2e-4),
-}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Which techniques are used, and when (section 4.2)."""
-
-    narrow: bool = False  # start from a hand-made narrow student, distilled
-    search: bool = True  # drive scales to zero
-    search_distance: bool = True  # distil while searching
-    finetune_distance: bool = True  # distil while finetuning
-    quantize_last: bool = False  # quantize after all that, and finetune on the GAN loss alone
-
-
-VARIANTS = {
-    "gs": Variant(),
-    "cp": Variant(search_distance=False, finetune_distance=False),
-    "d": Variant(narrow=True, search=False),
-    "d+cp": Variant(narrow=True, search_distance=False, finetune_distance=False),
-    "cp+d": Variant(search_distance=False),
-    "postq": Variant(quantize_last=True),
-}
-
-
-class GanSlimmingConfig(BaseModel):
-    """GAN Slimming's settings. The GAN loss, its weight and D are the task's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["gan_slimming"] = Field(
-        default="gan_slimming", description="the method, as `ganshrink methods` lists them"
-    )
-    variant: Literal["gs", "cp", "d", "d+cp", "cp+d", "postq"] = Field(
-        default="gs",
-        description="gs: all in one; the paper's ablation: cp: pruning without distillation, d: a narrow student distilled, "
-        "d+cp and cp+d: one after the other, postq: quantization after gs in float",
-    )
-    beta: float = Field(default=20, ge=0, description="weight of the distance to the teacher's image (Eq. 4)")
-    distance: Literal["perceptual", "mse"] = Field(
-        default="perceptual", description="d of Eq. 2: over VGG's features, or the ablation's pixels"
-    )
-    style_weight: float = Field(
-        default=1e5, ge=0, description="weight of the Gram matrices in the perceptual distance"
-    )
-    vgg: Path = Field(
-        default=Path("vgg19norm_relu3_1.safetensors"),
-        description="VGG's weights, for the perceptual distance",
-    )
-    rho: float = Field(default=0.01, ge=0, description="weight of the L1 norm of the scales (Eq. 4)")
-    adaptive_rho: bool = Field(
-        default=False, description="steer rho so that what lives comes down to the budget during the search"
-    )
-    gamma_lr: float = Field(default=0.1, gt=0, description="eta: learning rate of the scales, on a cosine")
-    gamma_momentum: float = Field(default=0.5, ge=0, lt=1, description="momentum of the scales")
-    prune_trunk: bool = Field(
-        default=False, description="also cut channels that several layers add up to, as in a residual trunk"
-    )
-    start: Literal["teacher", "fresh"] = Field(
-        default="teacher", description="the search begins with the teacher's weights, or with new ones"
-    )
-    inherit_discriminator: bool = Field(
-        default=True, description="begin with the teacher's discriminator, where there is one"
-    )
-    real: Literal["teacher", "photos"] = Field(
-        default="teacher",
-        description="what D sees as real: the teacher's images (code), or the target domain's (paper)",
-    )
-    pool: int = Field(default=50, ge=0, description="earlier images that D is shown again")
-    quantization: QuantConfig | None = Field(
-        default=None, description="few bits in training: a table (empty: GS-8, as in the paper); none: GS-32"
-    )
-    optimizer: Literal["code", "paper"] = Field(
-        default="code",
-        description="code: Adam (0.5, 0.999), rate 1e-5 (1e-4 in finetuning) on a cosine, decay 1e-3; paper: "
-        "Adam (0.9, 0.5), rate 2e-4, falling linearly from half time",
-    )
-    lr: float | None = Field(default=None, gt=0, description="rate in the search; none: the optimizer's")
-    finetune_lr: float | None = Field(default=None, gt=0, description="rate in finetuning; none: likewise")
-    search_epochs: int | None = Field(
-        default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
-    )
-    width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
-    floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
-    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
 
 
 def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
@@ -173,23 +71,25 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         plan = _narrow(channels, job.budget, config)
         network = extract(generator, channels, plan)
         only = None if variant.search else early
-        nets = slimming.train("narrow", network, nets, bits=only, distil=True, fresh=True)
+        nets, trained = slimming.train("narrow", network, nets, bits=only, distil=True, fresh=True)
     if variant.search:
         inner = _searched(trace(network, *job.example) if variant.narrow else channels, config)
         nets, scores = slimming.search(network, inner, nets, distil=variant.search_distance, bits=early)
         slimmed = _plan(inner, scores, job.budget, config)
         basis = {group.name: "scale under L1" for group in inner.groups if group.frozen is None}
         plan, network = slimmed.whole(inner, channels, plan), extract(network, inner, slimmed)
-        nets = slimming.train("finetune", network, nets, distil=variant.finetune_distance, bits=early)
+        nets, trained = slimming.train(
+            "finetune", network, nets, distil=variant.finetune_distance, bits=early
+        )
     if variant.quantize_last:
-        slimming.train("quantize", network, nets, distil=False, bits=bits)
+        _, trained = slimming.train("quantize", network, nets, distil=False, bits=bits)
     return Result(
         students={"G": network},
         plans={"G": plan},
         channels={"G": channels},
         originals={"G": generator},
         affine=True,
-        quantization=bits,
+        quantization=trained,
         basis=basis,
     )
 
@@ -227,24 +127,29 @@ class Slimming:
             steps = total_steps(batches_of(job.data, training), training)
             steered = steps if config.adaptive_rho else None
             sparsity = Sparsity(gates, channels, eta, rho=config.rho, budget=job.budget, steered=steered)
-            trained = self._fit(stage, network, nets, training, distil=distil, bits=bits, sparsity=sparsity)
+            trained, _ = self._fit(
+                stage, network, nets, training, distil=distil, bits=bits, sparsity=sparsity
+            )
             scores = gates.magnitudes()
-            plan = _plan(channels, scores, job.budget, config)
-            logger.info(sparsity.told(plan))
-            gates.fold()  # last: own scales are 1 from then on; what `trained` holds shares the memory written to
-            return trained | {"scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
+            gates.fold()  # own scales are 1 from then on
+            return {**_states(trained), "scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
 
         settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
         made_from = {"method": settings, "vgg": self.eyes, **describe(job.task, job.data, training)}
         if config.adaptive_rho:
             made_from["budget"] = str(job.budget)
         found = self.run.stage("search", learn, made_from=made_from)
-        return self._loaded(network, found), found["scores"]["magnitudes"]
+        scores = found["scores"]["magnitudes"]
+        plan = _plan(channels, scores, job.budget, config)
+        told = advice(channels, scores, plan, job.budget, steered=config.adaptive_rho, **found["sparsity"])
+        logger.info(told)
+        return self._loaded(network, found), scores
 
     def train(
         self, name: str, network: nn.Module, nets: Nets, *, bits: Bits, distil: bool, fresh: bool = False
-    ) -> Nets:
-        """Train a network, in place, on Eq. 4 without sparsity; perhaps without the distance, or from new weights."""
+    ) -> tuple[Nets, Bits]:
+        """Train a network, in place, on Eq. 4 without sparsity; perhaps without the distance, or from new weights. Its nets,
+        and the quantizers with the ranges that it was trained under."""
         shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
         settings = {"method": self.config.model_dump(mode="json"), "vgg": self.eyes, "shapes": shapes}
 
@@ -252,9 +157,12 @@ class Slimming:
             logger.info("%s: training the small network", name)
             if fresh:
                 initialise(network)
-            return self._fit(stage, network, nets, self.job.training, distil=distil, bits=bits)
+            trained, under = self._fit(stage, network, nets, self.job.training, distil=distil, bits=bits)
+            return {**_states(trained), "quantization": under and under.model_dump(mode="json")}
 
-        return self._loaded(network, self.run.stage(name, learn, made_from=settings | self.job.describe()))
+        found = self.run.stage(name, learn, made_from=settings | self.job.describe())
+        under = found["quantization"]
+        return self._loaded(network, found), under and QuantConfig(**under)
 
     def _fit(
         self,
@@ -266,7 +174,7 @@ class Slimming:
         distil: bool,
         bits: Bits,
         sparsity: Sparsity | None = None,
-    ) -> Artefacts:
+    ) -> tuple[Nets, Bits]:
         job, config = self.job, self.config
         task = job.task.distilling(self.teacher, target="teacher", real=config.real)
         trained = task.nets(network, job.data.in_channels, job.data.out_channels)
@@ -276,10 +184,14 @@ class Slimming:
         if sparsity is not None:
             trained["gates"] = sparsity.gates
         options: Any = {"updates": updates, "frozen": self.watching, "progress": job.progress}
-        seen = spread(job.data, CALIBRATION)
-        with nullcontext() if bits is None else attached(network, bits, job.example, seen):
+        if bits is None:
             fit_nets(stage, trained, task, job.data, training, **options)
-        return {name: net.state_dict() for name, net in trained.items() if name != "gates"}
+            return trained, None
+        there = dict(network.named_modules())  # what is excluded may have been cut
+        bits = bits.model_copy(update={"exclude": tuple(path for path in bits.exclude if path in there)})
+        with attached(network, bits, job.example, spread(job.data, CALIBRATION)) as quantizers:
+            fit_nets(stage, trained, task, job.data, training, **options)
+            return trained, quantizers.ranged()
 
     def _updates(self, nets: Nets, task: Any, *, distil: bool, sparsity: Sparsity | None) -> list[Update]:
         """G with its scales, then D (Algorithm 1)."""
@@ -296,7 +208,7 @@ class Slimming:
             if gan.lambda_gan:
                 scores = _one_score(context.scores(context.fake))
                 losses["G_gan"] = gan.lambda_gan * generator_loss(scores, mode=gan.gan_mode)
-            if distil:
+            if distil and config.beta:
                 losses["G_dist"] = config.beta * self.distance(context.fake, context.taught)
             yield losses
 
@@ -329,6 +241,10 @@ class Slimming:
         return nets
 
 
+def _states(nets: Nets) -> Artefacts:
+    return {name: net.state_dict() for name, net in nets.items() if name != "gates"}
+
+
 def _one_score(scores: Tensor) -> Tensor:
     """D's scores (B, 1, h, w) of patches as one for each image: the released code averages them before the loss."""
     return scores.mean(dim=(1, 2, 3))
@@ -336,10 +252,13 @@ def _one_score(scores: Tensor) -> Tensor:
 
 def _distance(config: GanSlimmingConfig) -> tuple[Distance, tuple[VGG, ...]]:
     """d of Eq. 2, and the network that it looks through, if any."""
-    if config.distance == "mse":
+    variant = VARIANTS[config.variant]
+    used = config.beta and (variant.narrow or variant.search_distance or variant.finetune_distance)
+    if config.distance == "mse" or not used:
         return (lambda fake, taught: mse_loss(fake.float(), taught.float())), ()
     vgg = load_vgg(config.vgg)
-    return (lambda fake, taught: vgg.distance(fake, taught, style_weight=config.style_weight)), (vgg,)
+    weight = vgg.style_weight if config.style_weight is None else config.style_weight
+    return (lambda fake, taught: vgg.distance(fake, taught, style_weight=weight)), (vgg,)
 
 
 def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
@@ -391,6 +310,17 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
         raise ValueError(
             f"{what} leaves nothing but the GAN loss, and task.lambda_gan is 0: set it, to 1 say"
         )
+    fresh = variant.narrow or config.start == "fresh"
+    if fresh and config.quantization is not None and config.quantization.activations == "observed":
+        raise ValueError(
+            "method.quantization.activations = 'observed' sees ranges of random weights: with new weights use 'fixed'"
+        )
+    if config.adaptive_rho and not config.rho:
+        raise ValueError(
+            "method.adaptive_rho multiplies method.rho, which is 0: give it a start, such as 0.01"
+        )
+    if config.quantization is not None:
+        find_layers(job.build(), job.example, config.quantization.exclude)
     if config.real == "photos" and "target" not in job.data.sample(0, None):
         raise ValueError(
             "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
