@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ganshrink import nets
 from ganshrink.data import open_dataset, to_uint8
 from ganshrink.exporters.int8 import ParityError
 from ganshrink.finished import evaluate_run, export_run, load_networks, measure_run, quantize_run
@@ -58,8 +59,9 @@ def test_what_ships_is_scored_shown_and_compared(finished):
     [row, _] = read(finished / "samples/samples.json")["rows"]
     shown = np.asarray(Image.open(finished / "samples" / row["int8"])).astype(int)
     picture = open_dataset(resolve(small(finished)).data, "test").sample(0, None)["input"][None]
-    [made] = onnxruntime.InferenceSession(str(finished / FILE)).run(None, {"input": picture.numpy()})
-    assert abs(to_uint8(torch.from_numpy(made[0])).astype(int) - shown).max() <= 1
+    levels = ((picture + 1) * 127.5).round().to(torch.uint8).numpy()
+    [made] = onnxruntime.InferenceSession(str(finished / FILE)).run(None, {"input": levels})
+    assert abs(made[0].transpose(1, 2, 0).astype(int) - shown).max() <= 1
     with torch.no_grad():
         student = to_uint8(load_networks(finished)["student"](picture)[0]).astype(int)
     assert 0 < abs(shown - student).mean() < 3
@@ -98,13 +100,31 @@ def test_any_finished_run_is_quantized_by_one_call(tmp_path):
 
 
 def test_a_run_goes_on_without_a_file_that_cannot_be(tmp_path, caplog):
-    """A layer that gives nothing has no range: the run is finished all the same, and says so."""
-    quantization = {"mode": "calibrate", "exclude": ["up.99"]}
+    """The run is finished all the same, and says so."""
+    every = [
+        path
+        for path, module in nets.build("resnet9", ngf=4, blocks=1).named_modules()
+        if hasattr(module, "stride")
+    ]
+    quantization = {"mode": "calibrate", "exclude": every}
     compress_recipe(resolve(small(tmp_path, quantization=quantization)), progress=False)
-    assert "there is no INT8 file: exclude: the network has no convolution 'up.99'" in caplog.text
-    assert "up.99" in read(tmp_path / "quantization.json")["refused"]
+    assert "there is no INT8 file: no convolution of this network can be quantized" in caplog.text
     assert (tmp_path / "report.html").exists() and not (tmp_path / FILE).exists()
     assert list(read(tmp_path / "metrics.json")) == ["teacher", "student"]
+
+
+def test_a_layer_that_is_not_there_is_missed_before_anything_is_trained(tmp_path):
+    quantization = {"mode": "calibrate", "exclude": ["up.99"]}
+    with pytest.raises(ValueError, match="exclude: the network has no convolution 'up.99'"):
+        compress_recipe(resolve(small(tmp_path, quantization=quantization)), progress=False)
+    assert not list((tmp_path / "stages").iterdir())
+
+
+def test_what_is_asked_wrongly_costs_no_file(finished):
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match="no convolution 'up.99'"):
+        quantize_run(finished, ["quantization.exclude=['up.99']"], progress=False)
+    assert all((finished / name).read_bytes() == content for name, content in before.items())
 
 
 def test_after_a_refusal_the_inputs_that_round_worst_are_left_in_float(caplog):

@@ -18,6 +18,7 @@ from ganshrink.exporters.runtime import load_optional
 from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.quant.layers import check_excluded
 from ganshrink.quantization import FILE as INT8
 from ganshrink.recipe import Recipe
 from ganshrink.run import Run
@@ -53,6 +54,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         FileNotFoundError: if a weights file of a metric is missing.
     """
     build(recipe.metrics, offered=offered_by(images))
+    check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     if recipe.export.onnx or recipe.quantization.mode != "none":
         load_optional("onnx", "onnxscript", "onnxruntime")

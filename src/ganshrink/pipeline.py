@@ -20,6 +20,7 @@ from ganshrink.given import example_of, open_given
 from ganshrink.job import Job, Nets, Result
 from ganshrink.methods import METHODS
 from ganshrink.quant import QuantizationConfig
+from ganshrink.quant.layers import still_there
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.reports import write_report
 from ganshrink.run import Artefacts, Run, Stage, environment, tensors_hash
@@ -233,6 +234,7 @@ def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[st
     settings, quantized = recipe.quantization, networks["student"]
     if result.quantization is not None and (recipe.export.onnx or settings.mode != "none"):
         settings = settings.ready(result.quantization, settings.given())
+    settings = settings.model_copy(update={"exclude": still_there(quantized, settings.exclude)})
     if settings.mode == "finetune":
         quantized, settings = quantization.finetune(run, job, settings, quantized)
     if leads():

@@ -64,7 +64,8 @@ def finetune(
     }
     found = run.stage("int8", learn, made_from=made_from, after=())
     quantized.load_state_dict(found["G"])
-    return quantized.eval(), config.model_copy(update={"ranges": found["ranges"]})
+    ranged = {**config.model_dump(), "ranges": found["ranges"]}
+    return quantized.eval(), QuantizationConfig.model_validate(ranged)
 
 
 def write_int8(

@@ -79,6 +79,13 @@ def test_onnx_runtime_computes_in_integers(exported: tuple[Path, dict], tmp_path
     )  # the stem, and what it has no integer operator for
 
 
+def test_mirrored_padding_moves_bytes(exported: tuple[Path, dict]) -> None:
+    graph = onnx.load(exported[0]).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    pads = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Pad"]
+    assert sorted(map(str, pads)) == ["None"] + 3 * ["QuantizeLinear"]  # the picture's own is in float
+
+
 def test_the_entry_says_what_was_compared(exported: tuple[Path, dict]) -> None:
     _, entry = exported
     assert entry["images"] == 34 and entry["psnr_db"] >= 40 and entry["worst_psnr_db"] <= entry["psnr_db"]

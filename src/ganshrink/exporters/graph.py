@@ -66,9 +66,18 @@ def _graph(model: nn.Module, example: Inputs, image_io: ImageIO | None) -> tuple
 
 
 def write(
-    graph: nn.Module, batch: Inputs, path: Path, dynamic_batch: bool, dynamic_size: bool, opset: int | None
+    graph: nn.Module,
+    batch: Inputs,
+    path: Path,
+    dynamic_batch: bool,
+    dynamic_size: bool,
+    opset: int | None = None,
+    rewrite: Callable[[Any], None] | None = None,
 ) -> int:
     """Export at the shape of `batch`, which holds two images where the batch is free, since torch.export fixes a one.
+
+    Args:
+        rewrite: changes the ONNX graph (of onnx_ir) before it is written.
 
     Returns:
         the opset.
@@ -93,6 +102,8 @@ def write(
                 verbose=False,
             )
             assert program is not None
+            if rewrite is not None:
+                rewrite(program.model.graph)
             _strip(program.model.graph)
     except Exception as error:  # the exporter passes on whatever tracing, lowering and writing raise
         raise ValueError(f"the network does not export to ONNX: {_reason(error)}") from error

@@ -62,9 +62,8 @@ def export_int8(
     random = [encode(batch) for batch in probes(given, scales, free_batch=dynamic_batch)]
     real = [encode(batch) for batch in probes(given, scales, inputs, free_batch=dynamic_batch)[len(random) :]]
     with replacing(path) as part:
-        found = write(
-            graph, max(random, key=lambda batch: len(batch[0])), part, dynamic_batch, dynamic_size, None
-        )
+        traced = max(random, key=lambda batch: len(batch[0]))
+        found = write(graph, traced, part, dynamic_batch, dynamic_size, rewrite=pad_bytes)
         runtimes: dict[str, dict[str, Any]] = {
             name: {**_compare(name, runtime, graph, random, real), "version": version}
             for name, runtime, version in _runtimes(part)
@@ -83,6 +82,27 @@ def export_int8(
         "dynamic_batch": dynamic_batch,
         "dynamic_size": dynamic_size,
     }
+
+
+def pad_bytes(graph: Any) -> None:
+    """Let a Pad that mirrors or repeats pixels work on the bytes behind it: rounding first gives the same numbers.
+
+    A quarter of the memory moves, and ONNX Runtime can drop a ReLU in front of a rounding whose least level is 0.
+    """
+    for rounding in list(graph):
+        pad = rounding.inputs[0].producer() if rounding.op_type == "QuantizeLinear" else None
+        if pad is None or pad.op_type != "Pad" or len(pad.outputs[0].uses()) != 1:
+            continue
+        if "mode" not in pad.attributes or pad.attributes["mode"].value not in ("reflect", "edge"):
+            continue
+        given, padded, levels = pad.inputs[0], pad.outputs[0], rounding.outputs[0]
+        readers = list(levels.uses())
+        rounding.replace_input_with(0, given)
+        pad.replace_input_with(0, levels)
+        for node, place in readers:
+            node.replace_input_with(place, padded)
+        padded.dtype, levels.shape = levels.dtype, given.shape
+    graph.sort()
 
 
 def _runtimes(path: Path) -> list[tuple[str, Runtime, str]]:

@@ -43,10 +43,8 @@ def find_layers(model: nn.Module, example: Tensor | Sequence[Tensor], exclude: S
     Raises:
         ValueError: for a path in `exclude` that is no convolution, or if there is nothing to quantize.
     """
-    convs = {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd)}
-    for path in exclude:
-        if path not in convs:
-            raise ValueError(f"exclude: the network has no convolution {path!r}{did_you_mean(path, convs)}")
+    convs = _convolutions(model)
+    check_excluded(model, exclude)
     left = {path: reason for path, conv in convs.items() if (reason := _unfit(path, conv, exclude))}
     order, stems = _watch(model, as_tuple(example), convs)
     left |= dict.fromkeys(convs.keys() - left.keys() - set(order), "it never runs on the example")
@@ -55,6 +53,24 @@ def find_layers(model: nn.Module, example: Tensor | Sequence[Tensor], exclude: S
         reasons = "; ".join(f"{path}: {reason}" for path, reason in list(left.items())[:3])
         raise ValueError(f"no convolution of this network can be quantized: {reasons or 'it has none'}")
     return Layers(quantized, frozenset(stems) & quantized.keys(), left)
+
+
+def check_excluded(model: nn.Module, exclude: Sequence[str]) -> None:
+    """Raises ValueError for a path that is no convolution, with the nearest one."""
+    convs = _convolutions(model)
+    for path in exclude:
+        if path not in convs:
+            raise ValueError(f"exclude: the network has no convolution {path!r}{did_you_mean(path, convs)}")
+
+
+def still_there(model: nn.Module, exclude: Sequence[str]) -> tuple[str, ...]:
+    """Of the paths to exclude those of a cut network: a layer may have gone with the cut."""
+    convs = _convolutions(model)
+    return tuple(path for path in exclude if path in convs)
+
+
+def _convolutions(model: nn.Module) -> dict[str, _ConvNd]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd)}
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -35,7 +35,7 @@ from ganshrink.losses import discriminator_loss, generator_loss
 from ganshrink.methods.gan_slimming.config import PRESETS, VARIANTS, GanSlimmingConfig
 from ganshrink.metrics.vgg import VGG, load_vgg
 from ganshrink.quant import QuantConfig, attached, spread
-from ganshrink.quant.layers import find_layers
+from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.run import Artefacts, Run, Stage
 from ganshrink.tasks.pool import ImagePool
 
@@ -187,8 +187,7 @@ class Slimming:
         if bits is None:
             fit_nets(stage, trained, task, job.data, training, **options)
             return trained, None
-        there = dict(network.named_modules())  # what is excluded may have been cut
-        bits = bits.model_copy(update={"exclude": tuple(path for path in bits.exclude if path in there)})
+        bits = bits.model_copy(update={"exclude": still_there(network, bits.exclude)})
         with attached(network, bits, job.example, spread(job.data, CALIBRATION)) as quantizers:
             fit_nets(stage, trained, task, job.data, training, **options)
             return trained, quantizers.ranged()
@@ -320,7 +319,7 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
             "method.adaptive_rho multiplies method.rho, which is 0: give it a start, such as 0.01"
         )
     if config.quantization is not None:
-        find_layers(job.build(), job.example, config.quantization.exclude)
+        check_excluded(job.build(), config.quantization.exclude)
     if config.real == "photos" and "target" not in job.data.sample(0, None):
         raise ValueError(
             "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
