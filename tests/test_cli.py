@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from ganshrink.exporters.runtime import has_openvino
+
 GANSHRINK = [sys.executable, "-m", "ganshrink.cli"]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cli")]  # one worker, which makes the run once
 
@@ -65,8 +67,9 @@ def test_parity_and_latency_are_recorded(finished):
     parity = read(finished / "parity.json")["student.onnx"]
     assert parity["max_abs_diff"] < 0.5 and parity["psnr_db"] > 60
     latency = read(finished / "latency.json")
+    runtimes = ["torch", "onnxruntime"] + ["openvino"] * has_openvino()
     assert {(row["network"], row["runtime"]) for row in latency["rows"]} == {
-        (network, runtime) for network in ("teacher", "student") for runtime in ("torch", "onnxruntime")
+        (network, runtime) for network in ("teacher", "student") for runtime in runtimes
     }
 
 

@@ -16,6 +16,7 @@ from ganshrink.channels import Budget
 from ganshrink.data import DataConfig, open_dataset, to_uint8
 from ganshrink.finished import evaluate_run, export_run, load_networks
 from ganshrink.metrics.squeezenet import SqueezeNet
+from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 from ganshrink.outcome import score, write_onnx
 from ganshrink.pipeline import compress, compress_recipe, train_recipe
 from ganshrink.recipe import Recipe, read_recipe, resolve
@@ -361,6 +362,13 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
         )
         given = recipe.teacher.model_copy(update={"weights": folder / "teacher.safetensors"})
         recipe = recipe.model_copy(update={"teacher": given})
+    if getattr(recipe.method, "distance", None) == "perceptual":
+        state = VGG(VGG19_NORMALISED).state_dict()
+        save_file(
+            {name.removeprefix("features."): t for name, t in state.items()}, folder / "vgg.safetensors"
+        )
+        method = recipe.method.model_copy(update={"vgg": folder / "vgg.safetensors"})
+        recipe = recipe.model_copy(update={"method": method})
     return recipe
 
 
