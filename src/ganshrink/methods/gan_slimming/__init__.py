@@ -106,8 +106,8 @@ class Slimming:
     watching: Sequence[VGG]
 
     @property
-    def eyes(self) -> list[str]:
-        """The hashes of what the distance looks through."""
+    def vgg_hashes(self) -> list[str]:
+        """Of the weights that the distance looks through: they decide the result."""
         return [vgg.sha256 for vgg in self.watching]
 
     def search(
@@ -135,7 +135,7 @@ class Slimming:
             return {**_states(trained), "scores": {"magnitudes": scores}, "sparsity": sparsity.state_dict()}
 
         settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
-        made_from = {"method": settings, "vgg": self.eyes, **describe(job.task, job.data, training)}
+        made_from = {"method": settings, "vgg": self.vgg_hashes, **describe(job.task, job.data, training)}
         if config.adaptive_rho:
             made_from["budget"] = str(job.budget)
         found = self.run.stage("search", learn, made_from=made_from)
@@ -151,7 +151,7 @@ class Slimming:
         """Train a network, in place, on Eq. 4 without sparsity; perhaps without the distance, or from new weights. Its nets,
         and the quantizers with the ranges that it was trained under."""
         shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
-        settings = {"method": self.config.model_dump(mode="json"), "vgg": self.eyes, "shapes": shapes}
+        settings = {"method": self.config.model_dump(mode="json"), "vgg": self.vgg_hashes, "shapes": shapes}
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("%s: training the small network", name)
