@@ -36,7 +36,8 @@ def test_the_commands_run(tmp_path):
     assert len(commands) > 5
     for name, verb, *words in commands:
         assert name == "ganshrink"
-        short = ["teacher.max_steps=2", "latency.seconds=1"] if verb == "compress" else []
+        shorter = {"compress": ["teacher.max_steps=2", "latency.seconds=1"], "measure": ["--seconds", "1"]}
+        short = shorter.get(verb, [])
         command = [sys.executable, "-m", "ganshrink.cli", verb, *words, *short]
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=600
