@@ -1,4 +1,6 @@
-"""Norms with a scale to read, for methods that score by it."""
+"""Norms with a scale to read or to act on, for methods that need one."""
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -7,14 +9,21 @@ from ganshrink.channels.folding import copy_of
 
 
 def add_affine(model: nn.Module) -> nn.Module:
-    """A copy whose instance and batch norms all have a scale (1) and a shift (0). The function is the same."""
+    """A copy whose instance, batch and group norms all have a scale (1) and a shift (0). The function is the same."""
     double = copy_of(model)
+    module: Any
     for module in double.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and not module.affine and module.num_features:
+        width = _width(module)
+        if width and not module.affine:
             like = next((t for t in double.parameters() if t.is_floating_point()), torch.zeros(()))
             module.affine = True
-            module.weight = nn.Parameter(
-                torch.ones(module.num_features, dtype=like.dtype, device=like.device)
-            )
-            module.bias = nn.Parameter(torch.zeros(module.num_features, dtype=like.dtype, device=like.device))
+            module.weight = nn.Parameter(torch.ones(width, dtype=like.dtype, device=like.device))
+            module.bias = nn.Parameter(torch.zeros(width, dtype=like.dtype, device=like.device))
     return double
+
+
+def _width(module: nn.Module) -> int:
+    """Of a norm, the number of its channels; 0: not known yet, or no norm."""
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.num_features
+    return module.num_channels if isinstance(module, nn.GroupNorm) else 0

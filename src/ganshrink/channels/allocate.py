@@ -12,6 +12,7 @@ from ganshrink.channels.atoms import Index
 from ganshrink.channels.budget import Budget, readable, spending
 from ganshrink.channels.graph import Channels, Group
 from ganshrink.channels.plan import Plan
+from ganshrink.channels.scores import evenly
 
 Floor = int | Mapping[str, int] | Callable[[Group], int]
 
@@ -80,6 +81,14 @@ def bisect_threshold(
         keep[channels.groups[number].atoms.numpy()] = False
         keep[ladder.atoms[: widths[number]]] = True
     return Plan(torch.from_numpy(keep))
+
+
+def share_of_each(channels: Channels, share: float) -> Plan:
+    """The same share of every free layer, from above 0 to 1, rounded up: a narrower network of the same kind."""
+    keep = evenly(channels) > 1 - share
+    for group in channels.groups:
+        keep[group.atoms] |= group.frozen is not None
+    return Plan(keep)
 
 
 def _ladders(channels: Channels, scores: torch.Tensor, floor: Floor, step: int) -> dict[int, Ladder]:

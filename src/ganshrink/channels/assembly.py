@@ -94,6 +94,7 @@ class Assembly:
             axes={n: a for n, a in axes.items() if any(x is not None for x in a)},
             producers=producers,
             norms=tuple(Norm(scale, producer) for producer, scale in self.ctx.norms),
+            unscaled=dict(self.ctx.unscaled),
             attributes=tuple((m, a, self.compact(x)) for m, a, x in self.ctx.attributes),
             unzeroed=frozenset(self.ctx.unzeroed),
             attention_macs=sum(self._full(t) for t in self.ctx.terms if t.attention) // self.images,

@@ -57,6 +57,9 @@ class Context:
     parameters: dict[str, Value] = field(default_factory=dict)
     producers: list[RawProducer] = field(default_factory=list)
     norms: list[tuple[int, str]] = field(default_factory=list)  # producer, name of the scale
+    unscaled: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # producer, and the norm without a scale after it
     terms: list[RawTerm] = field(default_factory=list)
     flows: dict[fx.Node, Flow] = field(default_factory=dict)
     attributes: list[tuple[str, str, Index]] = field(default_factory=list)

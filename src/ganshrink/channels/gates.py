@@ -1,7 +1,6 @@
 """Scales that a search drives to zero: a channel whose scales are all zero is dead, and the network computes what it
 would without it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.channels.graph import Channels, Producer
+from ganshrink.channels.handles import (
+    Handle,
+    axis_atoms,
+    made_by,
+    norm_scales,
+    producer_handles,
+    same_atoms,
+)
 from ganshrink.channels.plan import Plan
 from ganshrink.channels.surgery import named, silencing
 
@@ -47,13 +54,13 @@ class Gates(nn.Module):
         self.groups = [group for group in channels.groups if group.frozen is None]
         self.own = nn.ParameterList()
         self._scales: tuple[nn.Parameter, ...] = ()
-        self._folds: list[tuple[nn.Parameter, list[tuple[nn.Module, str, int]]]] = []
+        self._folds: list[tuple[nn.Parameter, list[Handle]]] = []
         self._hooks: list[Any] = []
         self._masks: dict[str, Tensor] = {}
-        norms = {channels.producers[norm.producer]: norm.scale for norm in reversed(channels.norms)}
+        norms = norm_scales(channels)
         atoms: list[np.ndarray] = []
         for producer in dict.fromkeys(p for group in self.groups for p in group.producers):
-            self._add(producer, norms.get(producer), atoms)
+            self._add(producer, norms.get((producer.parameter, producer.axis)), atoms)
         total = channels.num_atoms
         positions = np.concatenate(atoms) if atoms else np.zeros(0, np.int64)
         index = torch.from_numpy(np.where(positions >= 0, positions, total))
@@ -65,31 +72,25 @@ class Gates(nn.Module):
 
     def _add(self, producer: Producer, norm: str | None, atoms: list[np.ndarray]) -> None:
         model = self._model[0]
-        made = _axis(self._channels, producer.parameter, producer.axis)
+        made = made_by(self._channels, producer)
         scale: Any
-        if norm is not None and _same(_axis(self._channels, norm, 0), made):
+        if norm is not None and same_atoms(axis_atoms(self._channels, norm, 0), made):
             scale = named(model, norm)
         else:
             scale = nn.Parameter(self._initial[torch.from_numpy(made)].clone())
             self.own.append(scale)
-            self._attach(scale, producer, made)
+            self._attach(scale, producer)
         if not any(scale is known for known in self._scales):
             self._scales += (scale,)
             atoms.append(made)
 
-    def _attach(self, scale: nn.Parameter, producer: Producer, made: np.ndarray) -> None:
-        path, _, weight = producer.parameter.rpartition(".")
-        owner = self._model[0].get_submodule(path)
-        targets = [(owner, weight, producer.axis)]
-        prefix = f"{path}." if path else ""
-        if "bias" in owner._parameters and _same(_axis(self._channels, f"{prefix}bias", 0), made):
-            targets.append((owner, "bias", 0))
-        self._folds.append((scale, targets))
-        for module, name, axis in targets:
-            tensor = getattr(module, name)
+    def _attach(self, scale: nn.Parameter, producer: Producer) -> None:
+        handles = producer_handles(self._model[0], self._channels, producer)
+        self._folds.append((scale, handles))
+        for handle in handles:
             with torch.no_grad():
-                tensor.div_(_broadcast(scale, axis, tensor))
-            self._hooks += substituted(module, name, _scaled(scale, axis))
+                handle.tensor.div_(handle.along(scale))
+            self._hooks += handle.attach(lambda: scale)
 
     @property
     def scales(self) -> tuple[nn.Parameter, ...]:
@@ -151,10 +152,9 @@ class Gates(nn.Module):
     def fold(self) -> None:
         """Write own scales into the weights that they multiply, and take the hooks off. The function is the same."""
         with torch.no_grad():
-            for scale, targets in self._folds:
-                for module, name, axis in targets:
-                    tensor = getattr(module, name)
-                    tensor.mul_(_broadcast(scale, axis, tensor))
+            for scale, handles in self._folds:
+                for handle in handles:
+                    handle.tensor.mul_(handle.along(scale))
                 scale.fill_(1)
         for hook in self._hooks:
             hook.remove()
@@ -172,39 +172,3 @@ class Gates(nn.Module):
             if least and int((factors[group.atoms] > 0).sum()) < least:
                 best = group.atoms[norms[group.atoms].cpu().argsort(descending=True, stable=True)[:least]]
                 factors[best] = 1
-
-
-def substituted(module: nn.Module, name: str, compute: Callable[[Tensor], Tensor]) -> list[Any]:
-    """Let a module compute with `compute(its tensor)` in place of a parameter, whose name and value stay.
-
-    Substitutions of one name build on each other, in the order in which they were made.
-
-    Returns:
-        the hooks, to be removed.
-    """
-
-    def before(module: nn.Module, inputs: Any) -> None:
-        module.__dict__[name] = compute(getattr(module, name))  # found before the parameter of that name
-
-    def after(module: nn.Module, inputs: Any, output: Any) -> None:
-        module.__dict__.pop(name, None)
-
-    return [module.register_forward_pre_hook(before), module.register_forward_hook(after, always_call=True)]
-
-
-def _scaled(scale: Tensor, axis: int) -> Callable[[Tensor], Tensor]:
-    return lambda tensor: tensor * _broadcast(scale, axis, tensor)
-
-
-def _broadcast(scale: Tensor, axis: int, tensor: Tensor) -> Tensor:
-    return scale.reshape([-1 if d == axis else 1 for d in range(tensor.ndim)])
-
-
-def _axis(channels: Channels, name: str, axis: int) -> np.ndarray:
-    axes = channels.axes.get(name, ())
-    found = axes[axis] if len(axes) > axis else None
-    return np.zeros(0, np.int64) if found is None else found
-
-
-def _same(left: np.ndarray, right: np.ndarray) -> bool:
-    return len(left) == len(right) and bool((left == right).all())

@@ -25,7 +25,7 @@ from ganshrink.channels import (
     initialise,
     trace,
 )
-from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.allocate import bisect_threshold, share_of_each
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.scores import evenly, norm_scale
 from ganshrink.channels.sparsity import Sparsity, advice
@@ -279,10 +279,7 @@ def _narrow(channels: Channels, budget: Budget, config: GanSlimmingConfig) -> Pl
     """A network that keeps the same share of every layer: as many as the budget allows if nothing is pruned after."""
     if not VARIANTS[config.variant].search:
         return _plan(channels, evenly(channels), budget, config)
-    keep = evenly(channels) > 1 - config.width
-    for group in channels.groups:
-        keep[group.atoms] |= group.frozen is not None
-    return Plan(keep)
+    return share_of_each(channels, config.width)
 
 
 def _plan(channels: Channels, scores: Tensor, budget: Budget, config: GanSlimmingConfig) -> Plan:

@@ -1,0 +1,280 @@
+"""Differentiable masks (DMAD, section III.B): a factor between 0 and 1 on every channel that may be cut, learned together
+with the weights, and less and less soft until it is 0 or 1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels.atoms import Index
+from ganshrink.channels.graph import Channels, Producer
+from ganshrink.channels.handles import Handle, made_by, norm_handles, producer_handles
+from ganshrink.channels.plan import Plan
+
+MaskShape = Literal["quadratic", "linear"]
+SPREAD = 0.2  # standard deviation of the inputs at first, as in the released code
+
+
+def mask_values(inputs: Tensor, boundary: float | Tensor, *, shape: MaskShape = "quadratic") -> Tensor:
+    """The mask of learnable inputs p: 0 up to -b, 1 from b on, and between them two parabolas that meet at 1/2 (Eq. 3).
+
+    Args:
+        inputs: p, of any shape.
+        boundary: b, from 1 (soft) to 0, where the mask is 1 for p > 0 and else 0.
+        shape: linear: a straight line from (-b, 0) to (b, 1), for the ablation of Table II, of which the paper prints no
+            formula.
+    """
+    b = torch.as_tensor(boundary, dtype=inputs.dtype, device=inputs.device)
+    x = (inputs / torch.where(b > 0, b, 1)).clamp(-1, 1)
+    curve = torch.where(x <= 0, (x + 1).square() / 2, 1 - (x - 1).square() / 2)
+    soft = (x + 1) / 2 if shape == "linear" else curve
+    return torch.where(b > 0, soft, (inputs > 0).to(inputs.dtype))
+
+
+@dataclass(frozen=True)
+class MaskedLayer:
+    """One producer's masks: positions `start` to `stop` of the inputs, along its axis."""
+
+    producer: Producer
+    start: int
+    stop: int
+    outer: bool  # neither inside a branch nor part of a sum
+    handles: tuple[Handle, ...]
+
+
+class Masks(nn.Module):
+    """A mask for each producer of a network's free channels, and where its inputs stand between the boundaries.
+
+    A mask multiplies what the affine norm directly after its layer puts out (its scale and shift), or, where there is none,
+    what the layer itself does. Several layers that are summed have a mask each, and their channel lives as long as any of
+    them is not 0. Inputs that left (-b, b) are settled: their masks are 0 or 1 for good, and optimizers no longer move them.
+
+    `inputs` is what is to be trained. State: it, what is settled, and the boundary.
+
+    Args:
+        model: the network that was traced; hooks stay on it until `fold`.
+        channels: its structure, of which `maskable` has frozen what no mask can act on.
+        shape: of the masks.
+        floor: the least number of channels that live in a group that cannot be removed.
+    """
+
+    settled: Tensor  # (inputs,) int8: 1 and -1 for good, 0 not yet
+    boundary: Tensor  # b of Eq. 3
+    index: Tensor  # (inputs,) the atom of each; those of positions that are never cut stand after all others
+
+    def __init__(
+        self, model: nn.Module, channels: Channels, *, shape: MaskShape = "quadratic", floor: int = 1
+    ) -> None:
+        super().__init__()
+        self.channels, self.shape, self.floor = channels, shape, floor
+        self.layers: list[MaskedLayer] = []
+        atoms: list[Index] = []
+        for producer, outer in _masked_producers(channels):
+            made = made_by(channels, producer)
+            start = self.layers[-1].stop if self.layers else 0
+            handles = norm_handles(model, channels, producer) or producer_handles(model, channels, producer)
+            self.layers.append(MaskedLayer(producer, start, start + len(made), outer, tuple(handles)))
+            atoms.append(made)
+        self.atoms: Index = np.concatenate(atoms) if atoms else np.zeros(0, np.int64)
+        """Per input, the atom that it masks; -1: a position that is never cut."""
+        free = np.append([g.frozen is None for g in channels.groups], False)
+        fixed = torch.from_numpy(~free[np.append(channels.group_of, -1)[self.atoms]])
+        inputs = torch.randn(len(self.atoms)) * SPREAD
+        self.inputs = nn.Parameter(torch.where(fixed, 1.0, inputs))
+        self.register_buffer("settled", fixed.to(torch.int8))
+        index = np.where(self.atoms >= 0, self.atoms, channels.num_atoms)
+        self.register_buffer("index", torch.from_numpy(index), persistent=False)
+        self.register_buffer("boundary", torch.ones(()))
+        self._readers = _branch_readers(channels, [layer.producer for layer in self.layers])
+        self._hooks = [
+            hook
+            for layer in self.layers
+            for handle in layer.handles
+            for hook in handle.attach(partial(self._of, layer))
+        ]
+
+    def values(self) -> Tensor:
+        """(inputs,) the masks."""
+        return mask_values(self.inputs, self.boundary, shape=self.shape)
+
+    def _of(self, layer: MaskedLayer) -> Tensor:
+        return mask_values(self.inputs[layer.start : layer.stop], self.boundary, shape=self.shape)
+
+    def soft(self) -> Tensor:
+        """(inputs,) booleans: whether an input is between the boundaries, -b < p < b."""
+        return (self.settled == 0) & (self.inputs.abs() < self.boundary)
+
+    def alive(self) -> Tensor:
+        """(inputs,) booleans: whether a mask is not 0."""
+        return self.inputs > -self.boundary
+
+    def per_atom(self, values: Tensor) -> Tensor:
+        """(num_atoms + 1,) the sum of values (inputs,) over each atom's inputs; last, over positions that are never cut."""
+        total = torch.zeros(self.channels.num_atoms + 1, dtype=values.dtype, device=values.device)
+        return total.index_add_(0, self.index, values)
+
+    def best_inputs(self) -> Tensor:
+        """(num_atoms,) the largest of each atom's inputs, on the CPU; inf where nothing is masked."""
+        best = np.full(self.channels.num_atoms + 1, -np.inf)
+        np.maximum.at(best, self.index.cpu().numpy(), self.inputs.detach().cpu().numpy())
+        return torch.from_numpy(np.where(np.isneginf(best), np.inf, best)[:-1])
+
+    def pin(self) -> None:
+        """Put settled inputs back to 1 and -1. An optimizer with momentum goes on moving them: call it after each step."""
+        with torch.no_grad():
+            settled = self.settled.to(self.inputs.dtype)
+            self.inputs.copy_(torch.where(self.settled == 0, self.inputs, settled))
+
+    def move(self, boundary: float) -> int:
+        """Draw the boundary closer, and settle what is no longer inside. What settles at 1 had a mask below it, which is
+        folded into what it multiplied, so that the network's function stays.
+
+        Returns:
+            how many masks became 0.
+        """
+        free, inputs, edge = self.settled == 0, self.inputs.detach(), torch.full_like(self.boundary, boundary)
+        zeros = free & (inputs <= -edge)
+        kept = self._must_stay(zeros)
+        self._settle(ones=(free & (inputs > edge)) | kept, zeros=zeros & ~kept)
+        self.boundary.copy_(edge)
+        return int((zeros & ~kept).sum())
+
+    def freeze(self, share: float) -> None:
+        """Settle each layer outside of branches and sums in which more than this share of the masks is 0, so that the rest
+        of it cannot die (as the released code does with U-Nets)."""
+        dead = ~self.alive()
+        for layer in self.layers:
+            own = slice(layer.start, layer.stop)
+            if (
+                layer.outer
+                and bool((self.settled[own] == 0).any())
+                and float(dead[own].float().mean()) > share
+            ):
+                chosen = torch.zeros_like(dead)
+                chosen[own] = self.settled[own] == 0
+                self._settle(ones=chosen & ~dead, zeros=chosen & dead)
+
+    def finish(self, plan: Plan | None = None) -> None:
+        """Settle everything: masks above 0 become 1, folded, the others 0, and so does the boundary.
+
+        Args:
+            plan: channels that it cuts go to 0, whatever their masks are.
+        """
+        free = self.settled == 0
+        if plan is not None:
+            kept = torch.from_numpy(np.append(plan.keep.numpy(), True)[self.atoms]).to(free.device)
+            zeros = ~kept & (self.settled >= 0)
+            self._settle(ones=torch.zeros_like(free), zeros=zeros)
+            free = free & ~zeros
+        self._settle(ones=free & self.alive(), zeros=free & ~self.alive())
+        self.boundary.zero_()
+
+    def live(self) -> Plan:
+        """The plan that cuts channels of which all masks are 0, and branches that end in nothing but such masks."""
+        alive = self.alive().cpu().numpy()
+        keep = np.zeros(self.channels.num_atoms + 1, bool)
+        keep[self.atoms[alive]] = True
+        masked = np.append(np.bincount(self.atoms[self.atoms >= 0], minlength=self.channels.num_atoms), 0) > 0
+        keep |= ~masked
+        silent = {
+            (layer.producer.parameter, layer.producer.axis)
+            for layer in self.layers
+            if not alive[layer.start : layer.stop].any()
+        }
+        for atoms, readers in self._readers:
+            if readers <= silent:
+                keep[atoms] = False
+        return Plan(torch.from_numpy(keep[:-1]))
+
+    def fold(self) -> None:
+        """Write the masks into what they multiply, and take the hooks off. The function is the same."""
+        with torch.no_grad():
+            for layer in self.layers:
+                self._multiply(layer, self._of(layer))
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _settle(self, *, ones: Tensor, zeros: Tensor) -> None:
+        with torch.no_grad():
+            if bool(ones.any()):
+                factors = torch.where(ones, self.values(), 1.0)
+                for layer in self.layers:
+                    self._multiply(layer, factors[layer.start : layer.stop])
+            self.settled[ones], self.settled[zeros] = 1, -1
+            self.pin()
+
+    def _multiply(self, layer: MaskedLayer, factor: Tensor) -> None:
+        for handle in layer.handles:
+            handle.tensor.mul_(handle.along(factor))
+
+    def _must_stay(self, zeros: Tensor) -> Tensor:
+        """(inputs,) booleans: of those about to become 0, the largest of groups that would have too few channels left."""
+        kept = torch.zeros_like(zeros)
+        if not bool(zeros.any()):
+            return kept
+        left = (self.alive() & ~zeros).cpu().numpy()
+        best = np.full(self.channels.num_atoms, -np.inf)  # of an atom's inputs, the largest
+        ids = np.flatnonzero(self.atoms >= 0)
+        inputs = self.inputs.detach().cpu().numpy()
+        np.maximum.at(best, self.atoms[ids], np.where(left[ids], np.inf, inputs[ids]))
+        for group in self.channels.groups:
+            if group.frozen is not None or group.removable:
+                continue
+            atoms, least = group.atoms.numpy(), min(self.floor, len(group))
+            for atom in atoms[np.argsort(-best[atoms], kind="stable")[:least]]:
+                if best[atom] < np.inf:
+                    own = ids[self.atoms[ids] == atom]
+                    kept[own[np.argmax(inputs[own])]] = True
+        return kept
+
+
+def maskable(channels: Channels) -> Channels:
+    """The same structure, with what no mask can act on frozen: what a norm without a scale of its own makes of a layer does
+    not depend on a factor before it."""
+    where = {
+        (channels.producers[number].parameter, channels.producers[number].axis): place
+        for number, place in channels.unscaled.items()
+    }
+    reasons = {}
+    for number, group in enumerate(channels.groups):
+        for producer in group.producers:
+            if (producer.parameter, producer.axis) in where:
+                place = where[producer.parameter, producer.axis]
+                reasons[number] = f"a mask before a norm without a scale has no effect: {place}"
+    return channels.refrozen(reasons)
+
+
+def _masked_producers(channels: Channels) -> list[tuple[Producer, bool]]:
+    """Each layer that makes free channels, in forward order, and whether all of these are outside of branches and sums."""
+    outer: dict[tuple[str, int], bool] = {}
+    for group in channels.groups:
+        if group.frozen is None:
+            for made in group.producers:
+                key = (made.parameter, made.axis)
+                outer[key] = outer.get(key, True) and not group.removable and len(group.producers) == 1
+    keys = ((p, (p.parameter, p.axis)) for p in channels.producers)
+    return [(producer, outer[key]) for producer, key in keys if key in outer]
+
+
+def _branch_readers(
+    channels: Channels, producers: Sequence[Producer]
+) -> list[tuple[Index, frozenset[tuple[str, int]]]]:
+    """The atoms of each removable group, and the layers (producing parameter and axis) that read them."""
+    found = []
+    for group in channels.groups:
+        if group.removable and group.frozen is None:
+            atoms = group.atoms.numpy()
+            readers = frozenset(
+                (producer.parameter, producer.axis)
+                for producer in producers
+                for other, on in enumerate(channels.axes[producer.parameter])
+                if other != producer.axis and on is not None and np.isin(on, atoms).any()
+            )
+            if readers:
+                found.append((atoms, readers))
+    return found
