@@ -18,6 +18,7 @@ from ganshrink.cli import app
 from ganshrink.data import Counts, DataConfig
 from ganshrink.job import Training
 from ganshrink.methods.cat import CatConfig
+from ganshrink.methods.dmad import DmadConfig
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.methods.uniform import UniformConfig
 from ganshrink.metrics import MetricsConfig
@@ -45,6 +46,11 @@ TABLES: list[tuple[str, type[BaseModel], str]] = [
         '[method] name = "cat"',
         CatConfig,
         "how the student is found; the default method, see [cat.md](cat.md)",
+    ),
+    (
+        '[method] name = "dmad"',
+        DmadConfig,
+        "masks that anneal while the network trains, then distilled attention, see [dmad.md](dmad.md)",
     ),
     (
         '[method] name = "gan_slimming"',
@@ -192,6 +198,8 @@ def _kind(kind: Any) -> str:
     origin = getattr(kind, "__origin__", None)
     if origin is tuple:
         return "list of " + " and ".join(dict.fromkeys(_kind(a) + "s" for a in arguments if a is not ...))
+    if origin is dict:
+        return f"table, each value a {_kind(arguments[1])}"
     if origin is not None and str(origin) == "typing.Literal":
         return " or ".join(f'"{a}"' for a in arguments)
     return " or ".join(_kind(a) for a in arguments if a is not type(None))

@@ -4,6 +4,10 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -11,3 +15,17 @@ def pytest_configure() -> None:
     """Ctrl-C means the same everywhere: a suite started in the background inherits that it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def domains(tmp_path) -> dict:
+    """Unpaired pictures: 3 of A and 4 of B to train on, 5 and 3 to score."""
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", {"A": 3, "B": 4}), ("test", {"A": 5, "B": 3})):
+        for side, count in counts.items():
+            folder = tmp_path / "domains" / f"{split}{side}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 128, (16, 16, 3)) + (128 if side == "B" else 0)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return {"name": "unpaired", "root": str(tmp_path / "domains"), "size": 16}

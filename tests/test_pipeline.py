@@ -22,7 +22,7 @@ from ganshrink.pipeline import compress, compress_recipe, train_recipe
 from ganshrink.recipe import Recipe, read_recipe, resolve
 from ganshrink.reports.files import read_run
 from ganshrink.run import Run
-from tiny_recipe import tiny
+from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
 
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 
@@ -83,11 +83,6 @@ def test_a_teacher_can_be_loaded_with_or_without_its_discriminator(tmp_path, cap
     assert all(torch.equal(kept[name], given[name]) for name in given)
     with pytest.raises(ValueError, match=r"teacher.weights: .* does not fit: .* check \[net\]"):
         compress_recipe(resolve(tiny(tmp_path / "d", teacher=loaded, net={"ngf": 8})), progress=False)
-
-
-def made_of(folder: Path) -> list[str]:
-    """The folders of the stages that a run's result is made of."""
-    return [stage["path"] for stage in json.loads((folder / "stages.json").read_text())]
 
 
 def test_another_recipe_in_the_same_folder_leaves_nothing_of_the_first(tmp_path):
@@ -169,43 +164,6 @@ def test_compress_takes_the_settings_of_a_data_set(tmp_path):
     )
     with pytest.raises(ValueError, match="data.sise: unknown key; did you mean 'size'"):
         compress(model, torch.zeros(1, 3, 32, 32), {"sise": 3}, run=tmp_path)
-
-
-@pytest.fixture
-def domains(tmp_path) -> dict:
-    """Unpaired pictures: 3 of A and 4 of B to train on, 5 and 3 to score."""
-    rng = np.random.default_rng(0)
-    for split, counts in (("train", {"A": 3, "B": 4}), ("test", {"A": 5, "B": 3})):
-        for side, count in counts.items():
-            folder = tmp_path / "domains" / f"{split}{side}"
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 128, (16, 16, 3)) + (128 if side == "B" else 0)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return {"name": "unpaired", "root": str(tmp_path / "domains"), "size": 16}
-
-
-def tiny_cycle(folder: Path, domains: dict, **tables) -> dict:
-    raw = tiny(
-        folder,
-        net={"name": "resnet9", "ngf": 4, "blocks": 1},
-        task={"name": "cyclegan", "ndf": 4, "d_layers": 1},
-        method={"floor": 1},
-        teacher={"max_steps": 2, "log_every": 1},
-    )
-    raw["data"] = domains
-    for table, values in tables.items():
-        raw[table] = {**raw.get(table, {}), **values} if isinstance(values, dict) else values
-    return raw
-
-
-def stages(folder: Path) -> dict[str, int]:
-    """When each stage of a run was done, by name; stages put aside included."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("stages/*/done.json")}
-
-
-def done(folder: Path, stage: str) -> dict:
-    return json.loads((folder / f"stages/{stage}/done.json").read_text())
 
 
 def test_both_directions_share_one_teacher_and_each_student_has_its_own_generator(tmp_path, domains):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ganshrink.recipe import dump, explain, read_recipe, resolve
+from ganshrink.explanation import explain
+from ganshrink.recipe import dump, read_recipe, resolve
 
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 
@@ -55,6 +56,50 @@ def test_overrides_are_toml_or_else_strings(tmp_path):
     assert origins["teacher.epochs"] == "default"
 
 
+BOTH = """
+[budget]
+AtoB = 'macs=5%'
+BtoA = 'macs=20%,params=0.4M'
+[net]
+name = 'resnet9'
+[data]
+name = 'unpaired'
+root = 'pictures'
+direction = 'both'
+"""
+
+
+def test_each_direction_can_have_a_budget_of_its_own(tmp_path):
+    path = write(tmp_path, BOTH)
+    recipe = read_recipe(path)
+    assert recipe.budget == {"AtoB": "macs=5%", "BtoA": "macs=20%,params=0.4M"}
+    assert resolve(tomllib.loads(dump(recipe))) == recipe
+    there, back = recipe.ways()
+    assert [(r.direction, r.budget, r.limits, r.run.name) for r in (there, back)] == [
+        ("AtoB", "macs=5%", "macs=5%", "AtoB"),
+        ("BtoA", "macs=20%,params=0.4M", "macs=20%,params=0.4M", "BtoA"),
+    ]
+    assert resolve(tomllib.loads(dump(back))) == back
+    assert [r.limits for r in read_recipe(path, ["budget=macs=7%"]).ways()] == ["macs=7%"] * 2
+    one_way = read_recipe(path, ["budget=macs=7%", "data.direction=BtoA"])
+    assert one_way.ways() == [one_way] and one_way.limits == "macs=7%"
+
+
+def test_the_budget_of_one_direction_is_changed_by_its_own_key(tmp_path):
+    tables = write(tmp_path, BOTH)
+    assert read_recipe(tables, ["budget.AtoB=macs=7%"]).budget["AtoB"] == "macs=7%"
+    origins = {s.key: (s.value, s.origin) for s in explain(read_recipe(tables), tables, [])}
+    assert origins["budget.BtoA"] == ("macs=20%,params=0.4M", "recipe") and "budget" not in origins
+
+    shared = write(tmp_path, BOTH.replace("[budget]\nAtoB =", "budget =").replace("BtoA", "#"))
+    typed = ["budget.BtoA=macs=7%"]
+    recipe = read_recipe(shared, typed)
+    assert recipe.budget == {"AtoB": "macs=5%", "BtoA": "macs=7%"}
+    origins = {s.key: s.origin for s in explain(recipe, shared, typed)}
+    assert (origins["budget.AtoB"], origins["budget.BtoA"]) == ("recipe", "command line")
+    assert {s.key: s.value for s in explain(read_recipe(shared), shared, [])}["budget"] == "macs=5%"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -69,6 +114,18 @@ def test_overrides_are_toml_or_else_strings(tmp_path):
         ("data.load_size=8", "data: load_size 8 x 8 is smaller than size 64 x 64"),
         ("budget", "'budget' is no key=value"),
         ("seed.x=1", "seed: Input should be a valid integer"),
+        ("budget=3", "budget: Input should be a valid string (got 3)"),
+        (
+            "budget.AtoB=macs=10%",
+            "budget: a table needs a limit for each direction, such as AtoB = 'macs=10%'",
+        ),
+        ("budget={AtoB='macs=1%', BtoC='macs=2%'}", "this one is {'AtoB': 'macs=1%', 'BtoC': 'macs=2%'}"),
+        ("budget={AtoB='macs=1%', BtoA=2}", "budget: a table needs a limit for each direction"),
+        (
+            "budget={AtoB='macs=1%', BtoA='macs=2%'}",
+            "mine.toml: budget gives each direction its own limit, but only AtoB is made: write budget = 'macs=1%', or "
+            "data.direction = 'both'",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, override, message):

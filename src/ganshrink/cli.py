@@ -366,11 +366,11 @@ def _terminated(number: int, _: Any) -> None:
 
 
 def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:
-    from ganshrink import recipe
+    from ganshrink import explanation, recipe
 
     resolved = recipe.read_recipe(path, overrides or ())
     if explain:
-        terminal.show_settings(recipe.explain(resolved, path, overrides or ()))
+        terminal.show_settings(explanation.explain(resolved, path, overrides or ()))
         raise typer.Exit
     return resolved
 

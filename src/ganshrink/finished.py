@@ -155,7 +155,7 @@ def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
 def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
     """What a training of the run's student needs, with the teacher that the run kept."""
     teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
-    budget = Budget.parse(recipe.budget)
+    budget = Budget.parse(recipe.limits)
     return Job(
         lambda: teacher,
         lambda: {"G": teacher},

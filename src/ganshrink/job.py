@@ -1,7 +1,7 @@
 """The job that a method is given: a generator, a teacher on request, a task, data and a budget; and what it gives back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -54,6 +54,7 @@ class Job:
         budget: what the student may cost, in absolute numbers.
         training: how the student is trained.
         progress: whether to show a progress bar.
+        back: the job of the other direction, where a method makes the students of both in one training.
     """
 
     build: Callable[[], nn.Module]
@@ -64,6 +65,7 @@ class Job:
     budget: Budget
     training: Training
     progress: bool = True
+    back: "Job | None" = None
 
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""
@@ -72,7 +74,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What a method gives back. One student is the rule; a method that makes two names both.
+    """What a method gives back. One student is the rule, "G"; a method that makes those of both directions names them
+    "G_A" and "G_B".
 
     Attributes:
         students: the small generators, trained.
@@ -91,6 +94,16 @@ class Result:
     affine: bool = False
     quantization: QuantConfig | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
+
+    def one(self, name: str) -> "Result":
+        """Of several students one alone, as "G"."""
+        return replace(
+            self,
+            students={"G": self.students[name]},
+            plans={"G": self.plans[name]},
+            channels={"G": self.channels[name]},
+            originals={"G": self.originals[name]},
+        )
 
 
 class Method(Protocol):

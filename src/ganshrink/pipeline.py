@@ -3,44 +3,29 @@
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ganshrink import nets, outcome, quantization
+from ganshrink import methods, nets, outcome
 from ganshrink.atomic import write_text
-from ganshrink.channels import Budget, Plan, extract, trace
+from ganshrink.channels import Budget, trace
 from ganshrink.data import DataConfig, Images, input_spec, open_dataset
+from ganshrink.delivery import Order, Outcome, deliver
 from ganshrink.engine import check_launch, join, leads, wait
 from ganshrink.generator import Input
 from ganshrink.given import example_of, open_given
-from ganshrink.job import Job, Nets, Result
-from ganshrink.methods import METHODS
-from ganshrink.quant import QuantizationConfig
-from ganshrink.quant.layers import still_there
+from ganshrink.job import Job, Nets
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
-from ganshrink.reports import write_report
-from ganshrink.run import Artefacts, Run, Stage, environment, tensors_hash
-from ganshrink.students import train_alone
-from ganshrink.tasks import TASKS, Direction, Task
+from ganshrink.run import Run, environment, tensors_hash
+from ganshrink.tasks import TASKS, Task
 from ganshrink.teacher import trained_teacher
-from ganshrink.weights import NetworkSpec, example_input, network_spec, save_network
+from ganshrink.weights import NetworkSpec, example_input, save_network
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: its folder, the student and what was measured."""
-
-    path: Path
-    student: nn.Module
-    plan: Plan
-    cost: dict[str, Any]
-    metrics: dict[str, Any]
 
 
 def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -49,15 +34,37 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
     With data.direction = "both" each direction gets a folder of its own inside, and the first one's outcome is returned.
     """
     run = _open_run(recipe)
-    outcomes = [_compress_one_way(run, one_way, recipe, progress=progress) for one_way in _directions(recipe)]
+    _check_ways(recipe)
+    orders = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
+    together = len(orders) > 1 and recipe.method.name in methods.BOTH_WAYS
+    outcomes = _both_at_once(run, orders) if together else [_carry_out(order) for order in orders]
     return outcomes[0]
 
 
-def _compress_one_way(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Outcome:
+def _carry_out(order: Order) -> Outcome:
+    """The method, then all that every method's run leaves behind."""
+    recipe = order.recipe
+    return deliver(order, methods.METHODS[recipe.method.name](order.run, order.job, recipe.method))
+
+
+def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
+    """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
+    there, back = orders
+    method = methods.METHODS[there.recipe.method.name]
+    result = method(run, replace(there.job, back=back.job), there.recipe.method)
+    outcomes = []
+    for order, name in ((there, "G_A"), (back, "G_B")):
+        order.run.follow(run)
+        outcomes.append(deliver(order, result.one(name)))
+    return outcomes
+
+
+def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Order:
+    """Data, generator and budget of one direction, opened and tried: nothing has been trained or written."""
     images, held_out = _open_data(recipe)
     net = _with_channels(recipe.net, images)
     task = TASKS[recipe.task.name](recipe.task)
-    part = run if recipe is whole else run.part(_direction(recipe))
+    part = run if recipe is whole else run.part(recipe.direction)
 
     @cache
     def teacher() -> Nets:
@@ -72,35 +79,21 @@ def _compress_one_way(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool
 
     example = (example_input(input_spec(images)),)
     _check_ready(recipe, build(), held_out)
-    job = Job(
-        build, teacher, task, images, example, _budget(recipe, build(), example), recipe.student, progress
-    )
-    return _compress(part, recipe, job, held_out, {"name": net.name, **net.options})
+    budget = _budget(recipe, build(), example)
+    job = Job(build, teacher, task, images, example, budget, recipe.student, progress)
+    return Order(part, recipe, job, held_out, {"name": net.name, **net.options})
 
 
-def _directions(recipe: Recipe) -> list[Recipe]:
-    """The recipe, or one for each direction where both are asked for."""
+def _check_ways(recipe: Recipe) -> None:
+    """Refuse to go both ways with what goes one."""
     if recipe.data is None or recipe.data.direction != "both":
-        return [recipe]
+        return
     if not TASKS[recipe.task.name].both_ways:
         raise ValueError(
             f"data.direction = 'both' needs a task that goes both ways, {recipe.task.name} does not"
         )
     if recipe.teacher.weights is not None:
         raise ValueError("teacher.weights goes one way: compress each data.direction in a run of its own")
-    ways = ("AtoB", "BtoA")
-    return [
-        recipe.model_copy(update={"data": _towards(recipe.data, way), "run": _folder(recipe) / way})
-        for way in ways
-    ]
-
-
-def _towards(data: DataConfig, direction: str) -> DataConfig:
-    return data.model_copy(update={"direction": direction})
-
-
-def _direction(recipe: Recipe) -> Direction:
-    return "BtoA" if recipe.data is not None and recipe.data.direction == "BtoA" else "AtoB"
 
 
 def _teacher(
@@ -114,11 +107,10 @@ def _teacher(
     progress: bool,
 ) -> Nets:
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
-    direction = _direction(recipe)
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
-        images = open_dataset(_towards(recipe.data, "AtoB"), "train")
+        images = open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train")
     return trained_teacher(
-        run, net, recipe.teacher, task, images, direction=direction, begin=begin, progress=progress
+        run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
     )
 
 
@@ -222,89 +214,12 @@ def compress(
     budget_ = _budget(recipe, given, inputs)
     trained = TASKS[recipe.task.name](recipe.task)
     job = Job(build, teacher, trained, images, inputs, budget_, recipe.student, progress)
-    return _compress(opened, recipe, job, held_out, None)
-
-
-def _compress(run: Run, recipe: Recipe, job: Job, held_out: Images, net: dict[str, Any] | None) -> Outcome:
-    """The method, then all that every method's run leaves behind."""
-    result = METHODS[recipe.method.name](run, job, recipe.method)
-    networks = {"teacher": job.teacher()["G"], "student": result.students["G"]}
-    if recipe.scratch:
-        networks["scratch"] = _from_scratch(run, job, result)
-    settings, quantized = recipe.quantization, networks["student"]
-    if result.quantization is not None and (recipe.export.onnx or settings.mode != "none"):
-        settings = settings.ready(result.quantization, settings.given())
-    settings = settings.model_copy(update={"exclude": still_there(quantized, settings.exclude)})
-    if settings.mode == "finetune":
-        quantized, settings = quantization.finetune(run, job, settings, quantized)
-    if leads():
-        _leave(run, recipe, job, result, networks, held_out, net, settings, quantized)
-    wait()
-    cost, metrics = run.read("cost.json"), run.read("metrics.json")
-    return Outcome(run.path, networks["student"], result.plans["G"], cost, metrics)
-
-
-def _leave(
-    run: Run,
-    recipe: Recipe,
-    job: Job,
-    result: Result,
-    networks: Nets,
-    held_out: Images,
-    net: dict[str, Any] | None,
-    settings: QuantizationConfig,
-    quantized: nn.Module,
-) -> None:
-    """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
-    outcome.clear(run)
-    channels, plan = result.channels["G"], result.plans["G"]
-    plan_json = plan.to_json(channels, basis=result.basis)
-    run.write("plan.json", plan_json)
-    run.write("stages.json", run.stages())
-    whole = network_spec(net, job.example, job.data)
-    cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
-    for name, network in networks.items():
-        save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    outcome.write_cost(run, networks, channels, plan, job.budget, recipe.budget)
-    if settings.mode == "none" and result.quantization is not None:
-        quantization.note_trained(run, result.quantization)
-    if settings.mode != "none":
-        networks |= quantization.int8_beside(
-            run, job, settings, quantized, held_out, trained=result.quantization, **_file_options(recipe)
-        )
-    split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
-    outcome.write_metrics(run, networks, held_out, recipe.metrics, split)
-    outcome.write_samples(run, networks, held_out)
-    if recipe.export.onnx:
-        options = _file_options(recipe)
-        outcome.write_onnx(run, networks["student"], job.example, held_out, **options)
-    if recipe.latency.enabled:
-        options = recipe.latency.model_dump(include={"threads", "seconds"})
-        outcome.write_latency(run, networks, job.example, **options)
-    write_report(run.path)
-
-
-def _file_options(recipe: Recipe) -> dict[str, Any]:
-    return recipe.export.model_dump(include={"dynamic_size", "image_io"})
-
-
-def _from_scratch(run: Run, job: Job, result: Result) -> nn.Module:
-    """The student's architecture, trained on the task alone for as long: what the method has to beat."""
-    network = extract(result.originals["G"], result.channels["G"], result.plans["G"])
-
-    def learn(stage: Stage) -> Artefacts:
-        logger.info("training the student's architecture from scratch")
-        return train_alone(stage, job, network)
-
-    shape = {"plan": result.plans["G"].to_json(result.channels["G"])["layers"]}
-    after = ("teacher",) if job.task.needs_teacher else ()
-    network.load_state_dict(run.stage("scratch", learn, made_from=shape | job.describe(), after=after)["G"])
-    return network
+    return _carry_out(Order(opened, recipe, job, held_out, None))
 
 
 def _budget(recipe: Recipe, original: nn.Module, example: tuple[Tensor, ...]) -> Budget:
     """The recipe's budget in absolute numbers, percentages taken of the original generator."""
-    return Budget.parse(recipe.budget).resolve(trace(original, *example))
+    return Budget.parse(recipe.limits).resolve(trace(original, *example))
 
 
 def _with_channels(net: NetConfig, images: Images) -> NetConfig:

@@ -50,7 +50,7 @@ def finetune(
         logger.info("finetuning the student under quantizers")
         nets: Nets = task.nets(quantized, job.data.in_channels, job.data.out_channels)
         if "D" in nets:
-            _go_on(run, nets["D"])
+            _go_on(run, student, nets["D"])
         with attached(quantized, config, job.example, spread(job.data, config.images)) as quantizers:
             fit_nets(stage, nets, task, job.data, training, progress=job.progress)
             ranges = quantizers.ranged().ranges
@@ -191,17 +191,19 @@ def _add(run: Run, file: str, name: str, value: Any) -> None:
     run.write(file, content | {name: value})
 
 
-def _go_on(run: Run, judge: nn.Module) -> None:
-    """Give a discriminator the weights of the one that the student was trained with, where the run kept them."""
+def _go_on(run: Run, student: nn.Module, judge: nn.Module) -> None:
+    """Give a discriminator the weights of the one that the student was trained with, where the run kept them: in the stage
+    that has the student's own weights."""
     kept = run.read("stages.json") if (run.path / "stages.json").is_file() else []  # of a finished run
-    listed = kept + run.stages()
-    files = [run.path / stage["path"] / "D.safetensors" for stage in reversed(listed)]
-    for file in files:
-        if file.is_file():
-            state = load_file(file)
-            if {k: t.shape for k, t in state.items()} == {k: t.shape for k, t in judge.state_dict().items()}:
-                judge.load_state_dict(state)
-                return
+    ours = tensors_hash(student.state_dict())
+    for stage in reversed(kept + run.stages()):
+        for way in ("", "_A", "_B"):  # a method that trains a CycleGAN keeps the nets of both
+            made, file = (run.path / stage["path"] / f"{net}{way}.safetensors" for net in "GD")
+            if made.is_file() and file.is_file() and tensors_hash(load_file(made)) == ours:
+                state = load_file(file)
+                if {k: t.shape for k, t in state.items()} == {k: t.shape for k, t in judge.state_dict().items()}:
+                    judge.load_state_dict(state)
+                    return
     logger.warning("the run kept no discriminator of the student's: a new one starts fresh")
 
 

@@ -4,13 +4,12 @@ Unknown keys are refused with the nearest valid one; every value can be overridd
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ganshrink.data import DataConfig
 from ganshrink.job import Training
@@ -18,7 +17,9 @@ from ganshrink.methods import METHODS
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.spelling import did_you_mean
-from ganshrink.tasks import TASKS
+from ganshrink.tasks import TASKS, Direction
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 class Config(BaseModel):
@@ -95,8 +96,10 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
         default=None, description="the run's folder; none: named after the recipe, runs/FOLDER-FILE"
     )
     seed: int = Field(default=0, ge=0, description="seed of initialisation, data order and augmentation")
-    budget: str = Field(
-        default="macs=10%", description="what the student may cost, such as macs=2.6G or macs=10%,params=0.4M"
+    budget: str | dict[Direction, str] = Field(
+        default="macs=10%",
+        description="what the student may cost, such as macs=2.6G or macs=10%,params=0.4M; with data.direction = "
+        "'both' also a table that gives AtoB and BtoA their own",
     )
     scratch: bool = Field(
         default=False,
@@ -112,6 +115,49 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()
     quantization: QuantizationConfig = QuantizationConfig()
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _names_both_directions(cls, budget: Any) -> Any:
+        table = budget if isinstance(budget, Mapping) else dict.fromkeys(DIRECTIONS, "")
+        if table.keys() != set(DIRECTIONS) or not all(isinstance(limits, str) for limits in table.values()):
+            raise ValueError(
+                "a table needs a limit for each direction, such as AtoB = 'macs=10%' and BtoA = 'macs=20%'; this one is "
+                f"{dict(table)}"
+            )
+        return budget
+
+    @model_validator(mode="after")
+    def _goes_where_its_budgets_are(self) -> Self:
+        both = self.data is not None and self.data.direction == "both"
+        if not isinstance(self.budget, str) and not both:
+            raise ValueError(
+                f"budget gives each direction its own limit, but only {self.direction} is made: write budget = "
+                f"{self.limits!r}, or data.direction = 'both'"
+            )
+        return self
+
+    @property
+    def direction(self) -> Direction:
+        """Which way the student goes; of both ways, the first."""
+        return "BtoA" if self.data is not None and self.data.direction == "BtoA" else "AtoB"
+
+    @property
+    def limits(self) -> str:
+        """The budget of the student that goes in `direction`."""
+        return self.budget if isinstance(self.budget, str) else self.budget[self.direction]
+
+    def ways(self) -> "list[Self]":
+        """This recipe, or where both directions are asked for one for each, in a folder of its own."""
+        if self.data is None or self.data.direction != "both":
+            return [self]
+        return [self._towards(direction) for direction in DIRECTIONS]
+
+    def _towards(self, direction: Direction) -> Self:
+        assert self.data is not None
+        data = self.data.model_copy(update={"direction": direction})
+        moved = self.model_copy(update={"data": data, "run": self.run and self.run / direction})
+        return moved.model_copy(update={"budget": moved.limits})
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -167,46 +213,6 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
 
 
-class Setting(NamedTuple):
-    """A resolved value of a recipe."""
-
-    key: str  # with its tables, such as data.size
-    value: Any
-    origin: str  # command line, recipe, seed, as teacher or default
-    changed: bool  # whether somebody gave it another value than the default
-    meaning: str
-
-
-def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[Setting]:
-    """Every resolved value, where it comes from and what it means."""
-    written = _flatten(tomllib.loads(path.read_text()))
-    typed = _flatten(parse_overrides(overrides))
-
-    def given(key: str, names: Mapping[str, Any]) -> bool:
-        return key in names or (key.endswith(".name") and key.removesuffix(".name") in names)
-
-    def origin(key: str) -> str:
-        if given(key, typed):
-            return "command line"
-        if given(key, written):
-            return "recipe"
-        table, _, name = key.partition(".")
-        if name == "seed" and table in ("teacher", "student"):
-            return "seed" if origin("seed") != "default" else "default"
-        as_teacher = (
-            table == "student" and name in Training.model_fields and origin(f"teacher.{name}") != "default"
-        )
-        return "as teacher" if as_teacher else "default"
-
-    settings = []
-    for key, value, field in _fields(recipe):
-        whence = origin(key)
-        changed = whence != "default" and (field is None or value != field.default)
-        meaning = "an option of the network" if field is None else field.description or ""
-        settings.append(Setting(key, value, whence, changed, meaning))
-    return settings
-
-
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`key=value` words as a nested dictionary.
 
@@ -239,11 +245,13 @@ def _put(raw: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *tables, last = key.strip().split(".")
+    if tables == ["budget"] and isinstance(raw.get("budget"), str):
+        raw["budget"] = dict.fromkeys(DIRECTIONS, raw["budget"])  # so far the same for both
     for table in tables:
         raw = raw.setdefault(table, {})
         if not isinstance(raw, dict):
             raise ValueError(f"{override!r}: {table} is a value, not a table")
-    if isinstance(raw.get(last), dict) and isinstance(value, str):
+    if isinstance(raw.get(last), dict) and isinstance(value, str) and last != "budget":
         raw[last]["name"] = value  # `method=cat` means `method.name=cat`
     else:
         raw[last] = value
@@ -254,7 +262,7 @@ def _told(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
     lines: dict[str, str] = {}
     for error in errors:
         key, table = _locate(error["loc"], model)
-        lines.setdefault(key, f"{key}: {_explain(error, table)}")
+        lines.setdefault(key, f"{key}: {_explain(error, table)}".removeprefix(": "))
 
     def inherited(key: str) -> bool:
         table, _, name = key.partition(".")
@@ -285,25 +293,6 @@ def _explain(error: Any, table: type[BaseModel]) -> str:
         return "is missing"
     given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
     return f"{error['msg'].removeprefix('Value error, ')}{given}"
-
-
-def _fields(table: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, FieldInfo | None]]:
-    """Every value of a table and the tables in it, with its key and what is declared of it."""
-    for name, value in table:
-        if isinstance(value, BaseModel):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value, type(table).model_fields.get(name)
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

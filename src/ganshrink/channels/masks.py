@@ -218,16 +218,17 @@ class Masks(nn.Module):
         if not bool(zeros.any()):
             return kept
         left = (self.alive() & ~zeros).cpu().numpy()
-        best = np.full(self.channels.num_atoms, -np.inf)  # of an atom's inputs, the largest
+        inputs = torch.where(zeros, self.inputs.detach(), -torch.inf).cpu().numpy()  # what is dead stays so
         ids = np.flatnonzero(self.atoms >= 0)
-        inputs = self.inputs.detach().cpu().numpy()
+        best = np.full(self.channels.num_atoms, np.inf)  # of an atom's inputs, the largest; inf: it lives
+        best[self.atoms[ids]] = -np.inf
         np.maximum.at(best, self.atoms[ids], np.where(left[ids], np.inf, inputs[ids]))
         for group in self.channels.groups:
             if group.frozen is not None or group.removable:
                 continue
             atoms, least = group.atoms.numpy(), min(self.floor, len(group))
             for atom in atoms[np.argsort(-best[atoms], kind="stable")[:least]]:
-                if best[atom] < np.inf:
+                if np.isfinite(best[atom]):
                     own = ids[self.atoms[ids] == atom]
                     kept[own[np.argmax(inputs[own])]] = True
         return kept

@@ -51,14 +51,18 @@ class Taps:
         if missing:
             raise ValueError(f"nothing passed through {missing[0]!r} since its tap was last read")
         outputs = {path: self._caught[path] for path in self.paths}
-        self._caught.clear()
+        self.clear()
         return outputs
+
+    def clear(self) -> None:
+        """Let go of what earlier forward passes gave."""
+        self._caught.clear()
 
     def close(self) -> None:
         """Take the hooks off."""
         for hook in self._hooks:
             hook.remove()
-        self._caught.clear()
+        self.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -2,9 +2,13 @@
 
 from ganshrink.job import Method
 from ganshrink.methods.cat import cat
+from ganshrink.methods.dmad import dmad
 from ganshrink.methods.gan_slimming import gan_slimming
 from ganshrink.methods.uniform import uniform
 
-METHODS: dict[str, Method] = {"cat": cat, "gan_slimming": gan_slimming, "uniform": uniform}
+METHODS: dict[str, Method] = {"cat": cat, "dmad": dmad, "gan_slimming": gan_slimming, "uniform": uniform}
 
-__all__ = ["METHODS"]
+BOTH_WAYS: frozenset[str] = frozenset({"dmad"})
+"""Methods that make the students of both directions at once, in one training."""
+
+__all__ = ["BOTH_WAYS", "METHODS"]

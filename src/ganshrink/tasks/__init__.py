@@ -7,6 +7,7 @@ from ganshrink.tasks.image2image import Image2Image, Image2ImageConfig
 from ganshrink.tasks.paired import PairedConfig, PairedLearning
 from ganshrink.tasks.pix2pix import Pix2Pix, Pix2PixConfig
 from ganshrink.tasks.task import Direction, RealImages, Target, Task, Term
+from ganshrink.tasks.way import Way
 
 TASKS: Mapping[str, type[Task]] = {"pix2pix": Pix2Pix, "cyclegan": CycleGAN, "image2image": Image2Image}
 
@@ -25,4 +26,5 @@ __all__ = [
     "Target",
     "Task",
     "Term",
+    "Way",
 ]

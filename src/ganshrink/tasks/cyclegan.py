@@ -5,9 +5,9 @@ A student goes one way only, and learns from pairs that its teacher makes (as in
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from ganshrink.tasks.task import (
     joined,
     new_discriminator,
 )
+from ganshrink.tasks.way import Way
 
 
 class CycleGANConfig(PairedConfig):
@@ -56,6 +57,8 @@ class CycleContext(Context):
     """What one step knows. A is the data's `input`, B its `target`; each image is made once, when first asked for."""
 
     nets: Nets
+    teachers: Mapping[str, nn.Module]
+    taps: Mapping[str, Taps]
 
     @property
     def a(self) -> Tensor:
@@ -66,12 +69,22 @@ class CycleContext(Context):
         return self.batch["target"]
 
     @cached_property
-    def fake_b(self) -> Tensor:
-        return self.nets["G_A"](self.a)
+    def ways(self) -> Mapping[str, Way]:
+        """Both generators, each at work on the real images that it starts from; its judge sees images alone."""
+        return {"G_A": self._way("A", self.a), "G_B": self._way("B", self.b)}
 
-    @cached_property
+    @property
+    def fake_b(self) -> Tensor:
+        return self.ways["G_A"].fake
+
+    @property
     def fake_a(self) -> Tensor:
-        return self.nets["G_B"](self.b)
+        return self.ways["G_B"].fake
+
+    def _way(self, way: str, images: Tensor) -> Way:
+        tapped = {"G": f"G_{way}", "teacher": f"teacher_{way}"}
+        taps = {net: self.taps[name] for net, name in tapped.items() if name in self.taps}
+        return Way(self.nets[f"G_{way}"], images, self.teachers.get(f"G_{way}"), taps)
 
     def cycle(self) -> tuple[Tensor, Tensor]:
         """How far A and B are from themselves after a way there and back (Eq. 2, its two halves)."""
@@ -89,6 +102,9 @@ class CycleGAN:
     """The task. Data: unpaired `input` and `target` (B, 3, H, W) in [-1, 1].
 
     Nets have the names of the field: G_A goes from input to target and D_A judges what it makes; G_B and D_B go back.
+
+    Attributes:
+        teachers: trained generators that look on without gradients, as "G_A" and "G_B"; either may be missing.
     """
 
     Config: ClassVar[type[BaseModel]] = CycleGANConfig
@@ -98,10 +114,11 @@ class CycleGAN:
     student_settings: ClassVar[frozenset[str]] = frozenset({"lambda_recon"})
 
     config: CycleGANConfig = field(default_factory=CycleGANConfig)
+    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def frozen(self) -> Sequence[nn.Module]:
-        return ()
+        return tuple(self.teachers.values())
 
     def distilling(
         self, teacher: nn.Module, *, target: Target | None = None, real: RealImages | None = None
@@ -115,6 +132,10 @@ class CycleGAN:
             raise ValueError("unpaired data have no true target for a student: use target='teacher'")
         shared = self.config.model_dump(include=set(PairedConfig.model_fields))
         return PairedLearning(PairedConfig(**shared), teacher, "teacher", real or "photos", conditional=False)
+
+    def guided(self, teachers: Nets) -> Self:
+        """See `Task.guided`; teachers are "G_A" and "G_B", and either may be missing. The cycle stays."""
+        return replace(self, teachers={name: teachers[name] for name in ("G_A", "G_B") if name in teachers})
 
     def nets(self, generator: nn.Module, in_channels: int, out_channels: int) -> Nets:
         """The generator as it is for the way there, a fresh one like it for the way back, and a judge each.
@@ -136,10 +157,11 @@ class CycleGAN:
         return {net: nets[f"{net}_{way}"] for net in ("G", "D")}
 
     def forward(self, nets: Nets, taps: Mapping[str, Taps] | None = None) -> Forward:
-        """See `Task.forward`. Every generator runs several times a step, so that no taps are read."""
+        """See `Task.forward`. `taps` may be on "G_A", "G_B", "teacher_A" and "teacher_B". Every generator runs
+        several times a step; they are read after the pass that makes its fake of a real image."""
 
         def context(batch: dict[str, Any], step: int, epoch: int) -> CycleContext:
-            return CycleContext(batch, step, epoch, nets)
+            return CycleContext(batch, step, epoch, nets, self.teachers, taps or {})
 
         return context
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from ganshrink.engine import Context, Forward, Taps, Update, adam
-from ganshrink.generator import Input, as_tuple, generate, image_like
+from ganshrink.generator import Input
 from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.tasks.task import Nets, RealImages, Target, Term, joined, new_discriminator
+from ganshrink.tasks.way import Tapped, Way
 
 
 class PairedConfig(BaseModel):
@@ -51,6 +51,12 @@ class PairedContext(Context):
     task: "PairedLearning"
     taps: Mapping[str, Taps]
 
+    @cached_property
+    def ways(self) -> Mapping[str, Way]:
+        """The generator at work, as "G"."""
+        task = self.task
+        return {"G": Way(self.nets["G"], self.input, task.teacher, self.taps, task.conditional)}
+
     @property
     def input(self) -> Input:
         return self.batch["input"]
@@ -58,12 +64,12 @@ class PairedContext(Context):
     @property
     def fake(self) -> Tensor:
         """G's image."""
-        return self._student[0]
+        return self.ways["G"].fake
 
     @property
     def taught(self) -> Tensor:
         """The teacher's image, without a gradient."""
-        return self._teacher[0]
+        return self.ways["G"].taught
 
     @property
     def target(self) -> Tensor:
@@ -75,28 +81,13 @@ class PairedContext(Context):
         """What D is shown as real."""
         return self.taught if self.task.real == "teacher" else self.batch["target"]
 
-    def features(self, net: Literal["G", "teacher"]) -> dict[str, Tensor]:
+    def features(self, net: Tapped) -> dict[str, Tensor]:
         """What the taps of a net caught while it made its image of this step."""
-        return self._student[1] if net == "G" else self._teacher[1]
+        return self.ways["G"].features(net)
 
     def scores(self, image: Tensor) -> Tensor:
         """D's scores of an image: beside the input's images of its size where D is conditional, else alone."""
-        seen = image_like(as_tuple(self.input), image.shape[2:]) if self.task.conditional else []
-        return self.nets["D"](torch.cat([*seen, image], 1) if seen else image)
-
-    @cached_property
-    def _student(self) -> tuple[Tensor, dict[str, Tensor]]:
-        return generate(self.nets["G"], self.input), self._caught("G")
-
-    @cached_property
-    def _teacher(self) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.task.teacher is None:
-            raise ValueError("this task has no teacher: make one with task.distilling(teacher)")
-        with torch.no_grad():
-            return generate(self.task.teacher, self.input), self._caught("teacher")
-
-    def _caught(self, net: str) -> dict[str, Tensor]:
-        return self.taps[net].take() if net in self.taps else {}
+        return self.nets["D"](self.ways["G"].seen(image))
 
 
 @dataclass(frozen=True)
@@ -132,6 +123,10 @@ class PairedLearning:
     ) -> Self:
         """See `Task.distilling`; what is not given stays as it is."""
         return replace(self, teacher=teacher, target=target or self.target, real=real or self.real)
+
+    def guided(self, teachers: Nets) -> Self:
+        """See `Task.guided`; its teacher is "G"."""
+        return replace(self, teacher=teachers["G"])
 
     def nets(self, generator: nn.Module, in_channels: int, out_channels: int) -> Nets:
         """The generator as it is, and a fresh PatchGAN where one judges.

@@ -56,7 +56,8 @@ class Task(Protocol):
         ...
 
     def forward(self, nets: Nets, taps: Mapping[str, Taps] | None = None) -> Forward:
-        """How a batch becomes a context. `taps` are read after each forward pass that counts."""
+        """How a batch becomes a context. `taps` are read after each forward pass that counts. The context has `ways`: each
+        generator at work in the step, a `Way` by the name of its net."""
         ...
 
     def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
@@ -72,6 +73,16 @@ class Task(Protocol):
             teacher: a trained generator; runs in eval mode without gradients, at most once a step.
             target: what the reconstruction loss pulls the student to; none: the task's habit.
             real: what the discriminator is shown as real; none: the task's habit.
+        """
+        ...
+
+    def guided(self, teachers: Nets) -> "Task":
+        """The same training with the same losses, and teachers looking on, whose images and features a method's terms can
+        ask the context's `ways` for.
+
+        Args:
+            teachers: trained generators, by the names that the task's own generators have among its nets; they run in eval
+                mode without gradients, at most once a step.
         """
         ...
 

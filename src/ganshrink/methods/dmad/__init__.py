@@ -1,0 +1,275 @@
+"""DMAD: Li et al., "Learning Efficient GANs for Image Translation via Differentiable Masks and co-Attention Distillation".
+
+A generator and its masks are trained together from fresh weights, with a fresh discriminator, on the task's own losses and a
+pull towards sparsity, until what lives fits the budget (section III.B). What is left goes on training with its weights and
+its discriminator, on the same losses, while its attention is drawn to that of the trained teacher and its discriminator
+(section III.C). The generators of a CycleGAN are made small together, each to its own budget.
+"""
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels import Channels, Plan, add_affine, extract, initialise, trace
+from ganshrink.channels.allocate import bisect_threshold, share_of_each
+from ganshrink.channels.folding import folded_copy
+from ganshrink.channels.masks import Masks, maskable
+from ganshrink.engine import Taps, Update, adam, default_taps, total_steps
+from ganshrink.job import Job, Nets, Result, batches_of, fit_nets
+from ganshrink.methods.dmad.config import DmadConfig, SearchConfig
+from ganshrink.methods.dmad.lesson import Lesson, check_taps, needs_judge
+from ganshrink.methods.dmad.search import MaskSearch
+from ganshrink.run import Artefacts, Run, Stage
+from ganshrink.students import widest
+from ganshrink.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
+    """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
+    dense = _dense(job)
+    channels = maskable(trace(dense, *job.example))
+    first = share_of_each(
+        channels, config.width
+    )  # released settings start some searches below the teacher's width
+    searched = (
+        channels if config.width == 1 else maskable(trace(extract(dense, channels, first), *job.example))
+    )
+
+    # What cannot work fails here, before anything is trained.
+    paths = config.taps or default_taps(dense, job.example, widest(channels))
+    Taps(dense, paths).close()
+    jobs = _by_generator(job)
+    for one in jobs.values():
+        bisect_threshold(
+            searched,
+            torch.zeros(searched.num_atoms),
+            one.budget,
+            floor=config.floor,
+            round_to=config.round_to,
+        )
+
+    method = Dmad(run, job, config, jobs, channels, first, searched, paths)
+    teachers = {name: _checked(one.teacher(), config) for name, one in jobs.items()}
+    found = method.search(teachers)
+    plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
+    for name, plan in plans.items():
+        cost = searched.cost(plan)
+        logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
+    students = method.distill(teachers, found, plans)
+    names = {name: "G" if len(jobs) == 1 else name for name in jobs}
+    return Result(
+        students={names[name]: students[name] for name in jobs},
+        plans={names[name]: plans[name].whole(searched, channels, first) for name in jobs},
+        channels={names[name]: channels for name in jobs},
+        originals={names[name]: folded_copy(add_affine(teachers[name]["G"])) for name in jobs},
+        affine=True,
+        basis={group.name: "mask" for group in channels.groups if group.frozen is None},
+    )
+
+
+@dataclass(frozen=True)
+class Dmad:
+    """The trainings of a run, and what they share.
+
+    Attributes:
+        jobs: of each generator that is made small, by its name in the task's nets.
+        channels: the structure of the original generator, with scales for masks to act on.
+        first: what of it the search begins with.
+        searched: the structure of that.
+        paths: where attention is compared.
+    """
+
+    run: Run
+    job: Job
+    config: DmadConfig
+    jobs: Mapping[str, Job]
+    channels: Channels
+    first: Plan
+    searched: Channels
+    paths: tuple[str, ...]
+
+    def search(self, teachers: Mapping[str, Nets]) -> Artefacts:
+        """Section III.B: every net of the task, trained from fresh weights, and a "plans" of what lives in `searched`."""
+        job, config = self.job, self.config
+        task = job.task.distilling(teachers["G"]["G"]) if job.task.needs_teacher else job.task
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("searching for what may go")
+            nets = self._fresh_nets(task)
+            steps = total_steps(batches_of(job.data, job.training), job.training)
+            floor = -(-config.floor // config.round_to) * config.round_to
+            searches = {}
+            for name, one in self.jobs.items():
+                masks = Masks(nets[name], self.searched, shape=config.mask, floor=floor)
+                searches[name] = MaskSearch(masks, one.budget, config, steps, of=name)
+            updates = self._searching(task, nets, searches)
+            masked = {f"masks_{name}": search.masks for name, search in searches.items()}
+            fit_nets(
+                stage,
+                {**nets, **masked},
+                task,
+                job.data,
+                job.training,
+                updates=updates,
+                progress=job.progress,
+            )
+            plans = {}
+            for name, search in searches.items():
+                plans[name] = search.masks.live().to_json(self.searched)
+                search.masks.fold()
+            return {**_states(nets), "plans": plans}
+
+        settings = config.model_dump(mode="json", include=set(SearchConfig.model_fields))
+        budgets = {name: str(one.budget) for name, one in self.jobs.items()}
+        stamp = {"method": settings, "budgets": budgets, "macs": self.channels.cost().macs, **job.describe()}
+        # It begins anew and looks at no teacher, so that another one changes nothing, unless the task has nothing else.
+        return self.run.stage("search", learn, made_from=stamp, after=None if job.task.needs_teacher else ())
+
+    def distill(
+        self, teachers: Mapping[str, Nets], found: Artefacts, plans: Mapping[str, Plan]
+    ) -> dict[str, nn.Module]:
+        """Section III.C: the small generators, trained."""
+        job, config = self.job, self.config
+        for plan in plans.values():
+            check_taps(self.paths, _gone(self.searched, plan))
+        task = job.task.guided({name: nets["G"] for name, nets in teachers.items()})
+        if config.ndf is not None:
+            task = replace(task, config=task.config.model_copy(update={"ndf": config.ndf}))  # type: ignore[type-var]
+        nets = self._searched_nets(task, found)
+        students = {name: extract(nets[name], self.searched, plan) for name, plan in plans.items()}
+        nets |= students
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("teaching the small network, with attention compared at %s", ", ".join(self.paths))
+            for name, net in nets.items():
+                judging = name.startswith("D")
+                anew = config.init == "fresh" and (judging or name in students)
+                if anew or (judging and config.ndf is not None):
+                    initialise(net)
+            with ExitStack() as stack:
+                taps: dict[str, Taps] = {}
+                lessons = []
+                for name, of_teacher in teachers.items():
+                    watched = {name: students[name], name.replace("G", "teacher"): of_teacher["G"]}
+                    taps |= {
+                        net: stack.enter_context(Taps(module, self.paths)) for net, module in watched.items()
+                    }
+                    judge = copy.deepcopy(of_teacher["D"]) if needs_judge(config) else None
+                    lessons.append(Lesson(name, config, judge, self.paths))
+                    stack.callback(lessons[-1].close)
+                mixes = {f"mix_{lesson.name}": lesson.mixes for lesson in lessons if lesson.mixes}
+                updates = self._teaching(task, nets, lessons, mixes.values())
+                judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
+                options: Any = {"updates": updates, "frozen": judges, "taps": taps, "progress": job.progress}
+                fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
+            return _states(nets)
+
+        stamp = {"method": config.model_dump(mode="json"), "taps": self.paths, **job.describe()}
+        trained = self.run.stage("distill", learn, made_from=stamp)
+        for name, student in students.items():
+            student.load_state_dict(trained[name])
+            student.eval()  # also where the training was done on an earlier occasion
+        return students
+
+    def _searching(self, task: Task, nets: Nets, searches: Mapping[str, MaskSearch]) -> list[Update]:
+        """The task's own updates, with L_SPA among the generators' losses; the masks' inputs step with the weights."""
+
+        def sparsity(context: Any) -> dict[str, Tensor]:
+            sought = {name: search for name, search in searches.items() if search.met_at is None}
+            return {f"{name}_spa": search.penalty() for name, search in sought.items()}
+
+        def after(context: Any) -> None:
+            for search in searches.values():
+                search.step(context.step)
+
+        def watch() -> dict[str, float]:
+            ways = {name: name.removeprefix("G") for name in searches}  # live, or live_A and live_B
+            return {
+                f"{key}{ways[name]}": value
+                for name, s in searches.items()
+                for key, value in s.watch().items()
+            }
+
+        updates = task.updates(nets, [sparsity])
+        generation = next(update for update in updates if update.name == "G")
+        inputs = [search.masks.inputs for search in searches.values()]
+        generation.optimizers = [*generation.optimizers, self._adam(task, inputs, lr=self.config.mask_lr)]
+        generation.after, generation.watch = after, watch
+        generation.state = {**generation.state, **{f"search_{name}": s for name, s in searches.items()}}
+        return updates
+
+    def _teaching(
+        self, task: Task, nets: Nets, lessons: Iterable[Lesson], mixes: Iterable[nn.Module]
+    ) -> list[Update]:
+        """The task's own updates, with what the lessons add to the generators' losses."""
+
+        def terms(context: Any) -> dict[str, Tensor]:
+            return {k: v for lesson in lessons for k, v in lesson.losses(context.ways[lesson.name]).items()}
+
+        updates = task.updates(nets, [terms])
+        generation = next(update for update in updates if update.name == "G")
+        learned = [parameter for mix in mixes for parameter in mix.parameters()]
+        if learned:
+            generation.optimizers = [*generation.optimizers, self._adam(task, learned)]
+        return updates
+
+    def _adam(self, task: Task, parameters: Iterable[nn.Parameter], *, lr: float | None = None) -> Any:
+        """As the task trains its generators, perhaps at another rate."""
+        settings: Any = task.config
+        return adam(parameters, lr=lr or settings.lr, betas=(settings.beta1, settings.beta2))
+
+    def _fresh_nets(self, task: Task) -> Nets:
+        """Every net of the task, built anew; those that are searched begin at the search's width."""
+        dense = initialise(_dense(self.job))
+        nets = task.nets(dense, self.job.data.in_channels, self.job.data.out_channels)
+        for name in self.jobs:
+            nets[name] = initialise(extract(dense, self.channels, self.first))
+        return nets
+
+    def _searched_nets(self, task: Task, found: Artefacts) -> Nets:
+        """Every net of the task as the search left it; a discriminator of another width is not there."""
+        nets = self._fresh_nets(task)
+        for name, net in nets.items():
+            if not (name.startswith("D") and self.config.ndf is not None):
+                net.load_state_dict(found[name])
+        return nets
+
+
+def _dense(job: Job) -> nn.Module:
+    """The original generator, untrained, with scales for masks to act on."""
+    return folded_copy(add_affine(job.build()))
+
+
+def _by_generator(job: Job) -> dict[str, Job]:
+    """The jobs of the generators that are made small, by the names that the task gives these."""
+    if not job.task.both_ways:
+        return {"G": job}
+    return {"G_A": job} | ({"G_B": job.back} if job.back is not None else {})
+
+
+def _gone(channels: Channels, plan: Plan) -> dict[str, bool]:
+    """The modules that a plan takes away, and whether each passes its input on."""
+    removed = channels.removed(channels.widths(plan))
+    return dict.fromkeys(removed.zeros, False) | dict.fromkeys(removed.identities, True)
+
+
+def _checked(teacher: Nets, config: DmadConfig) -> Nets:
+    """Raises ValueError if the settings look at a discriminator that the teacher came without."""
+    if "D" not in teacher and needs_judge(config):
+        raise ValueError(
+            "DMAD looks at the teacher's discriminator, and this teacher came without one: set teacher.discriminator, or "
+            "do without, with method.fusion = 'none' and method.lambda_fea = 0"
+        )
+    return teacher
+
+
+def _states(nets: Nets) -> Artefacts:
+    return {name: net.state_dict() for name, net in nets.items()}
