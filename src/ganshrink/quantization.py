@@ -201,7 +201,9 @@ def _go_on(run: Run, student: nn.Module, judge: nn.Module) -> None:
             made, file = (run.path / stage["path"] / f"{net}{way}.safetensors" for net in "GD")
             if made.is_file() and file.is_file() and tensors_hash(load_file(made)) == ours:
                 state = load_file(file)
-                if {k: t.shape for k, t in state.items()} == {k: t.shape for k, t in judge.state_dict().items()}:
+                if {k: t.shape for k, t in state.items()} == {
+                    k: t.shape for k, t in judge.state_dict().items()
+                }:
                     judge.load_state_dict(state)
                     return
     logger.warning("the run kept no discriminator of the student's: a new one starts fresh")

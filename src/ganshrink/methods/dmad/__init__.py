@@ -36,9 +36,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
     dense = _dense(job)
     channels = maskable(trace(dense, *job.example))
-    first = share_of_each(
-        channels, config.width
-    )  # released settings start some searches below the teacher's width
+    first = share_of_each(channels, config.width)
     searched = (
         channels if config.width == 1 else maskable(trace(extract(dense, channels, first), *job.example))
     )
