@@ -1,10 +1,13 @@
 """The command line as a user meets it: the whole road on the quick recipe, then every verb on what it left."""
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from ganshrink import cli
 from ganshrink.exporters.runtime import has_openvino
 
 GANSHRINK = [sys.executable, "-m", "ganshrink.cli"]
@@ -24,6 +28,26 @@ def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([*GANSHRINK, *map(str, words)], capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stderr[-2000:]
     return done
+
+
+@pytest.fixture
+def here(monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
+    """As `run`, but in this process: most of a launch is Python's imports. Each verb is launched once at least."""
+    package = logging.getLogger("ganshrink")
+    handler, handlers, level = signal.getsignal(signal.SIGTERM), package.handlers[:], package.level
+
+    def run_here(*words: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["ganshrink", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert (stop.value.code or 0) == code, err[-2000:]
+        return out, err
+
+    yield run_here
+    signal.signal(signal.SIGTERM, handler)
+    package.handlers[:] = handlers
+    package.setLevel(level)
 
 
 def read(path: Path):
@@ -73,33 +97,33 @@ def test_parity_and_latency_are_recorded(finished):
     }
 
 
-def test_the_same_command_again_trains_nothing(finished):
+def test_the_same_command_again_trains_nothing(finished, here):
     before = {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")}
     weights = (finished / "student.safetensors").read_bytes()
-    run("compress", "recipes/cat/quick.toml", f"run={finished}", "scratch=true")
+    here("compress", "recipes/cat/quick.toml", f"run={finished}", "scratch=true")
     assert {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")} == before
     assert (finished / "student.safetensors").read_bytes() == weights
 
 
-def test_a_run_killed_in_any_training_goes_on_to_the_same_weights(finished, tmp_path):
+def test_a_run_killed_in_any_training_goes_on_to_the_same_weights(finished, here, tmp_path):
     often = [f"{who}.checkpoint_steps=10" for who in ("teacher", "student")]
     short = ["latency.enabled=false", "export.onnx=false"]
-    command = [*GANSHRINK, "compress", "recipes/cat/quick.toml", f"run={tmp_path}", *often, *short]
+    words = ["compress", "recipes/cat/quick.toml", f"run={tmp_path}", *often, *short]
     for stage in ("teacher", "distill"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*GANSHRINK, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (tmp_path / "stages" / stage / "checkpoint.pt").exists():
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()
         process.wait()
         assert not (tmp_path / "stages" / stage / "done.json").exists()
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    here(*words)
     for network in ("teacher", "student"):
         ours, theirs = (load_file(folder / f"{network}.safetensors") for folder in (tmp_path, finished))
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_predict_writes_what_the_sample_shows(finished, tmp_path):
+def test_predict_writes_what_the_sample_shows(finished, here, tmp_path):
     done = run("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
     assert "1 image" in done.stdout
     ours, theirs = (
@@ -111,25 +135,26 @@ def test_predict_writes_what_the_sample_shows(finished, tmp_path):
     folder.mkdir()
     for i in range(2):
         Image.open(finished / "samples" / "001_input.png").save(folder / f"picture {i}.png")
-    run("predict", finished / "student.safetensors", folder, tmp_path / "many")
+    out, _ = here("predict", finished / "student.safetensors", folder, tmp_path / "many")
+    assert "2 images" in out
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["picture 0.png", "picture 1.png"]
 
 
 def test_evaluate_export_measure_and_report_work_on_the_folder(finished):
     scored = json.loads(run("evaluate", finished, "metrics.names=['psnr']", "--json").stdout)
     assert set(scored["student"]) == {"psnr"}
-    parity = json.loads(run("export", finished, "--dynamic-size", "--json").stdout)
-    assert parity["student.onnx"]["dynamic_size"] is True
+    parity = json.loads(run("export", finished, "--image-io", "uint8", "--json").stdout)
+    assert parity["student.onnx"]["image_io"] == "uint8"  # --dynamic-size is in the README's commands
     latency = json.loads(run("measure", finished, "--threads", 1, "--seconds", 1, "--json").stdout)
     assert latency["rows"][0]["threads"] == 1
     assert "report.html" in run("report", finished).stdout
 
 
-def test_profile_prints_the_published_integers():
-    found = json.loads(run("profile", "resnet9", "--input", "3x256x256", "--json").stdout)
+def test_profile_prints_the_published_integers(here):
+    found = json.loads(here("profile", "resnet9", "--input", "3x256x256", "--json")[0])
     assert found["params"] == 11_378_179
     assert found["macs"] == {"exact": 49_551_507_456, "paper": 56_799_264_768}
-    small = json.loads(run("profile", "resnet9", "ngf=32", "norm=batch", "--json").stdout)
+    small = json.loads(here("profile", "resnet9", "ngf=32", "norm=batch", "--json")[0])
     assert small["params"] < found["params"] / 3
 
 
@@ -154,7 +179,7 @@ def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path):
     assert found["macs"]["exact"] == 8 * 6 * 8 * (3 + 1 + 3) and found["prunable"] == 1
 
 
-def test_listings_and_help():
+def test_listings_and_help(here):
     assert set(json.loads(run("nets", "--json").stdout)) >= {"resnet9", "unet256", "incres9", "patchgan"}
     assert "cat" in json.loads(run("methods", "--json").stdout)
     verbs = [
@@ -171,7 +196,7 @@ def test_listings_and_help():
     ]
     text = run("--help").stdout
     assert [verb for verb in verbs if verb not in text] == []
-    assert "lambda_dist" in run("compress", "recipes/cat/quick.toml", "--explain").stdout
+    assert "lambda_dist" in here("compress", "recipes/cat/quick.toml", "--explain")[0]
 
 
 @pytest.mark.parametrize(
@@ -196,15 +221,19 @@ def test_listings_and_help():
         (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
         (["evaluate", "recipes"], "recipes holds no recipe.toml"),
         (["predict", "none.safetensors", "a.png", "b.png"], "there is no weights file none.safetensors"),
-        (["report", "recipes"], "recipes"),
+        (["report", "recipes"], "recipes is no run directory"),
     ],
 )
-def test_an_error_is_one_clear_line(words, message, tmp_path):
+def test_an_error_is_one_clear_line(words, message, here, tmp_path):
     if words[0] in ("compress", "train"):
         words = [*words, f"run={tmp_path / 'run'}", "teacher.max_steps=1"]
-    done = run(*words, code=1)
-    [line] = done.stderr.splitlines()
+    [line] = here(*words, code=1)[1].splitlines()
     assert line.startswith("error: ") and message in line
+
+
+def test_a_launch_that_fails_says_one_line_and_no_more():
+    [line] = run("report", "recipes", code=1).stderr.splitlines()
+    assert line.startswith("error: ")
 
 
 def test_debug_shows_the_trace():

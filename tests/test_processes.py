@@ -36,6 +36,16 @@ TORCHRUN = [
     "2",
     "--no-python",
 ]
+# What a busy machine does: torchrun's SIGTERM comes while a process still asks whether it is the first to speak.
+BUSY = """
+import time
+from ganshrink.engine import processes
+first = processes.speaks_first
+def speaks_first():
+    time.sleep(0.5)
+    return first()
+processes.speaks_first = speaks_first
+"""
 # In one launch, since most of a launch is Python's imports.
 TWICE = """
 from ganshrink import cli
@@ -52,7 +62,7 @@ def compress_twice(recipe: Path, folder: Path) -> subprocess.Popen[str]:
     words = ["compress", str(recipe), f"run={folder}", "teacher.batch_size=2"]
     loopback = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
-        [*TORCHRUN, sys.executable, "-c", TWICE, *words],
+        [*TORCHRUN, sys.executable, "-c", BUSY + TWICE, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

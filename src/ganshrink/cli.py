@@ -333,12 +333,14 @@ def main() -> None:
         interruption = stop.__context__.__cause__ if stop.__context__ else None
         if not isinstance(interruption, KeyboardInterrupt):  # which typer turns into an exit
             raise
+        _hold_out()
         if _speaks():
             typer.echo(str(interruption) or f"interrupted; {GOES_ON}", err=True)
         sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
     except Exception as error:
         if debug:
             raise
+        _hold_out()
         expected = isinstance(error, ValueError | OSError | RuntimeError)
         if _speaks():
             typer.echo(
@@ -348,6 +350,12 @@ def main() -> None:
                 err=True,
             )
         sys.exit(1)
+
+
+def _hold_out() -> None:
+    """Of several processes one that fails makes torchrun end the others, which must not cut off what this one has to say."""
+    if MANY:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _speaks() -> bool:
