@@ -151,3 +151,19 @@ def test_what_is_gone_does_not_come_back_though_it_would_fit(incres):
     assert all(
         width % 4 == 0 or width == len(g) for width, g in zip(rounded.values(), channels.groups, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "paper", "exact", "params"),
+    [
+        ("mobile_resnet9", 0.75, 10_564_927_488, 6_488_064_000, 1_130_883),  # DMAD's Pix2Pix*, ngf 48
+        ("mobile_resnet9", 0.5, 4_929_355_776, 3_117_416_448, 514_307),  # its CycleGAN*, ngf 32
+        ("unet256", 0.75, 10_288_889_856, 3_430_416_384, 30_611_427),  # its Pix2Pix, ngf 48
+        ("resnet9", 0.5, 14_508_097_536, 12_696_158_208, 2_850_563),
+    ],
+)
+def test_the_same_share_of_each_layer_is_the_published_narrower_network(name, share, paper, exact, params):
+    channels = trace(nets.build(name), torch.zeros(1, 3, 256, 256))
+    plan = allocate.share_of_each(channels, share)
+    assert channels.cost(plan, "paper").macs == paper
+    assert (channels.cost(plan).macs, channels.cost(plan).params) == (exact, params)

@@ -12,7 +12,6 @@ from ganshrink.channels.atoms import Index
 from ganshrink.channels.budget import Budget, readable, spending
 from ganshrink.channels.graph import Channels, Group
 from ganshrink.channels.plan import Plan
-from ganshrink.channels.scores import evenly
 
 Floor = int | Mapping[str, int] | Callable[[Group], int]
 
@@ -85,9 +84,11 @@ def bisect_threshold(
 
 def share_of_each(channels: Channels, share: float) -> Plan:
     """The same share of every free layer, from above 0 to 1, rounded up: a narrower network of the same kind."""
-    keep = evenly(channels) > 1 - share
+    keep = torch.ones(channels.num_atoms, dtype=torch.bool)
     for group in channels.groups:
-        keep[group.atoms] |= group.frozen is not None
+        if group.frozen is None:
+            exact = round(share * len(group), 6)  # 0.07 of 100 channels is 7.000000000000001
+            keep[group.atoms[max(1, math.ceil(exact)) :]] = False
     return Plan(keep)
 
 

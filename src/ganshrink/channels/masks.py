@@ -1,7 +1,6 @@
 """Differentiable masks (DMAD, section III.B): a factor between 0 and 1 on every channel that may be cut, learned together
 with the weights, and less and less soft until it is 0 or 1."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -89,7 +88,7 @@ class Masks(nn.Module):
         index = np.where(self.atoms >= 0, self.atoms, channels.num_atoms)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
         self.register_buffer("boundary", torch.ones(()))
-        self._readers = _branch_readers(channels, [layer.producer for layer in self.layers])
+        self._readers = _branch_readers(channels)
         self._hooks = [
             hook
             for layer in self.layers
@@ -262,9 +261,7 @@ def _masked_producers(channels: Channels) -> list[tuple[Producer, bool]]:
     return [(producer, outer[key]) for producer, key in keys if key in outer]
 
 
-def _branch_readers(
-    channels: Channels, producers: Sequence[Producer]
-) -> list[tuple[Index, frozenset[tuple[str, int]]]]:
+def _branch_readers(channels: Channels) -> list[tuple[Index, frozenset[tuple[str, int]]]]:
     """The atoms of each removable group, and the layers (producing parameter and axis) that read them."""
     found = []
     for group in channels.groups:
@@ -272,7 +269,7 @@ def _branch_readers(
             atoms = group.atoms.numpy()
             readers = frozenset(
                 (producer.parameter, producer.axis)
-                for producer in producers
+                for producer in channels.producers
                 for other, on in enumerate(channels.axes[producer.parameter])
                 if other != producer.axis and on is not None and np.isin(on, atoms).any()
             )
