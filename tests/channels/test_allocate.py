@@ -167,3 +167,15 @@ def test_the_same_share_of_each_layer_is_the_published_narrower_network(name, sh
     plan = allocate.share_of_each(channels, share)
     assert channels.cost(plan, "paper").macs == paper
     assert (channels.cost(plan).macs, channels.cost(plan).params) == (exact, params)
+
+
+@pytest.mark.parametrize(
+    ("width", "share", "kept"), [(10, 0.9, 9), (20, 0.65, 13), (50, 0.16, 8), (7, 0.5, 4)]
+)
+def test_a_share_is_rounded_up_but_not_for_a_rounding_error(width, share, kept):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, width, 1), torch.nn.Conv2d(width, 3, 1))
+    channels = trace(model, torch.randn(1, 3, 4, 4))
+    [group] = [g for g in channels.groups if g.frozen is None]
+    plan = allocate.share_of_each(channels, share)
+    assert plan.keep[group.atoms].tolist() == [True] * kept + [False] * (width - kept)
+    assert int(allocate.share_of_each(channels, 1e-9).keep[group.atoms].sum()) == 1

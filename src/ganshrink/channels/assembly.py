@@ -88,13 +88,15 @@ class Assembly:
         terms = [t for t in self.ctx.terms if not t.attention]
         tensors = self._tensors()
         groups = self._groups()
+        scales, deaf = self._factors()
         channels = Channels(
             num_atoms=len(self.roots),
             groups=groups,
             axes={n: a for n, a in axes.items() if any(x is not None for x in a)},
             producers=producers,
             norms=tuple(Norm(scale, producer) for producer, scale in self.ctx.norms),
-            unscaled=dict(self.ctx.unscaled),
+            scales=scales,
+            deaf=deaf,
             attributes=tuple((m, a, self.compact(x)) for m, a, x in self.ctx.attributes),
             unzeroed=frozenset(self.ctx.unzeroed),
             attention_macs=sum(self._full(t) for t in self.ctx.terms if t.attention) // self.images,
@@ -107,6 +109,29 @@ class Assembly:
             literal=tuple((c[c >= 0], text) for raw, text in self.ctx.literal for c in [self.compact(raw)]),
         )
         return with_removable(channels)
+
+    def _factors(self) -> tuple[dict[int, str], dict[int, str]]:
+        """Where a factor on what a producer makes can act: `Channels.scales` and `Channels.deaf`."""
+        ctx = self.ctx
+        scales: dict[int, str] = {}
+        deaf: dict[int, str] = {}
+        for number, producer in enumerate(ctx.producers):
+            after = [scale for n, scale in ctx.norms if n == number]
+            unscaled = [place for n, place in ctx.unscaled if n == number]
+            name = producer.parameter
+            if len(after) + len(unscaled) == ctx.readers[number] > 0:  # a norm undoes a factor before it
+                if unscaled:
+                    deaf[number] = f"a factor before a norm without a scale has no effect: {unscaled[0]}"
+                    continue
+                if len(set(after)) > 1:
+                    deaf[number] = (
+                        f"a factor before several norms has no effect: {', '.join(sorted(set(after)))}"
+                    )
+                    continue
+                name = scales[number] = after[0]
+            if name in ctx.unheard:
+                deaf[number] = f"{name} is used while its module is not at work: {ctx.unheard[name]}"
+        return scales, deaf
 
     def _axis(self, axis: Any) -> Index | None:
         if isinstance(axis, str):

@@ -57,9 +57,9 @@ class Context:
     parameters: dict[str, Value] = field(default_factory=dict)
     producers: list[RawProducer] = field(default_factory=list)
     norms: list[tuple[int, str]] = field(default_factory=list)  # producer, name of the scale
-    unscaled: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # producer, and the norm without a scale after it
+    unscaled: list[tuple[int, str]] = field(default_factory=list)  # producer, place of a norm without a scale
+    readers: dict[int, int] = field(default_factory=dict)  # producer: how many nodes read what it makes
+    unheard: dict[str, str] = field(default_factory=dict)  # parameters used outside of their module: where
     terms: list[RawTerm] = field(default_factory=list)
     flows: dict[fx.Node, Flow] = field(default_factory=dict)
     attributes: list[tuple[str, str, Index]] = field(default_factory=list)
@@ -134,11 +134,20 @@ class Context:
         if name is None or isinstance(atoms, str):
             return None
         axis = next((d for d, own in enumerate(self.parameters[name].axes) if own is atoms), axis)
-        for number, known in enumerate(self.producers):
-            if (known.parameter, known.axis) == (name, axis):
-                return number
-        self.producers.append(RawProducer(name, axis, atoms))
-        return len(self.producers) - 1
+        places = ((known.parameter, known.axis) for known in self.producers)
+        number = next((n for n, place in enumerate(places) if place == (name, axis)), len(self.producers))
+        if number == len(self.producers):
+            self.producers.append(RawProducer(name, axis, atoms))
+        assert self.node is not None
+        self.readers[number] = self.readers.get(number, 0) + len(self.node.users)
+        self.hear(name)
+        return number
+
+    def hear(self, parameter: str) -> None:
+        """Note a parameter that is used here by another module than its own, whose hooks would not see it."""
+        stack = (self.node.meta.get("nn_module_stack") if self.node is not None else None) or {}
+        if parameter.rpartition(".")[0] not in module_paths(stack):
+            self.unheard[parameter] = self.where()
 
     def cost(
         self,

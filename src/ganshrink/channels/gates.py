@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ganshrink.channels.graph import Channels, Producer
 from ganshrink.channels.handles import (
     Handle,
+    Silence,
     axis_atoms,
     made_by,
     norm_scales,
@@ -17,7 +18,7 @@ from ganshrink.channels.handles import (
     same_atoms,
 )
 from ganshrink.channels.plan import Plan
-from ganshrink.channels.surgery import named, silencing
+from ganshrink.channels.surgery import named
 
 
 class Gates(nn.Module):
@@ -56,7 +57,7 @@ class Gates(nn.Module):
         self._scales: tuple[nn.Parameter, ...] = ()
         self._folds: list[tuple[nn.Parameter, list[Handle]]] = []
         self._hooks: list[Any] = []
-        self._masks: dict[str, Tensor] = {}
+        self._silence = Silence(model, channels, columns=True)
         norms = norm_scales(channels)
         atoms: list[np.ndarray] = []
         for producer in dict.fromkeys(p for group in self.groups for p in group.producers):
@@ -126,27 +127,21 @@ class Gates(nn.Module):
             dead = (factors[:-1] == 0) & (self._count[:-1] > 0)
             if bool((dead & ~self.dead).any()):
                 self.dead |= dead
-                self._masks = {}
+                self._silence.forget()
             self.silence()
 
     def silence(self) -> None:
         """Set everything of the dead to zero, shifts and what reads them included, so that ranges of weights are over what
         lives. Optimizers with momentum move them a little: call it after each step."""
-        if not bool(self.dead.any()):
-            return
-        model = self._model[0]
-        if not self._masks:
-            self._masks = silencing(model, self._channels, self.live(), columns=True)
-        with torch.no_grad():
-            for name, mask in self._masks.items():
-                named(model, name).mul_(mask)
+        if bool(self.dead.any()):
+            self._silence.keep(self.live)
 
     def live(self) -> Plan:
         """The plan that cuts the dead."""
         return Plan(~self.dead.cpu())
 
     def _apply(self, *args: Any, **settings: Any) -> Any:
-        self._masks = {}  # of the device that this leaves
+        self._silence.forget()  # its tensors are on the device that this leaves
         return super()._apply(*args, **settings)
 
     def fold(self) -> None:

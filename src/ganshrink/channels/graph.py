@@ -56,7 +56,8 @@ class Channels:
     ]  # per parameter or buffer and axis: atoms, -1 for a fixed position
     producers: tuple[Producer, ...]
     norms: tuple[Norm, ...]
-    unscaled: Mapping[int, str]  # producers before a norm that has no scale of its own, and where that is
+    scales: Mapping[int, str]  # producers that a single affine norm reads, and nothing else: its scale
+    deaf: Mapping[int, str]  # producers on which a factor has no effect, and why
     attributes: tuple[tuple[str, str, Index], ...]  # module, attribute, the axis whose size it states
     unzeroed: frozenset[str]
     attention_macs: int  # products of activations at full width, per image; in no budget

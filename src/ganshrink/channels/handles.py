@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ganshrink.channels.atoms import Index
 from ganshrink.channels.graph import Channels, Producer
+from ganshrink.channels.plan import Plan
+from ganshrink.channels.surgery import named, silencing
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ def producer_handles(model: nn.Module, channels: Channels, producer: Producer) -
 
 
 def norm_handles(model: nn.Module, channels: Channels, producer: Producer) -> list[Handle]:
-    """The scale and shift of the affine norm directly after a layer: a factor on what the norm puts out. None: there is no
-    such norm, or its channels are not the layer's."""
-    scale, made = norm_scales(channels).get((producer.parameter, producer.axis)), made_by(channels, producer)
+    """The scale and shift of the affine norm that reads a layer, and nothing else does: a factor on what the norm puts out.
+    None: there is no such norm, or its channels are not the layer's."""
+    read_by = {channels.producers[number]: scale for number, scale in channels.scales.items()}
+    scale, made = read_by.get(producer), made_by(channels, producer)
     if scale is None or not same_atoms(axis_atoms(channels, scale, 0), made):
         return []
     path, _, name = scale.rpartition(".")
@@ -97,3 +101,28 @@ def substituted(module: nn.Module, name: str, compute: Callable[[Tensor], Tensor
         module.__dict__.pop(name, None)
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after, always_call=True)]
+
+
+class Silence:
+    """Keeps everything of dead channels at zero: what makes them, shifts, and the shifts of modules that go with them.
+
+    Args:
+        columns: also what reads them, so that ranges of weights are over what lives.
+    """
+
+    def __init__(self, model: nn.Module, channels: Channels, *, columns: bool) -> None:
+        self._model, self._channels, self._columns = model, channels, columns
+        self._masks: dict[str, Tensor] | None = None
+
+    def forget(self) -> None:
+        """Other channels are dead than before, or tensors are elsewhere."""
+        self._masks = None
+
+    def keep(self, plan: Callable[[], Plan]) -> None:
+        """Zero what the plan cuts; it is asked for when something was forgotten. Optimizers with momentum move zeros a
+        little: call it after each step."""
+        if self._masks is None:
+            self._masks = silencing(self._model, self._channels, plan(), columns=self._columns)
+        with torch.no_grad():
+            for name, mask in self._masks.items():
+                named(self._model, name).mul_(mask)

@@ -23,6 +23,7 @@ def _meet_all(ctx: Context, axis: Axis, parameters: Sequence[Value | None]) -> A
 def _handle(ctx: Context, x: Value, weight: Value | None) -> None:
     if x.producer is not None and weight is not None and weight.parameter is not None:
         ctx.norms.append((x.producer, weight.parameter))
+        ctx.hear(weight.parameter)
     elif x.producer is not None:
         ctx.unscaled.append((x.producer, ctx.where()))
 

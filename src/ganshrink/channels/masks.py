@@ -3,7 +3,7 @@ with the weights, and less and less soft until it is 0 or 1."""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganshrink.channels.atoms import Index
 from ganshrink.channels.graph import Channels, Producer
-from ganshrink.channels.handles import Handle, made_by, norm_handles, producer_handles
+from ganshrink.channels.handles import Handle, Silence, made_by, norm_handles, producer_handles
 from ganshrink.channels.plan import Plan
 
 MaskShape = Literal["quadratic", "linear"]
@@ -63,6 +63,7 @@ class Masks(nn.Module):
 
     settled: Tensor  # (inputs,) int8: 1 and -1 for good, 0 not yet
     boundary: Tensor  # b of Eq. 3
+    summed: Tensor  # (inputs,) whether other layers make the same channel, as in a residual sum
     index: Tensor  # (inputs,) the atom of each; those of positions that are never cut stand after all others
 
     def __init__(
@@ -70,6 +71,7 @@ class Masks(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.shape, self.floor = channels, shape, floor
+        self._silence = Silence(model, channels, columns=False)
         self.layers: list[MaskedLayer] = []
         atoms: list[Index] = []
         for producer, outer in _masked_producers(channels):
@@ -88,6 +90,9 @@ class Masks(nn.Module):
         index = np.where(self.atoms >= 0, self.atoms, channels.num_atoms)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
         self.register_buffer("boundary", torch.ones(()))
+        several = np.append([len(group.producers) > 1 for group in channels.groups], False)
+        summed = torch.from_numpy(several[np.append(channels.group_of, -1)[self.atoms]])
+        self.register_buffer("summed", summed, persistent=False)
         self._readers = _branch_readers(channels)
         self._hooks = [
             hook
@@ -123,10 +128,12 @@ class Masks(nn.Module):
         return torch.from_numpy(np.where(np.isneginf(best), np.inf, best)[:-1])
 
     def pin(self) -> None:
-        """Put settled inputs back to 1 and -1. An optimizer with momentum goes on moving them: call it after each step."""
+        """Put settled inputs back to 1 and -1, and all that is left of dead channels to 0. An optimizer with momentum goes
+        on moving them: call it after each step."""
         with torch.no_grad():
             settled = self.settled.to(self.inputs.dtype)
             self.inputs.copy_(torch.where(self.settled == 0, self.inputs, settled))
+            self._silence.keep(lambda: self._live(self.settled >= 0))
 
     def move(self, boundary: float) -> int:
         """Draw the boundary closer, and settle what is no longer inside. What settles at 1 had a mask below it, which is
@@ -138,7 +145,9 @@ class Masks(nn.Module):
         free, inputs, edge = self.settled == 0, self.inputs.detach(), torch.full_like(self.boundary, boundary)
         zeros = free & (inputs <= -edge)
         kept = self._must_stay(zeros)
-        self._settle(ones=(free & (inputs > edge)) | kept, zeros=zeros & ~kept)
+        # A mask below the boundary is 0: folded, it would leave a scale of 0, which hardly learns. Better a jump.
+        self._settle(ones=kept, zeros=zeros & ~kept, fold=False)
+        self._settle(ones=free & (inputs > edge), zeros=torch.zeros_like(zeros))
         self.boundary.copy_(edge)
         return int((zeros & ~kept).sum())
 
@@ -174,7 +183,10 @@ class Masks(nn.Module):
 
     def live(self) -> Plan:
         """The plan that cuts channels of which all masks are 0, and branches that end in nothing but such masks."""
-        alive = self.alive().cpu().numpy()
+        return self._live(self.alive())
+
+    def _live(self, masks: Tensor) -> Plan:
+        alive = masks.cpu().numpy()
         keep = np.zeros(self.channels.num_atoms + 1, bool)
         keep[self.atoms[alive]] = True
         masked = np.append(np.bincount(self.atoms[self.atoms >= 0], minlength=self.channels.num_atoms), 0) > 0
@@ -189,22 +201,32 @@ class Masks(nn.Module):
                 keep[atoms] = False
         return Plan(torch.from_numpy(keep[:-1]))
 
+    def _apply(self, *args: Any, **settings: Any) -> Any:
+        self._silence.forget()  # its tensors are on the device that this leaves
+        return super()._apply(*args, **settings)
+
+    def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
+        self._silence.forget()
+        super()._load_from_state_dict(*args, **settings)
+
     def fold(self) -> None:
-        """Write the masks into what they multiply, and take the hooks off. The function is the same."""
+        """Write the masks into what they multiply, and take the hooks off. The function is the same. Once is enough."""
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in self.layers if self._hooks else ():
                 self._multiply(layer, self._of(layer))
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
 
-    def _settle(self, *, ones: Tensor, zeros: Tensor) -> None:
+    def _settle(self, *, ones: Tensor, zeros: Tensor, fold: bool = True) -> None:
         with torch.no_grad():
-            if bool(ones.any()):
+            if fold and bool(ones.any()):
                 factors = torch.where(ones, self.values(), 1.0)
                 for layer in self.layers:
                     self._multiply(layer, factors[layer.start : layer.stop])
             self.settled[ones], self.settled[zeros] = 1, -1
+            if bool(zeros.any()):
+                self._silence.forget()
             self.pin()
 
     def _multiply(self, layer: MaskedLayer, factor: Tensor) -> None:
@@ -234,18 +256,17 @@ class Masks(nn.Module):
 
 
 def maskable(channels: Channels) -> Channels:
-    """The same structure, with what no mask can act on frozen: what a norm without a scale of its own makes of a layer does
-    not depend on a factor before it."""
-    where = {
-        (channels.producers[number].parameter, channels.producers[number].axis): place
-        for number, place in channels.unscaled.items()
+    """The same structure, with groups frozen that have a layer on which no mask could act."""
+    deaf = {
+        (channels.producers[number].parameter, channels.producers[number].axis): reason
+        for number, reason in channels.deaf.items()
     }
-    reasons = {}
-    for number, group in enumerate(channels.groups):
-        for producer in group.producers:
-            if (producer.parameter, producer.axis) in where:
-                place = where[producer.parameter, producer.axis]
-                reasons[number] = f"a mask before a norm without a scale has no effect: {place}"
+    reasons = {
+        number: deaf[made.parameter, made.axis]
+        for number, group in enumerate(channels.groups)
+        for made in group.producers
+        if (made.parameter, made.axis) in deaf
+    }
     return channels.refrozen(reasons)
 
 

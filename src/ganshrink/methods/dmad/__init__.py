@@ -31,6 +31,8 @@ from ganshrink.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+DO_WITHOUT = "do without, with method.fusion = 'none' and method.lambda_fea = 0"
+
 
 def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
@@ -43,16 +45,11 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
 
     # What cannot work fails here, before anything is trained.
     paths = config.taps or default_taps(dense, job.example, widest(channels))
-    Taps(dense, paths).close()
+    _check(job, config, dense, paths)
     jobs = _by_generator(job)
+    equal, limits = torch.zeros(searched.num_atoms), {"floor": config.floor, "round_to": config.round_to}
     for one in jobs.values():
-        bisect_threshold(
-            searched,
-            torch.zeros(searched.num_atoms),
-            one.budget,
-            floor=config.floor,
-            round_to=config.round_to,
-        )
+        bisect_threshold(searched, equal, one.budget, **limits)
 
     method = Dmad(run, job, config, jobs, channels, first, searched, paths)
     teachers = {name: _checked(one.teacher(), config) for name, one in jobs.items()}
@@ -127,7 +124,7 @@ class Dmad:
 
         settings = config.model_dump(mode="json", include=set(SearchConfig.model_fields))
         budgets = {name: str(one.budget) for name, one in self.jobs.items()}
-        stamp = {"method": settings, "budgets": budgets, "macs": self.channels.cost().macs, **job.describe()}
+        stamp = {"net": repr(job.build()), "method": settings, "budgets": budgets, **job.describe()}
         # It begins anew and looks at no teacher, so that another one changes nothing, unless the task has nothing else.
         return self.run.stage("search", learn, made_from=stamp, after=None if job.task.needs_teacher else ())
 
@@ -259,13 +256,30 @@ def _gone(channels: Channels, plan: Plan) -> dict[str, bool]:
     return dict.fromkeys(removed.zeros, False) | dict.fromkeys(removed.identities, True)
 
 
+def _check(job: Job, config: DmadConfig, dense: nn.Module, paths: tuple[str, ...]) -> None:
+    """Refuse taps that catch no feature map, a search of no steps, and a discriminator to look at where none is trained."""
+    with Taps(dense.eval(), paths) as taps, torch.no_grad():
+        dense(*job.example)
+        for path, features in taps.take().items():
+            if not isinstance(features, Tensor) or features.ndim != 4:
+                raise ValueError(
+                    f"method.taps: what {path} puts out is no feature map (B, C, H, W): name another layer"
+                )
+    if total_steps(batches_of(job.data, job.training), job.training) == 0:
+        raise ValueError(
+            "DMAD searches while it trains, and student.epochs and student.max_steps leave no step to do so"
+        )
+    if needs_judge(config) and not getattr(job.task.config, "lambda_gan", 0):
+        raise ValueError(
+            f"DMAD looks at the teacher's discriminator, and task.lambda_gan = 0 trains none: set it, or {DO_WITHOUT}"
+        )
+
+
 def _checked(teacher: Nets, config: DmadConfig) -> Nets:
     """Raises ValueError if the settings look at a discriminator that the teacher came without."""
     if "D" not in teacher and needs_judge(config):
-        raise ValueError(
-            "DMAD looks at the teacher's discriminator, and this teacher came without one: set teacher.discriminator, or "
-            "do without, with method.fusion = 'none' and method.lambda_fea = 0"
-        )
+        what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
+        raise ValueError(f"{what}: set teacher.discriminator, or {DO_WITHOUT}")
     return teacher
 
 

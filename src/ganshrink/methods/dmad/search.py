@@ -39,14 +39,14 @@ def group_weights(masks: Masks, *, rule: str = "paper", weight: float = 1.0) -> 
             settled at 1, since the channel will then live. `none`: 1 throughout.
         weight: a factor on it, in residual sums.
     """
+    if rule == "none":
+        return torch.ones_like(masks.inputs.detach())
     members = masks.per_atom(torch.ones_like(masks.inputs.detach()))
     alive = masks.per_atom(masks.alive().float())
-    share = torch.where(alive > 0, members / alive.clamp_min(1), 0)
+    share = weight * torch.where(alive > 0, members / alive.clamp_min(1), 0)
     if rule == "code":
         share = share * (masks.per_atom((masks.settled > 0).float()) == 0)
-    if rule == "none":
-        share = torch.ones_like(share)
-    return torch.where(members > 1, weight * share, torch.ones_like(share))[masks.index]
+    return torch.where(masks.summed, share[masks.index], 1)
 
 
 def sparsity_loss(masks: Masks, config: SearchConfig) -> Tensor:
@@ -147,10 +147,11 @@ class MaskSearch:
             f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
             for kind, amount in self.budget.numbers().items()
         )
+        frozen = "" if self.config.freeze_at is None else ", raise method.freeze_at"
         return (
             f"{self.of}: the masks' boundary reached 0 at step {step} of {self.steps}, and the channels left cost {spent}: "
-            f"raise method.lambda_spa (now {self.config.lambda_spa:g}) or method.mask_lr, search longer (student.epochs), "
-            "or allow more"
+            f"raise method.lambda_spa (now {self.config.lambda_spa:g}) or method.mask_lr, search longer (student.epochs)"
+            f"{frozen}, or allow more"
         )
 
     def watch(self) -> dict[str, float]:

@@ -1,0 +1,221 @@
+"""DMAD on a CycleGAN, one way and both at once; and runs that were stopped in the middle and taken up again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_dmad as tiny
+import torch
+from torch.nn.functional import l1_loss
+
+from ganshrink.channels import add_affine, trace
+from ganshrink.data import TensorPairs
+from ganshrink.engine import Taps
+from ganshrink.job import Job, Result
+from ganshrink.losses import discriminator_loss
+from ganshrink.methods.dmad import DmadConfig, dmad
+from ganshrink.methods.dmad.lesson import Lesson
+from ganshrink.run import Run
+
+TAPS = tiny.SMALL_TAPS
+BUDGETS = ("macs=85%", "macs=40%")
+WAYS = {"A": ("input", "target"), "B": ("target", "input")}
+
+
+def macs(result: Result, name: str) -> int:
+    return result.channels[name].cost(result.plans[name]).macs
+
+
+def numbers(work: Job, way: str) -> dict[str, float]:
+    job = work if way == "A" else work.back
+    assert job is not None
+    return job.budget.numbers()
+
+
+def met(folder: Path, way: str) -> int:
+    """After how many steps a generator had met its budget."""
+    sought = [f"G{way and '_' + way}_spa" in line["losses"] for line in tiny.logged(folder, "search")]
+    steps = sought.index(False)
+    assert not any(sought[steps:])
+    return steps
+
+
+# Both ways
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory) -> tuple[Path, Job, Result]:
+    folder, work = tmp_path_factory.mktemp("twins"), tiny.both(*BUDGETS)
+    return folder, work, dmad(Run(folder), work, tiny.settings(taps=TAPS))
+
+
+def test_each_generator_has_its_own_budget_and_its_own_stop(twins):
+    folder, work, result = twins
+    assert set(result.students) == set(result.plans) == {"G_A", "G_B"}
+    for way in WAYS:
+        name = f"G_{way}"
+        assert macs(result, name) <= numbers(work, way)["macs"]
+        assert trace(result.students[name], *work.example).cost().macs == macs(result, name)
+        of_teacher = tiny.cut_from_the_search(folder, result, name=name)
+        assert {k: t.shape for k, t in of_teacher.state_dict().items()} == {
+            k: t.shape for k, t in result.students[name].state_dict().items()
+        }
+    assert macs(result, "G_A") > numbers(work, "B")["macs"]
+    steps = {way: met(folder, way) for way in WAYS}
+    assert 0 < steps["A"] < steps["B"] < 12
+    last = tiny.logged(folder, "search")[-1]["watched"]
+    assert set(last) == {"live_A", "live_B", "boundary_A", "boundary_B"}
+    still = tiny.logged(folder, "search")[steps["A"] - 1]["watched"]
+    assert still["boundary_A"] == 0 < still["boundary_B"]
+
+
+def test_the_originals_are_the_teachers_of_each_way(twins):
+    _, work, result = twins
+    image = tiny.first_batch(work)["input"]
+    with torch.no_grad():
+        for name, job in (("G_A", work), ("G_B", work.back)):
+            torch.testing.assert_close(result.originals[name](image), job.teacher()["G"](image))
+
+
+def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
+    """The first step's losses, from what the search left, of which no net has moved yet when they are found."""
+    folder, work, result = twins
+    batch = tiny.first_batch(work)
+    a, b = batch["input"], batch["target"]
+    students = {name: tiny.cut_from_the_search(folder, result, name=name) for name in ("G_A", "G_B")}
+    g_a, g_b = students.values()
+    wanted = {"cycle_A": 10 * l1_loss(g_b(g_a(a)), a), "cycle_B": 10 * l1_loss(g_a(g_b(b)), b)}
+    wanted |= {"idt_A": 5 * l1_loss(g_a(b), b), "idt_B": 5 * l1_loss(g_b(a), a)}
+    taps, teachers = {}, {}
+    for name, job in (("G_A", work), ("G_B", work.back)):
+        teachers[name] = job.teacher()["G"]
+        taps |= {name: Taps(students[name], TAPS), name.replace("G", "teacher"): Taps(teachers[name], TAPS)}
+    context = work.task.guided(teachers).forward(students, taps)(batch, 0, 0)
+    for name, job in (("G_A", work), ("G_B", work.back)):
+        wanted |= Lesson(name, DmadConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
+        judge = tiny.loaded(job.teacher()["D"], tiny.saved(folder, "search", name.replace("G", "D")))
+        wanted[f"{name}_gan"] = (judge(context.ways[name].fake) - 1).square().mean()
+        real = batch[WAYS[name[-1]][1]]
+        d_real, d_fake = discriminator_loss(judge(real), judge(context.ways[name].fake), mode="lsgan")
+        wanted |= {f"D_{name[-1]}_real": d_real}
+    for one in taps.values():
+        one.close()
+    line = tiny.logged(folder, "distill")[0]["losses"]
+    assert line.keys() == wanted.keys() | {"D_A_fake", "D_B_fake"}
+    found = {name: line[name] for name in wanted}
+    assert found == pytest.approx({name: loss.item() for name, loss in wanted.items()}, rel=1e-4)
+
+
+# One way
+
+
+def test_one_way_alone_is_made_small_and_the_other_stays_whole_and_is_trained_along(tmp_path):
+    work = tiny.job(tiny.small, task=tiny.cyclegan(), max_steps=4, budget="macs=80%")
+    result = dmad(Run(tmp_path), work, tiny.settings(taps=TAPS))
+    assert set(result.students) == {"G"} and macs(result, "G") <= work.budget.numbers()["macs"]
+    whole = {name: tensor.shape for name, tensor in add_affine(work.build()).state_dict().items()}
+    backs = [tiny.saved(tmp_path, stage, "G_B") for stage in ("search", "distill")]
+    for back in backs:
+        assert {name: tensor.shape for name, tensor in back.items()} == whole
+    assert not torch.equal(backs[0]["0.weight"], backs[1]["0.weight"])
+    assert tiny.same(result.students["G"].state_dict(), tiny.saved(tmp_path, "distill", "G_A"))
+    for stage, more in (("search", set()), ("distill", {"G_A_att", "G_A_fea"})):
+        line = tiny.logged(tmp_path, stage)[-1]["losses"]
+        cycles = {f"{kind}_{way}" for kind in ("cycle", "idt", "D") for way in "AB"} - {"D_A", "D_B"}
+        judges = {
+            f"{net}_{way}_{kind}"
+            for way in "AB"
+            for net, kind in (("D", "real"), ("D", "fake"), ("G", "gan"))
+        }
+        assert line.keys() == cycles | judges | more
+    assert set(tiny.logged(tmp_path, "search")[0]["watched"]) == {"live_A", "boundary_A"}
+
+
+# Stopped and taken up again
+
+
+class Interrupting(TensorPairs):
+    """Fails while a stage trains, from its first checkpoint on."""
+
+    def __init__(self, stage: Path | None = None) -> None:
+        self.stage = None
+        super().__init__(tiny.pairs().pairs)
+        self.stage = stage
+
+    def sample(self, index: int, rng: Any) -> dict[str, Any]:
+        if self.stage and (self.stage / "checkpoint.pt").exists():
+            raise OSError("the disk is gone")
+        return super().sample(index, rng)
+
+
+def checkpoint(folder: Path, stage: str) -> dict[str, Any]:
+    return torch.load(folder / f"stages/{stage}/checkpoint.pt", weights_only=False)
+
+
+def stopped_and_taken_up(
+    folder: Path, make: Any, config: DmadConfig, at: int
+) -> tuple[Result, dict[str, Any]]:
+    """A run that is killed in both stages after step `at`; its result, and the checkpoint at the first kill."""
+    kept = None
+    for stage in ("search", "distill"):
+        data = Interrupting(folder / "stages" / stage)
+        with pytest.raises(OSError, match="the disk is gone"):
+            dmad(Run(folder), make(data, checkpoint_steps=at), config)
+        assert not (folder / "stages" / stage / "done.json").exists()
+        left = checkpoint(folder, stage)
+        assert left["step"] == at
+        kept = kept or left
+    torch.manual_seed(1)
+    return dmad(Run(folder), make(Interrupting()), config), kept
+
+
+def assert_the_same(one: Path, other: Path, results: list[Result]) -> None:
+    """Every network of both stages, every line of their logs, and the plans."""
+    assert results[0].plans == results[1].plans
+    for name, student in results[0].students.items():
+        assert tiny.same(student.state_dict(), results[1].students[name].state_dict())
+    plans = [json.loads((folder / "stages/search/plans.json").read_text()) for folder in (one, other)]
+    assert plans[0] == plans[1]
+    for stage in ("search", "distill"):
+        logs = [
+            [(line["losses"], line.get("watched")) for line in tiny.logged(f, stage)] for f in (one, other)
+        ]
+        assert logs[0] == logs[1]
+        names = sorted(path.stem for path in (one / "stages" / stage).glob("*.safetensors"))
+        assert any(name.startswith("D") for name in names)
+        for name in names:
+            assert tiny.same(tiny.saved(one, stage, name), tiny.saved(other, stage, name))
+
+
+def test_a_search_stopped_before_its_budget_is_met_goes_on_to_the_bit(tmp_path, caplog):
+    """With masks settled at both ends, a layer that was settled so as not to die, and a boundary in the middle."""
+
+    def make(data: Interrupting, **training: Any) -> Job:
+        return tiny.job(tiny.small, data=data, budget="macs=45%", **training)
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    config = tiny.settings(freeze_at=0.2, boundary_end=0.8, taps=TAPS, fusion="conv")
+    whole = dmad(Run(one), make(Interrupting()), config)
+    resumed, left = stopped_and_taken_up(other, make, config, at=5)
+    masks = left["nets"]["masks_G"]
+    assert left["state"]["search_G"]["met_at"] is None and 0 < masks["boundary"] < 1
+    outer = slice(
+        0, 4
+    )  # the masks of the stem's first layer: settled, though some were between the boundaries
+    assert set(masks["settled"][outer].tolist()) == {-1, 1} and set(masks["settled"].tolist()) == {-1, 0, 1}
+    assert met(one, "") > 5
+    assert_the_same(one, other, [whole, resumed])
+
+
+def test_a_run_stopped_when_one_way_has_met_its_budget_and_the_other_has_not_goes_on_to_the_bit(
+    twins, tmp_path
+):
+    def make(data: Interrupting, **training: Any) -> Job:
+        return tiny.both(*BUDGETS, data=data, **training)
+
+    resumed, left = stopped_and_taken_up(tmp_path, make, tiny.settings(taps=TAPS), at=5)
+    assert left["state"]["search_G_A"]["met_at"] is not None and left["state"]["search_G_B"]["met_at"] is None
+    assert left["nets"]["masks_G_A"]["boundary"] == 0 < left["nets"]["masks_G_B"]["boundary"]
+    folder, _, whole = twins
+    assert_the_same(folder, tmp_path, [whole, resumed])

@@ -1,0 +1,143 @@
+"""DMAD's lesson against its paper (section III.C): attention of generator and discriminator, and the latter's features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import tiny_dmad as tiny
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from ganshrink.engine import Taps
+from ganshrink.methods.dmad import DmadConfig
+from ganshrink.methods.dmad.lesson import Lesson
+from ganshrink.tasks import Task
+
+TAPS = ("down.6", "blocks.0", "blocks.1")
+
+
+def judge_of(channels: int) -> nn.Sequential:
+    """Activations of 16 x 16, 8 x 8 and 4 x 4, with a norm that would show that it is in training mode."""
+    layers: list[nn.Module] = []
+    for inside, outside, stride in ((channels, 4, 1), (4, 5, 2), (5, 6, 2)):
+        conv = nn.Conv2d(inside, outside, 3, stride=stride, padding=1)
+        layers += [conv, nn.BatchNorm2d(outside), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(6, 1, 3))
+
+
+def walk(generator: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What comes out at `TAPS`, and the image."""
+    at = [generator.down[:7](x)]
+    at.append(generator.blocks[0](generator.down[7:](at[0])))
+    at.append(generator.blocks[1](at[1]))
+    return at, generator.up(at[2])
+
+
+def at_size(attention: Tensor, size: int) -> Tensor:
+    if attention.shape[-1] > size:
+        return adaptive_avg_pool2d(attention[None, None], size)[0, 0]
+    return interpolate(attention[None, None], size=size, mode="bilinear")[0, 0]
+
+
+def by_the_paper(
+    config: DmadConfig,
+    student: Any,
+    teacher: Any,
+    judge: Any,
+    x: Tensor,
+    *,
+    beside: bool,
+    mixes: Sequence[Any],
+) -> dict[str, Tensor]:
+    """Eqs. 7 to 10 image by image. Two of the three taps are 4 x 4, so the discriminator's layers are taken in the order
+    4 x 4, 8 x 8, 16 x 16."""
+    learnt, fake = walk(student, x)
+    with torch.no_grad():
+        taught, image = walk(teacher, x)
+
+    def features(shown: Tensor) -> list[Tensor]:
+        ends = [judge[:3](torch.cat([x, shown], 1) if beside else shown)]
+        ends.append(judge[3:6](ends[0]))
+        return [judge[6:9](ends[1]), ends[1], ends[0]]
+
+    judged, of_teacher = features(fake), features(image)[0].detach()
+    attention = fea = torch.zeros(())
+    for n in range(len(x)):
+        for i, mix in zip(range(3), mixes, strict=True):
+
+            def a(feature: Tensor, n: int = n) -> Tensor:  # Eq. 7
+                total = sum(feature[n, c].abs() ** 2 for c in range(feature.shape[1]))
+                return total / (feature.shape[1] if config.attention == "mean" else 1)
+
+            size = learnt[i].shape[-1]
+            layers = judged[: config.judge_layers]
+            looked = sum(at_size(a(f if config.judge_gradient else f.detach()), size) for f in layers)
+            target = {
+                "sum": lambda g, d: 0.5 * g + config.judge_weight * d,  # Eq. 8
+                "multiply": lambda g, d: g * d,
+                "none": lambda g, d: g,
+                "conv": lambda g, d, mix=mix: (
+                    mix.weight[0, 0, 0, 0] * g + mix.weight[0, 1, 0, 0] * d + mix.bias
+                ),
+            }[config.fusion](a(taught[i]), looked)
+            own = a(learnt[i])
+            apart = target / target.norm() - own / own.norm()
+            attention = attention + (apart**2).sum() / len(x)  # Eq. 9
+        fea = fea + ((of_teacher[n] - judged[0][n]) ** 2).sum()
+    fea = fea.sqrt() if config.feature_norm == "plain" else fea / len(x)  # Eq. 10
+    terms = {"att": config.lambda_att * attention, "fea": config.lambda_fea * fea}
+    return {name: term for name, term in terms.items() if getattr(config, f"lambda_{name}")}
+
+
+LESSONS: list[dict[str, Any]] = [
+    {},
+    {"attention": "mean"},
+    {"fusion": "none"},
+    {"fusion": "none", "lambda_fea": 0},
+    {"fusion": "multiply"},
+    {"fusion": "conv"},
+    {"judge_layers": 2},
+    {"judge_layers": 9},
+    {"judge_gradient": False},
+    {"judge_weight": 0.25, "attention": "mean"},
+    {"feature_norm": "plain"},
+    {"lambda_att": 0},
+    {"lambda_fea": 0},
+    {"lambda_fea": 0, "judge_gradient": False, "judge_layers": 2},
+]
+
+
+@pytest.mark.parametrize("name", ["G", "G_A", "G_B"])
+@pytest.mark.parametrize("changes", LESSONS, ids=str)
+def test_the_lesson_is_the_paper_s(changes, name):
+    """Losses and gradients at the student, for pix2pix, whose D sees the input too, and both ways of a CycleGAN."""
+    config = DmadConfig(**{"lambda_att": 0.5, "lambda_fea": 0.3} | changes)
+    task: Task = tiny.pix2pix() if name == "G" else tiny.cyclegan()
+    torch.manual_seed(4)
+    student, teacher = tiny.resnet(ngf=3).train(), tiny.seasoned(tiny.resnet())
+    judge = tiny.seasoned(judge_of(6 if name == "G" else 3))
+    lesson = Lesson(name, config, judge if config.lambda_fea or config.fusion != "none" else None, TAPS)
+    pictures = {"input": torch.stack(tiny.pictures(2, 5)), "target": torch.stack(tiny.pictures(2, 6))}
+    x = pictures["target" if name == "G_B" else "input"]
+    networks = dict.fromkeys(("G", "G_A", "G_B"), student)
+    with Taps(student, TAPS) as learnt, Taps(teacher, TAPS) as taught:
+        taps = {name: learnt, name.replace("G", "teacher"): taught}
+        context = task.guided({name: teacher}).forward(networks, taps)(pictures, 0, 0)
+        losses = lesson.losses(context.ways[name])
+    wanted = by_the_paper(
+        config, student, teacher, judge, x, beside=name == "G", mixes=lesson.mixes or [None] * 3
+    )
+    assert {key: loss.item() for key, loss in losses.items()} == pytest.approx(
+        {f"{name}_{key}": loss.item() for key, loss in wanted.items()}, rel=1e-4
+    )
+    learners = [*student.parameters(), *lesson.mixes.parameters()]
+    found, expected = (
+        torch.autograd.grad(sum(terms.values()), learners, allow_unused=True) for terms in (losses, wanted)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    lesson.close()
+    assert not any(module._forward_hooks for module in judge.modules())

@@ -1,0 +1,298 @@
+"""What DMAD refuses, with which words and how early; what makes a stage be done again; and its way through a recipe."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_dmad as tiny
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import instance_norm
+from typer.testing import CliRunner
+
+from ganshrink.channels import Plan, add_affine, trace
+from ganshrink.cli import app
+from ganshrink.job import Job, Nets
+from ganshrink.methods.dmad import dmad
+from ganshrink.pipeline import compress_recipe
+from ganshrink.recipe import read_recipe
+from ganshrink.run import Run
+
+
+class Unscaled(nn.Module):
+    """Between its ends nothing but a norm without a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(instance_norm(self.first(x)).relu()).tanh()
+
+
+class Looking(nn.Module):
+    """With a module that no forward pass goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.odd = tiny.small(), nn.ModuleList([nn.Identity()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Pooling(nn.Module):
+    """With a module that puts out no picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.odd = tiny.small(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) * self.odd(x).mean(1)[:, None, None, None].sigmoid()
+
+
+def untaught(work: Job) -> Job:
+    """A job whose teacher must not be asked for."""
+
+    def teacher() -> Nets:
+        raise AssertionError("the teacher was asked for")
+
+    return replace(work, teacher=teacher, back=work.back and replace(work.back, teacher=teacher))
+
+
+def refusal(folder: Path, work: Job, **changes: Any) -> str:
+    with pytest.raises(ValueError) as error:
+        dmad(Run(folder), work, tiny.settings(**changes))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def stages(folder: Path) -> dict[str, int]:
+    """How often each stage was begun: those put aside have a dot in their names."""
+    found = [path.name.partition(".")[0] for path in (folder / "stages").iterdir()]
+    return {name: found.count(name) for name in found}
+
+
+# Before anything is trained
+
+UNREACHABLE = r"the budget macs=.* cannot be met; the smallest reachable cost is macs="
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "words"),
+    [
+        (lambda: tiny.job(tiny.small, budget="macs=2%"), {}, UNREACHABLE),
+        (lambda: tiny.job(tiny.small, budget="macs=30%"), {"floor": 8}, UNREACHABLE),
+        (lambda: tiny.job(tiny.small, budget="macs=30%"), {"round_to": 8}, UNREACHABLE),
+        (lambda: tiny.both("macs=60%", "macs=2%"), {}, UNREACHABLE),
+        (
+            lambda: tiny.job(Unscaled),
+            {},
+            "no channel of this generator may be cut: .*a factor before a norm without a scale has no effect",
+        ),
+        (
+            lambda: tiny.job(tiny.small),
+            {"taps": ("6.bodi",)},
+            r"no submodule '6.bodi' to tap; did you mean '6.body'\?",
+        ),
+    ],
+    ids=["budget", "floor", "round_to", "the other way's budget", "nothing to cut", "tap"],
+)
+def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, make, changes, words):
+    assert re.search(words, refusal(tmp_path, untaught(make()), **changes))
+    assert stages(tmp_path) == {}
+
+
+@pytest.mark.parametrize("changes", [{"fusion": "none"}, {"lambda_fea": 0}, {}], ids=str)
+def test_a_teacher_without_a_discriminator_is_refused_where_it_is_to_show_something(tmp_path, changes):
+    work = tiny.job(tiny.small)
+    alone = replace(work, teacher=lambda: {"G": work.teacher()["G"]})
+    message = refusal(tmp_path, alone, **changes)
+    assert "came without one" in message and "method.fusion = 'none' and method.lambda_fea = 0" in message
+    assert stages(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fusion": "none", "lambda_fea": 0}, {"lambda_att": 0, "lambda_fea": 0}], ids=str
+)
+def test_a_teacher_without_a_discriminator_will_do_otherwise(tmp_path, changes):
+    work = tiny.job(tiny.small, max_steps=2, budget="macs=95%")
+    alone = replace(work, teacher=lambda: {"G": work.teacher()["G"]})
+    dmad(Run(tmp_path), alone, tiny.settings(**changes))
+    line = tiny.logged(tmp_path, "distill")[0]["losses"]
+    assert ("G_att" in line) == ("lambda_att" not in changes) and "G_fea" not in line
+
+
+# After the search
+
+
+def test_a_budget_that_was_not_reached_says_how_far_it_came_and_what_to_do(tmp_path):
+    """Nothing draws the masks to 0, and about half of them are; where nine add up, nearly all channels live."""
+    work = tiny.job(tiny.small, max_steps=3, budget="macs=20%,params=90%")
+    message = refusal(tmp_path, work, lambda_spa=0, boundary_end=0.6)
+    wanted = r"G: the masks' boundary reached 0 at step 2 of 3, and the channels left cost macs [\d.]+k? of [\d.]+k?, "
+    assert re.match(wanted + r"params [\d.]+k? of [\d.]+k?: raise method.lambda_spa \(now 0\)", message)
+
+
+@pytest.fixture(scope="module")
+def emptied(tmp_path_factory) -> tuple[Path, Job]:
+    """A run whose search can meet its budget without its block alone."""
+    channels = trace(add_affine(tiny.small()), *tiny.job(tiny.small).example)
+    keep = Plan.full(channels).keep
+    for group in channels.groups:
+        if group.frozen is None:
+            keep[group.atoms[0 if group.removable else 1 :]] = False
+    assert any(group.removable for group in channels.groups)
+    folder = tmp_path_factory.mktemp("emptied")
+    return folder, tiny.job(tiny.small, budget=f"macs={channels.cost(Plan(keep)).macs}", max_steps=8)
+
+
+def test_a_tap_within_what_the_search_took_away_is_refused_and_one_on_what_passes_its_input_on_is_not(
+    emptied,
+):
+    """The search is kept."""
+    folder, work = emptied
+    message = refusal(folder, work, mask_lr=0.3, taps=("5", "6.body.2"))
+    assert message.startswith("method.taps: the search left nothing of 6")
+    assert "6.body.2 cannot be tapped" in message and message.endswith("(the search itself is kept)")
+    assert stages(folder) == {"search": 1}
+    student = dmad(Run(folder), work, tiny.settings(mask_lr=0.3, taps=("5", "6"))).students["G"]
+    image = torch.rand(1, 1, 8, 8)
+    assert torch.equal(student.get_submodule("6")(image), image)
+    assert stages(folder) == {"search": 1, "distill": 1}
+    assert "G_att" in tiny.logged(folder, "distill")[0]["losses"]
+
+
+# What is done again
+
+
+def taught_in(run: Run, work: Job, seed: int) -> Job:
+    """The job with its teacher as a stage of the run, as recipes have it."""
+    teacher = tiny.job(tiny.small, task=work.task, data=work.data, teacher=seed).teacher
+
+    def made() -> Nets:
+        states = {name: net.state_dict() for name, net in teacher().items()}
+        run.stage("teacher", lambda stage: states, made_from={"seed": seed})
+        return teacher()
+
+    return replace(work, teacher=made)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({}, set()),
+        ({"lambda_att": 0.5}, {"distill"}),
+        ({"taps": ("6",)}, {"distill"}),
+        ({"lambda_spa": 0.9}, {"search", "distill"}),
+        ({"budget": "macs=90%"}, {"search", "distill"}),
+        ({"teacher": 8}, {"teacher", "distill"}),
+    ],
+    ids=str,
+)
+def test_a_stage_is_done_again_if_what_it_is_made_from_changed(once, tmp_path, change, again):
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    run = Run(tmp_path)
+    seed, budget = change.pop("teacher", 7), change.pop("budget", "macs=95%")
+    dmad(run, taught_in(run, short(budget), seed), tiny.settings(**change))
+    assert {name for name, times in stages(tmp_path).items() if times > 1} == again
+
+
+def short(budget: str = "macs=95%", **options: Any) -> Job:
+    return tiny.job(tiny.small, budget=budget, max_steps=2, **options)
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("once")
+    run = Run(folder)
+    dmad(run, taught_in(run, short(), 7), tiny.settings())
+    return folder
+
+
+def test_a_search_that_learns_the_teacher_s_images_is_done_again_for_another_teacher(tmp_path):
+    for seed in (7, 8):
+        run, work = Run(tmp_path), short(task=tiny.image2image(), data=tiny.inputs())
+        dmad(run, taught_in(run, work, seed), tiny.settings())
+    assert stages(tmp_path) == {"teacher": 2, "search": 2, "distill": 2}
+
+
+# Known defects
+
+
+def test_without_a_step_to_search_in_there_is_no_student(tmp_path):
+    work = tiny.job(tiny.small, epochs=0, max_steps=None, budget="macs=50%")
+    with pytest.raises(ValueError, match="student.epochs"):
+        dmad(Run(tmp_path), work, tiny.settings())
+
+
+@pytest.mark.parametrize("other", [nn.InstanceNorm2d, nn.Identity])
+def test_a_search_for_another_network_of_the_same_cost_is_not_taken(once, tmp_path, other):
+    """`once` is of batch norms. In a U-Net, another rate of dropout is another training, and is not noticed at all."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    run = Run(tmp_path)
+    network = tiny.small()
+    for place in (1, 4, 8):
+        network[place] = other(network[place].num_features)
+    work = tiny.job(lambda: network, budget="macs=95%", max_steps=2)
+    dmad(run, taught_in(run, work, 7), tiny.settings())
+    assert stages(tmp_path)["search"] == 2
+
+
+@pytest.mark.parametrize("make", [Looking, Pooling], ids=["never called", "no picture"])
+def test_a_tap_that_gives_no_picture_is_refused_before_anything_is_trained(tmp_path, make):
+    refusal(tmp_path, untaught(tiny.job(make, budget="macs=95%", max_steps=2)), taps=("odd",))
+
+
+def test_without_a_gan_loss_it_is_refused_before_the_teacher_is_trained(tmp_path):
+    refusal(tmp_path, untaught(tiny.job(tiny.small, task=tiny.pix2pix(lambda_gan=0))))
+
+
+def test_what_is_advised_to_a_teacher_without_a_discriminator_can_be_done(tmp_path):
+    work = tiny.job(tiny.small, task=tiny.image2image(lambda_gan=0), data=tiny.inputs())
+    message = refusal(tmp_path, work)
+    assert "teacher.discriminator" not in message or "task.lambda_gan" in message
+
+
+# Recipes and the command line
+
+QUICK = Path("recipes/dmad/quick.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("method.lambda_spa=-1", "method.lambda_spa: Input should be greater than or equal to 0 (got -1)"),
+        ("method.width=0", "method.width: Input should be greater than 0 (got 0)"),
+        ("method.fusion=add", "method.fusion: Input should be 'sum', 'multiply', 'conv' or 'none'"),
+        ("method.freeze_at=1", "method.freeze_at: Input should be less than 1 (got 1)"),
+        ("method.lambda_atl=1", "unknown key; did you mean 'lambda_att'"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_said_in_a_line(override, words):
+    with pytest.raises(ValueError) as error:
+        read_recipe(QUICK, [override])
+    [line] = str(error.value).splitlines()
+    assert words in line
+
+
+def test_the_quick_recipe_goes_all_the_way(tmp_path):
+    """In few steps, which take a rate of their own."""
+    small = ["net.ngf=4", "task.ndf=4", "teacher.max_steps=2", "student.max_steps=4", "budget=macs=80%"]
+    counts = "data.counts={train=4, val=2, test=2}"
+    off = ["latency.enabled=false", "export.onnx=false", "metrics.names=['psnr_teacher']"]
+    recipe = read_recipe(QUICK, [f"run={tmp_path}", counts, "method.mask_lr=0.2", *small, *off])
+    outcome = compress_recipe(recipe, progress=False)
+    assert outcome.cost["student"]["macs"]["exact"] <= outcome.cost["budget"]["resolved"]["macs"]
+    assert stages(tmp_path) == {"teacher": 1, "search": 1, "distill": 1}
+    assert (tmp_path / "student.safetensors").exists() and (tmp_path / "report.html").exists()
+
+
+def test_the_command_line_lists_it():
+    listed = CliRunner().invoke(app, ["methods", "--json"])
+    assert listed.exit_code == 0 and '"dmad": "DMAD' in listed.stdout
