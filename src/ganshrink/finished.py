@@ -13,7 +13,7 @@ from ganshrink.data import Images, open_dataset
 from ganshrink.data.config import Split
 from ganshrink.job import Job
 from ganshrink.recipe import Recipe, parse_overrides, read_recipe
-from ganshrink.reports import write_report
+from ganshrink.reports import directions, write_report
 from ganshrink.run import Run
 from ganshrink.tasks import TASKS
 from ganshrink.weights import example_of, load_network, read_spec
@@ -30,7 +30,7 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
         FileNotFoundError: if the folder holds no student.
     """
     if not (path / "student.safetensors").is_file():
-        ways = [str(path / way) for way in ("AtoB", "BtoA") if (path / way).is_dir()]
+        ways = directions(path)
         hint = (
             f"name one of its directions, {' or '.join(ways)}"
             if ways

@@ -105,10 +105,17 @@ def test_a_mask_multiplies_what_the_norm_puts_out_or_else_the_layer(name, option
     of = {path: plain.get_submodule(path) for path in before}
     norms = [path for path, module in of.items() if not isinstance(module, CONVOLUTIONS)]
     dense = [path for path, module in of.items() if isinstance(module, CONVOLUTIONS) and module.groups == 1]
-    behind = {  # of each but the head, the norm that takes what it gives, or itself
-        path: next((norm for norm in norms if before[norm][0] is before[path][1]), path)
-        for path in dense[:-1]
-    }
+
+    def behind_of(path):
+        """The norm that takes what a layer gives, or the layer; that of a depthwise convolution next in its block."""
+        found = next((norm for norm in norms if before[norm][0] is before[path][1]), path)
+        after = [p for p in of if isinstance(of[p], CONVOLUTIONS)]
+        following = after[after.index(path) + 1]
+        same = following.rpartition(".")[0] if "branches" in path else ".".join(following.split(".")[:3])
+        alone = of[following].groups > 1 and path.startswith(f"{same}.")
+        return behind_of(following) if alone else found
+
+    behind = {path: behind_of(path) for path in dense[:-1]}  # of each but the head
     masks = Masks(model, maskable(trace(model, x)))
     assert len(masks.layers) == len(behind) == layers
     factors = {behind[m.producer.module]: eq3(masks.inputs[m.start : m.stop].detach()) for m in masks.layers}

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from ganshrink.channels.atoms import Index
-from ganshrink.channels.context import Context, RawTerm
+from ganshrink.channels.context import Context, Normed, RawTerm
 from ganshrink.channels.cost import CostModel
 from ganshrink.channels.graph import Channels, Group, Norm, Producer
 from ganshrink.channels.reading import Reader
@@ -104,6 +104,7 @@ class Assembly:
             model=self._cost_model(terms, tensors, len(groups)),
             removals=self._removals(),
             call_nodes=tuple(t.node for t in terms),
+            makers=tuple(None if t.node is None else self.ctx.makers.get(t.node) for t in terms),
             tensors=tuple(name for name, _ in tensors),
             idle=any(isinstance(t, torch.nn.Parameter) and n not in self.ctx.parameters for n, t in tensors),
             literal=tuple((c[c >= 0], text) for raw, text in self.ctx.literal for c in [self.compact(raw)]),
@@ -116,19 +117,28 @@ class Assembly:
         scales: dict[int, str] = {}
         deaf: dict[int, str] = {}
         for number, producer in enumerate(ctx.producers):
-            after = [scale for n, scale in ctx.norms if n == number]
-            unscaled = [place for n, place in ctx.unscaled if n == number]
+            calls = [call for call, maker in ctx.makers.items() if maker == number]
+            norms = [_deciding(call, ctx.normed.get(call, [])) for call in calls]
             name = producer.parameter
-            if len(after) + len(unscaled) == ctx.readers[number] > 0:  # a norm undoes a factor before it
-                if unscaled:
-                    deaf[number] = f"a factor before a norm without a scale has no effect: {unscaled[0]}"
+            if all(norms):  # each undoes a factor before it
+                last = {normed.scale: normed.place for several in norms for normed in several}
+                if None in last:
+                    deaf[number] = f"a factor before a norm without a scale has no effect: {last[None]}"
                     continue
-                if len(set(after)) > 1:
+                if len(last) > 1:
                     deaf[number] = (
-                        f"a factor before several norms has no effect: {', '.join(sorted(set(after)))}"
+                        f"a factor before several norms has no effect: {', '.join(sorted(map(str, last)))}"
                     )
                     continue
-                name = scales[number] = after[0]
+                [found] = last
+                assert found is not None
+                atoms = ctx.parameters[found].axes[0]
+                if isinstance(atoms, str) or not np.array_equal(
+                    self.compact(atoms), self.compact(producer.atoms)
+                ):
+                    deaf[number] = f"a factor before a norm of other channels has no effect: {last[found]}"
+                    continue
+                name = scales[number] = found
             if name in ctx.unheard:
                 deaf[number] = f"{name} is used while its module is not at work: {ctx.unheard[name]}"
         return scales, deaf
@@ -292,3 +302,12 @@ def _tensor(model: torch.nn.Module, name: str) -> torch.Tensor:
 
 def _tensors_of(value: Any) -> list[Any]:
     return [v for v in (value if isinstance(value, (list, tuple)) else [value]) if hasattr(v, "axes")]
+
+
+def _deciding(call: fx.Node, norms: Sequence[Normed]) -> list[Normed]:
+    """Of the norms that read a layer's channels those after which no factor before them is felt; none where something
+    else reads them too."""
+    if len(call.users) == 1:
+        return list(norms[-1:])
+    direct = [normed for normed in norms if normed.directly]
+    return direct if len(direct) == len(call.users) else []

@@ -35,6 +35,15 @@ class RawTerm:
     attention: bool
 
 
+@dataclass(frozen=True)
+class Normed:
+    """A norm that reads a layer's channels, perhaps through operators that treat each channel alone."""
+
+    scale: str | None
+    place: str
+    directly: bool
+
+
 @dataclass
 class Flow:
     """How one node passes on zeros: it is zero when all tensors of any set in `zero_if` are, once `kills` are zero too."""
@@ -57,8 +66,9 @@ class Context:
     parameters: dict[str, Value] = field(default_factory=dict)
     producers: list[RawProducer] = field(default_factory=list)
     norms: list[tuple[int, str]] = field(default_factory=list)  # producer, name of the scale
-    unscaled: list[tuple[int, str]] = field(default_factory=list)  # producer, place of a norm without a scale
-    readers: dict[int, int] = field(default_factory=dict)  # producer: how many nodes read what it makes
+    makers: dict[fx.Node, int] = field(default_factory=dict)  # call: the producer whose channels it makes
+    carries: dict[fx.Node, fx.Node] = field(default_factory=dict)  # node: call whose channels it hands on
+    normed: dict[fx.Node, list[Normed]] = field(default_factory=dict)  # call: norms that read its channels
     unheard: dict[str, str] = field(default_factory=dict)  # parameters used outside of their module: where
     terms: list[RawTerm] = field(default_factory=list)
     flows: dict[fx.Node, Flow] = field(default_factory=dict)
@@ -139,7 +149,9 @@ class Context:
         if number == len(self.producers):
             self.producers.append(RawProducer(name, axis, atoms))
         assert self.node is not None
-        self.readers[number] = self.readers.get(number, 0) + len(self.node.users)
+        self.makers[self.node] = number
+        if len(self.node.users) == 1:
+            self.carries[self.node] = self.node
         self.hear(name)
         return number
 

@@ -43,8 +43,9 @@ def producer_handles(model: nn.Module, channels: Channels, producer: Producer) -
 
 
 def norm_handles(model: nn.Module, channels: Channels, producer: Producer) -> list[Handle]:
-    """The scale and shift of the affine norm that reads a layer, and nothing else does: a factor on what the norm puts out.
-    None: there is no such norm, or its channels are not the layer's."""
+    """The scale and shift of the norm after a layer: a factor on what the norm puts out. It is the last affine norm that
+    reads the layer's channels through operators that treat each alone (an activation, padding, a depthwise convolution),
+    while nothing else reads them on the way: it undoes any factor before it. None: there is no such norm."""
     read_by = {channels.producers[number]: scale for number, scale in channels.scales.items()}
     scale, made = read_by.get(producer), made_by(channels, producer)
     if scale is None or not same_atoms(axis_atoms(channels, scale, 0), made):

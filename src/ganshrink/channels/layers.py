@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from ganshrink.channels.context import Context, operator_name
+from ganshrink.channels.context import Context, Normed, operator_name
 from ganshrink.channels.pointwise import blurred, pointwise
 from ganshrink.channels.products import fixed_like, frozen
 from ganshrink.channels.values import Axis, Value, simplified
@@ -21,11 +21,15 @@ def _meet_all(ctx: Context, axis: Axis, parameters: Sequence[Value | None]) -> A
 
 
 def _handle(ctx: Context, x: Value, weight: Value | None) -> None:
-    if x.producer is not None and weight is not None and weight.parameter is not None:
-        ctx.norms.append((x.producer, weight.parameter))
-        ctx.hear(weight.parameter)
-    elif x.producer is not None:
-        ctx.unscaled.append((x.producer, ctx.where()))
+    scale = None if weight is None else weight.parameter
+    if x.producer is not None and scale is not None:
+        ctx.norms.append((x.producer, scale))
+    node = ctx.raw[0]
+    call = node if node in ctx.makers else ctx.carries.get(node)
+    if call is not None:
+        ctx.normed.setdefault(call, []).append(Normed(scale, ctx.where(), directly=node is call))
+    if scale is not None:
+        ctx.hear(scale)
 
 
 def _normalised(

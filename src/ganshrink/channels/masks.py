@@ -48,8 +48,8 @@ class MaskedLayer:
 class Masks(nn.Module):
     """A mask for each producer of a network's free channels, and where its inputs stand between the boundaries.
 
-    A mask multiplies what the affine norm directly after its layer puts out (its scale and shift), or, where there is none,
-    what the layer itself does. Several layers that are summed have a mask each, and their channel lives as long as any of
+    A mask multiplies what the norm after its layer puts out (`norm_handles`), or, where there is none, what the layer itself
+    does. Several layers that are summed have a mask each, and their channel lives as long as any of
     them is not 0. Inputs that left (-b, b) are settled: their masks are 0 or 1 for good, and optimizers no longer move them.
 
     `inputs` is what is to be trained. State: it, what is settled, and the boundary.
@@ -94,19 +94,26 @@ class Masks(nn.Module):
         summed = torch.from_numpy(several[np.append(channels.group_of, -1)[self.atoms]])
         self.register_buffer("summed", summed, persistent=False)
         self._readers = _branch_readers(channels)
-        self._hooks = [
-            hook
-            for layer in self.layers
-            for handle in layer.handles
-            for hook in handle.attach(partial(self._of, layer))
-        ]
+        self._now: tuple[Tensor, ...] = ()  # each layer's masks in the forward pass at work
+        self._constant: bool | None = None  # whether all is settled; None: not known
+        self._hooks = [model.register_forward_pre_hook(self._refresh)]
+        for number, layer in enumerate(self.layers):
+            for handle in layer.handles:
+                self._hooks += handle.attach(partial(self._of, number))
 
     def values(self) -> Tensor:
         """(inputs,) the masks."""
         return mask_values(self.inputs, self.boundary, shape=self.shape)
 
-    def _of(self, layer: MaskedLayer) -> Tensor:
-        return mask_values(self.inputs[layer.start : layer.stop], self.boundary, shape=self.shape)
+    def _refresh(self, *_: Any) -> None:
+        """All masks at once, before each pass of the network."""
+        if self._constant is None:
+            self._constant = bool((self.settled != 0).all())
+        values = self.values().detach() if self._constant else self.values()
+        self._now = values.split([layer.stop - layer.start for layer in self.layers])
+
+    def _of(self, number: int) -> Tensor:
+        return self._now[number]
 
     def soft(self) -> Tensor:
         """(inputs,) booleans: whether an input is between the boundaries, -b < p < b."""
@@ -149,7 +156,24 @@ class Masks(nn.Module):
         self._settle(ones=kept, zeros=zeros & ~kept, fold=False)
         self._settle(ones=free & (inputs > edge), zeros=torch.zeros_like(zeros))
         self.boundary.copy_(edge)
-        return int((zeros & ~kept).sum())
+        died = int((zeros & ~kept).sum())
+        if died:
+            self._leave_with_blocks()
+        return died
+
+    def _leave_with_blocks(self) -> None:
+        """Masks in a module that is cut whole become 0 too, so that none of them keeps a channel for nobody."""
+        channels = self.channels
+        removed = channels.removed(channels.widths(self.live()))
+        gone = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
+        zeros = torch.zeros_like(self.settled, dtype=torch.bool)
+        for layer in self.layers:
+            if layer.producer.parameter.startswith(gone):
+                zeros[layer.start : layer.stop] = True
+        zeros &= self.settled >= 0
+        if bool(zeros.any()):
+            none = torch.zeros_like(zeros)
+            self._settle(ones=none, zeros=zeros & ~self._must_stay(zeros))
 
     def freeze(self, share: float) -> None:
         """Settle each layer outside of branches and sums in which more than this share of the masks is 0, so that the rest
@@ -207,13 +231,15 @@ class Masks(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
         self._silence.forget()
+        self._constant = None
         super()._load_from_state_dict(*args, **settings)
 
     def fold(self) -> None:
         """Write the masks into what they multiply, and take the hooks off. The function is the same. Once is enough."""
         with torch.no_grad():
+            values = self.values()
             for layer in self.layers if self._hooks else ():
-                self._multiply(layer, self._of(layer))
+                self._multiply(layer, values[layer.start : layer.stop])
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -225,6 +251,7 @@ class Masks(nn.Module):
                 for layer in self.layers:
                     self._multiply(layer, factors[layer.start : layer.stop])
             self.settled[ones], self.settled[zeros] = 1, -1
+            self._constant = None
             if bool(zeros.any()):
                 self._silence.forget()
             self.pin()

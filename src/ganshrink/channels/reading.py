@@ -103,8 +103,22 @@ class Reader:
         if frozen is not None:
             return self._frozen(node, args, frozen)
         result = self._apply(node, args)
+        self._carry(node, result)
         self._remember(node, args, result)
         return result
+
+    def _carry(self, node: fx.Node, result: Any) -> None:
+        """Whose channels this hands on: those of a layer, through operators that nothing else reads and that treat each
+        channel alone, or at least keep their number."""
+        if node in self.ctx.makers or len(node.users) != 1 or not isinstance(result, Value):
+            return
+        tensors = [
+            n for n in node.all_input_nodes if isinstance(v := self.values.get(n), Value) and not _constant(v)
+        ]
+        if len(tensors) == 1 and tensors[0] in self.ctx.carries:
+            before = self.values[tensors[0]]
+            if before.ndim == result.ndim > 1 and before.shape[1] == result.shape[1]:
+                self.ctx.carries[node] = self.ctx.carries[tensors[0]]
 
     def _apply(self, node: fx.Node, args: Sequence[Any]) -> Any:
         problem = f"the operator {_spelled(node)} has no rule"
@@ -175,6 +189,11 @@ class Reader:
 TWO_WAYS = (
     "register a rule for it (rules={NAME: rule}) or freeze the submodule it is called in (freeze=[PATH])"
 )
+
+
+def _constant(value: Value) -> bool:
+    """Whether this is a parameter or buffer, or made of one."""
+    return value.parameter is not None or value.origin is not None
 
 
 def _spelled(node: fx.Node) -> str:

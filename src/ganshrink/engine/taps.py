@@ -72,12 +72,13 @@ class Taps:
 
 
 def default_taps(
-    model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4
+    model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4, least: int = 1
 ) -> tuple[str, ...]:
     """Places to tap in a network nobody has chosen taps for: evenly spaced outputs `width` channels wide.
 
     On a residual generator with the width of its trunk these are the papers' four: the end of the stem, and three
-    blocks. Within a chain of single layers only the last counts, and nothing inside a module that itself counts.
+    blocks. Maps less than `least` high or wide do not count. Within a chain of single layers only the last counts, and
+    nothing inside a module that itself counts.
 
     Raises:
         ValueError: if no submodule has an output of that width.
@@ -89,7 +90,8 @@ def default_taps(
             known = any(
                 output is other for other in found.values()
             )  # a container's output is its last layer's
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width and not known:
+            fits = isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width
+            if fits and min(output.shape[2:]) >= least and not known:
                 found[path] = output
 
         return hook

@@ -123,7 +123,7 @@ def co_attention(
         return mixed.squeeze(1)
 
 
-def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def attention_loss(student: Tensor, teacher: Tensor, *, norm: Literal["sum", "mean"] = "sum") -> Tensor:
     """How far two attention maps are apart, each over its L2 norm (Eq. 9 at one layer; the caller sums over layers).
 
     ||A_T / ||A_T|| - A_S / ||A_S||||^2, summed over the pixels of an image as in the paper, and averaged over images.
@@ -133,6 +133,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: (B, H, W).
         teacher: (B, H, W), as `co_attention` makes them.
+        norm: over the pixels of an image: `sum` is the paper's, `mean` the released code's.
 
     Returns:
         A float32 scalar from 0 to 2 for maps that are nowhere negative; their scales do not matter. An all-zero map
@@ -147,7 +148,8 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f" got {tuple(student.shape)} for the student and {tuple(teacher.shape)} for the teacher"
         )
     with torch.autocast(student.device.type, enabled=False):
-        return (_normalised(student) - _normalised(teacher)).square().sum(1).mean()
+        distance = (_normalised(student) - _normalised(teacher)).square()
+        return distance.mean() if norm == "mean" else distance.sum(1).mean()
 
 
 def feature_distance(

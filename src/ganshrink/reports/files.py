@@ -58,14 +58,21 @@ class RunFiles:
         return path.stat().st_size if path.is_file() else None
 
 
+def directions(folder: Path) -> list[str]:
+    """The folders inside that of a run of both directions; none of any other's."""
+    return [str(folder / way) for way in ("AtoB", "BtoA") if (folder / way).is_dir()]
+
+
 def read_run(folder: Path | str) -> RunFiles:
     """Read everything but the images.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the folder holds none of a run's files.
+        ValueError: the folder holds none of a run's files, or runs of both directions.
     """
     folder = Path(folder)
+    if not (folder / "cost.json").exists() and (ways := directions(folder)):
+        raise ValueError(f"{folder} holds a run for each direction: name one of them, {' or '.join(ways)}")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give a run directory")
     if not any((folder / name).exists() for name in MADE_BY):

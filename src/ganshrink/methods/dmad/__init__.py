@@ -44,12 +44,15 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     )
 
     # What cannot work fails here, before anything is trained.
-    paths = config.taps or default_taps(dense, job.example, widest(channels))
+    paths = config.taps or default_taps(dense, job.example, widest(channels), least=4)
     _check(job, config, dense, paths)
     jobs = _by_generator(job)
     equal, limits = torch.zeros(searched.num_atoms), {"floor": config.floor, "round_to": config.round_to}
-    for one in jobs.values():
-        bisect_threshold(searched, equal, one.budget, **limits)
+    for name, one in jobs.items():
+        try:
+            bisect_threshold(searched, equal, one.budget, **limits)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     method = Dmad(run, job, config, jobs, channels, first, searched, paths)
     teachers = {name: _checked(one.teacher(), config) for name, one in jobs.items()}
@@ -101,6 +104,9 @@ class Dmad:
             nets = self._fresh_nets(task)
             steps = total_steps(batches_of(job.data, job.training), job.training)
             floor = -(-config.floor // config.round_to) * config.round_to
+            training = job.training.model_copy(
+                update={"compile": False}
+            )  # hooks change what the network computes
             searches = {}
             for name, one in self.jobs.items():
                 masks = Masks(nets[name], self.searched, shape=config.mask, floor=floor)
@@ -112,7 +118,7 @@ class Dmad:
                 {**nets, **masked},
                 task,
                 job.data,
-                job.training,
+                training,
                 updates=updates,
                 progress=job.progress,
             )
@@ -182,6 +188,8 @@ class Dmad:
             return {f"{name}_spa": search.penalty() for name, search in sought.items()}
 
         def after(context: Any) -> None:
+            if earlier is not None:
+                earlier(context)
             for search in searches.values():
                 search.step(context.step)
 
@@ -197,7 +205,7 @@ class Dmad:
         generation = next(update for update in updates if update.name == "G")
         inputs = [search.masks.inputs for search in searches.values()]
         generation.optimizers = [*generation.optimizers, self._adam(task, inputs, lr=self.config.mask_lr)]
-        generation.after, generation.watch = after, watch
+        earlier, generation.after, generation.watch = generation.after, after, watch
         generation.state = {**generation.state, **{f"search_{name}": s for name, s in searches.items()}}
         return updates
 
@@ -264,6 +272,10 @@ def _check(job: Job, config: DmadConfig, dense: nn.Module, paths: tuple[str, ...
             if not isinstance(features, Tensor) or features.ndim != 4:
                 raise ValueError(
                     f"method.taps: what {path} puts out is no feature map (B, C, H, W): name another layer"
+                )
+            if features.shape[2] * features.shape[3] == 1:
+                raise ValueError(
+                    f"method.taps: attention on a single pixel, as {path} has it, is 1 always: name another layer"
                 )
     if total_steps(batches_of(job.data, job.training), job.training) == 0:
         raise ValueError(

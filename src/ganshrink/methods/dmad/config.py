@@ -62,8 +62,8 @@ class SearchConfig(BaseModel):
         default=None,
         gt=0,
         lt=1,
-        description="settle a layer once more than this share of it is 0, so that the rest stays; none: never; the code's, "
-        "for U-Nets: 0.85, cityscapes 0.7, edges2shoes 0.8; not in the paper",
+        description="settle a layer outside of branches and sums once more than this share of it is 0, so that the rest "
+        "stays; none: never; the code's, for U-Nets: 0.85, cityscapes 0.7, edges2shoes 0.8; not in the paper",
     )
     mask_lr: float | None = Field(
         default=None,
@@ -92,6 +92,11 @@ class DmadConfig(SearchConfig):
         ge=0,
         description="weight of the co-attention loss (Eq. 9), a sum over pixels as in the paper; the code averages them: "
         "its 100 on maps of 64x64 is 100/4096 here; its 10 for Pix2Pix is 0.00244 there and 0.039 on 16x16",
+    )
+    attention_norm: Literal["sum", "mean"] = Field(
+        default="sum",
+        description="of Eq. 9 over pixels: the paper's sum, or the code's mean, for which its weights (100, and 10 for "
+        "Pix2Pix) are made",
     )
     attention: Literal["sum", "mean"] = Field(
         default="sum",
@@ -128,5 +133,5 @@ class DmadConfig(SearchConfig):
     taps: tuple[str, ...] | None = Field(
         default=None,
         description="modules of the generator whose attention is compared; none: four, evenly spaced along the widest "
-        "group, which on a ResNet are the paper's",
+        "group, of maps of at least 4x4; on a ResNet the paper's",
     )

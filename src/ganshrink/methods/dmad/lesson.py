@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from ganshrink.engine import Taps
 from ganshrink.losses import attention_loss, attention_map, co_attention, feature_distance
 from ganshrink.methods.dmad.config import DmadConfig
+from ganshrink.tasks import Way
 
 
 class Lesson:
@@ -26,7 +26,7 @@ class Lesson:
         self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
         self._taps = None if judge is None else Taps(judge, activations(judge))
 
-    def losses(self, way: Any) -> dict[str, Tensor]:
+    def losses(self, way: Way) -> dict[str, Tensor]:
         """The weighted terms of a step, from one way of its context."""
         config, losses = self.config, {}
         judged = self._judged(way.seen(way.fake)) if needs_judge(config) else {}
@@ -45,10 +45,10 @@ class Lesson:
         self.judge(seen)
         return self._taps.take()
 
-    def _attention(self, way: Any, judged: Sequence[Tensor]) -> Tensor:
+    def _attention(self, way: Way, judged: Sequence[Tensor]) -> Tensor:
         config = self.config
         learnt, taught = way.features("G"), way.features("teacher")
-        sizes = [tuple(learnt[path].shape[2:]) for path in self.paths]
+        sizes = [(learnt[path].shape[2], learnt[path].shape[3]) for path in self.paths]
         looked = [
             attention_map(layer if config.judge_gradient else layer.detach(), reduction=config.attention)
             for layer in nearest(judged, sizes, config.judge_layers)
@@ -62,7 +62,8 @@ class Lesson:
                 judge_weight=config.judge_weight,
                 mix=self.mixes[number] if self.mixes else None,
             )
-            distances.append(attention_loss(attention_map(learnt[path], reduction=config.attention), target))
+            student = attention_map(learnt[path], reduction=config.attention)
+            distances.append(attention_loss(student, target, norm=config.attention_norm))
         return torch.stack(distances).sum()
 
     def close(self) -> None:
@@ -89,11 +90,13 @@ def activations(judge: nn.Module) -> list[str]:
 
 
 def nearest(layers: Sequence[Tensor], sizes: Sequence[tuple[int, int]], count: int) -> list[Tensor]:
-    """Of a discriminator's features (B, C, h, w) so many that are, on average over the generator's taps, nearest in size."""
+    """Of a discriminator's features (B, C, h, w) so many that are, on average over the generator's taps, nearest in size; of
+    equals the earlier ones (on a U-Net's taps the code's layer and two others are equally near)."""
 
     def ratio(layer: Tensor) -> float:
         h, w = layer.shape[2:]
-        return sum(abs(math.log(h / height)) + abs(math.log(w / width)) for height, width in sizes)
+        logs = sum(abs(math.log(h / height)) + abs(math.log(w / width)) for height, width in sizes)
+        return round(logs, 6)
 
     return sorted(layers, key=ratio)[:count]
 

@@ -18,6 +18,8 @@ from ganshrink.methods.dmad.config import SearchConfig
 
 logger = logging.getLogger(__name__)
 
+FAR_OVER = 2.5  # times the budget, at half of the boundary's way
+
 
 def boundary_at(step: int, steps: int, *, moves: int | None = None) -> float:
     """b after so many of the `steps` iterations in which it goes from 1 to 0 (Eq. 4): 1 - (e / E)^(1/3).
@@ -118,6 +120,8 @@ class MaskSearch:
                 return
         if boundary == 0:
             raise ValueError(self._missed(done))
+        if done == self.moving // 2:
+            self._warn()
 
     def _meet(self, live: Plan, step: int) -> None:
         """Widths are rounded down where that is asked for, at the channels with the smallest inputs."""
@@ -139,6 +143,18 @@ class MaskSearch:
         widths, full = channels.widths(plan), channels.full_widths()
         least = np.array([0 if g.removable else min(self.masks.floor, len(g)) for g in channels.groups])
         return np.where(widths == full, full, np.maximum(widths // step * step, np.minimum(least, widths)))
+
+    def _warn(self) -> None:
+        """At half of the way, what will probably not be enough."""
+        channels = self.masks.channels
+        over = overspent(channels, self._rounded(self.masks.live()), self.budget)
+        if over > FAR_OVER:
+            logger.warning(
+                "%s: half of the search is done and what lives costs %.1f times the budget: it will probably miss it; "
+                "a higher method.lambda_spa or method.mask_lr would pull harder",
+                self.of,
+                over,
+            )
 
     def _missed(self, step: int) -> str:
         channels = self.masks.channels
