@@ -28,7 +28,10 @@ class FitConfig(BaseModel):
     channels_last: bool = Field(
         default=False, description="keep images as NHWC in memory; faster with tensor cores"
     )
-    compile: bool = Field(default=False, description="torch.compile the generators (nets named G...)")
+    compile: bool = Field(
+        default=False,
+        description="torch.compile the generators (nets named G...); not while masks, gates or quantizers are on them",
+    )
     accumulate: int = Field(
         default=1, ge=1, description="batches a step; each update averages the gradients of so many"
     )

@@ -183,6 +183,8 @@ class Slimming:
         updates = self._updates(trained, task, distil=distil, sparsity=sparsity)
         if sparsity is not None:
             trained["gates"] = sparsity.gates
+        if sparsity is not None or bits is not None:  # hooks change what the network computes
+            training = training.model_copy(update={"compile": False})
         options: Any = {"updates": updates, "frozen": self.watching, "progress": job.progress}
         if bits is None:
             fit_nets(stage, trained, task, job.data, training, **options)
