@@ -13,10 +13,11 @@ from ganshrink.channels import extract, trace
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.scores import evenly
 from ganshrink.engine import Taps
-from ganshrink.finished import load_networks
+from ganshrink.finished import evaluate_run, load_networks
 from ganshrink.job import Job, Result, fit_nets
 from ganshrink.pipeline import compress_recipe
 from ganshrink.recipe import Recipe, read_recipe, resolve
+from ganshrink.reports import write_report
 from ganshrink.reports.files import read_run
 from ganshrink.run import Artefacts, Run, Stage
 from tiny_recipe import made_of, stages, tiny_cycle
@@ -111,6 +112,14 @@ def test_a_method_that_makes_both_students_leaves_a_whole_run_for_each(tmp_path,
     smaller, larger = (load_networks(tmp_path / way)["student"] for way in ("BtoA", "AtoB"))
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in larger.parameters())
     assert noted_in(tmp_path).budget == BUDGETS
+
+    # The folder of both is no run to look at.
+    for verb in (evaluate_run, write_report):
+        with pytest.raises((FileNotFoundError, ValueError)) as error:
+            verb(tmp_path)
+        [line] = str(error.value).splitlines()
+        assert f"{tmp_path / 'AtoB'} or {tmp_path / 'BtoA'}" in line
+    assert not (tmp_path / "report.html").exists()
 
     # The same call does nothing again.
     before = [stages(folder) for folder in (tmp_path, tmp_path / "AtoB", tmp_path / "BtoA")]

@@ -1,6 +1,8 @@
 """DMAD on a CycleGAN, one way and both at once; and runs that were stopped in the middle and taken up again."""
 
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,29 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
     assert line.keys() == wanted.keys() | {"D_A_fake", "D_B_fake"}
     found = {name: line[name] for name in wanted}
     assert found == pytest.approx({name: loss.item() for name, loss in wanted.items()}, rel=1e-4)
+
+
+def test_the_error_names_the_way_that_missed_its_budget_though_the_other_met_its_own(tmp_path, caplog):
+    """Nothing draws the masks to 0, about half of which are in the end."""
+    for budgets, late, early in (
+        (("macs=95%", "macs=15%"), "G_B", "G_A"),
+        (("macs=15%", "macs=95%"), "G_A", "G_B"),
+    ):
+        caplog.clear()
+        work = tiny.both(*budgets, max_steps=6)
+        with caplog.at_level(logging.INFO, "ganshrink"), pytest.raises(ValueError) as error:
+            dmad(Run(tmp_path / late), work, tiny.settings(taps=TAPS, lambda_spa=0, mask_lr=1e-3))
+        assert f"{early} meets its budget at step" in caplog.text
+        text = str(error.value)
+        assert text.startswith(f"{late}: ") and early not in text and "\n" not in text
+        cost, allowed = re.search(r"cost macs ([\d.]+k?) of ([\d.]+k?):", text).groups()
+        limit = numbers(work, late[-1])["macs"]
+        assert in_full(allowed) == pytest.approx(limit, rel=0.01) and in_full(cost) > limit
+        assert not (tmp_path / late / "stages/search/done.json").exists()
+
+
+def in_full(number: str) -> float:
+    return float(number.removesuffix("k")) * (1000 if number.endswith("k") else 1)
 
 
 # One way

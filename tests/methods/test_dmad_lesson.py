@@ -1,6 +1,8 @@
 """DMAD's lesson against its paper (section III.C): attention of generator and discriminator, and the latter's features."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from ganshrink import nets
 from ganshrink.engine import Taps
-from ganshrink.methods.dmad import DmadConfig
-from ganshrink.methods.dmad.lesson import Lesson
+from ganshrink.methods.dmad import DmadConfig, dmad
+from ganshrink.methods.dmad.lesson import Lesson, nearest
+from ganshrink.run import Run
 from ganshrink.tasks import Task
 
 TAPS = ("down.6", "blocks.0", "blocks.1")
@@ -83,7 +87,8 @@ def by_the_paper(
             }[config.fusion](a(taught[i]), looked)
             own = a(learnt[i])
             apart = target / target.norm() - own / own.norm()
-            attention = attention + (apart**2).sum() / len(x)  # Eq. 9
+            pixels = size**2 if config.attention_norm == "mean" else 1
+            attention = attention + (apart**2).sum() / pixels / len(x)  # Eq. 9
         fea = fea + ((of_teacher[n] - judged[0][n]) ** 2).sum()
     fea = fea.sqrt() if config.feature_norm == "plain" else fea / len(x)  # Eq. 10
     terms = {"att": config.lambda_att * attention, "fea": config.lambda_fea * fea}
@@ -93,6 +98,7 @@ def by_the_paper(
 LESSONS: list[dict[str, Any]] = [
     {},
     {"attention": "mean"},
+    {"attention_norm": "mean"},
     {"fusion": "none"},
     {"fusion": "none", "lambda_fea": 0},
     {"fusion": "multiply"},
@@ -100,7 +106,7 @@ LESSONS: list[dict[str, Any]] = [
     {"judge_layers": 2},
     {"judge_layers": 9},
     {"judge_gradient": False},
-    {"judge_weight": 0.25, "attention": "mean"},
+    {"judge_weight": 0.25, "attention": "mean", "attention_norm": "mean"},
     {"feature_norm": "plain"},
     {"lambda_att": 0},
     {"lambda_fea": 0},
@@ -141,3 +147,78 @@ def test_the_lesson_is_the_paper_s(changes, name):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     lesson.close()
     assert not any(module._forward_hooks for module in judge.modules())
+
+
+# ---- which layer of the discriminator
+
+
+def maps(*sizes: int) -> list[Tensor]:
+    return [torch.zeros(1, 1, size, size) for size in sizes]
+
+
+def heights(layers: Sequence[Tensor]) -> list[int]:
+    return [layer.shape[2] for layer in layers]
+
+
+@pytest.mark.parametrize("order", [(64, 16, 16, 64), (16, 64, 64, 16), (64, 64, 16, 16)], ids=str)
+def test_on_a_u_net_the_layer_is_the_released_code_s_though_two_others_are_as_near(order):
+    """64, 32 and, but for rounding, 31 are as far from 64, 16, 16 and 64 on average."""
+    sizes = [(size, size) for size in order]
+    judged = maps(128, 64, 32, 31)
+    assert heights(nearest(judged, sizes, 1)) == [64]
+    assert heights(nearest(judged, sizes, 2)) == [64, 32]
+    assert heights(nearest(judged, sizes, 9)) == [64, 32, 31, 128]
+
+
+def test_rounding_does_not_choose_among_layers_as_near():
+    """On images of 128 x 256 the logarithms of the last of three add up to a hair less."""
+    judged = [
+        torch.zeros(1, 1, height, 2 * height + odd) for height, odd in ((64, 0), (32, 0), (16, 0), (15, 1))
+    ]
+    sizes = [(32, 64), (8, 16), (8, 16), (32, 64)]
+    assert heights(nearest(judged, sizes, 4)) == [32, 16, 15, 64]
+
+
+@pytest.mark.parametrize(
+    ("judged", "sizes", "wanted"),
+    [
+        ((16, 4), [(8, 8)], [16, 4]),
+        ((4, 16), [(8, 8)], [4, 16]),
+        ((128, 64, 32, 31), [(64, 64)] * 4, [64, 128, 32, 31]),
+        ((128, 64, 32, 31), [(40, 40)], [32, 31, 64, 128]),
+        ((24, 12, 6, 5), [(6, 24), (24, 6)], [24, 12, 6, 5]),
+    ],
+    ids=str,
+)
+def test_of_layers_as_near_the_earlier_is_taken(judged, sizes, wanted):
+    assert heights(nearest(maps(*judged), sizes, len(judged))) == wanted
+
+
+# ---- where it looks, if nobody says where
+
+UNET = [("unet256", {}, 256), ("unet128", {}, 128), ("unet256", {"downs": 5}, 64)]
+
+
+def default_maps(folder: Path, make: Any, size: int) -> dict[str, Tensor]:
+    """The taps of a run that names none, and what is caught there in the generator."""
+    work = tiny.job(make, data=tiny.pairs(size), budget="macs=100%", max_steps=1)
+    dmad(Run(folder), work, tiny.settings(fusion="none", lambda_fea=0))
+    paths = json.loads((folder / "stages/distill/done.json").read_text())["made_from"]["taps"]
+    model = make().eval()
+    with Taps(model, paths) as taps, torch.no_grad():
+        model(*work.example)
+        return taps.take()
+
+
+@pytest.mark.parametrize(("name", "options", "size"), UNET, ids=str)
+def test_on_a_u_net_it_looks_at_maps_in_which_there_is_something_to_see(tmp_path, name, options, size):
+    maps = default_maps(tmp_path, lambda: nets.build(name, ngf=2, **options), size)
+    assert len(maps) == 4
+    assert {path: found.shape for path, found in maps.items() if min(found.shape[2:]) < 4} == {}
+    assert {path.partition(".")[0] for path in maps} == {"down", "up"}
+
+
+def test_on_a_resnet_it_looks_where_the_paper_does(tmp_path):
+    maps = default_maps(tmp_path, lambda: nets.build("resnet9", ngf=4), 32)
+    assert list(maps) == ["down.9", "blocks.2", "blocks.5", "blocks.8"]
+    assert {tuple(found.shape[2:]) for found in maps.values()} == {(8, 8)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import instance_norm
 from typer.testing import CliRunner
 
+from ganshrink import nets
 from ganshrink.channels import Plan, add_affine, trace
 from ganshrink.cli import app
 from ganshrink.job import Job, Nets
@@ -247,6 +248,15 @@ def test_a_search_for_another_network_of_the_same_cost_is_not_taken(once, tmp_pa
 @pytest.mark.parametrize("make", [Looking, Pooling], ids=["never called", "no picture"])
 def test_a_tap_that_gives_no_picture_is_refused_before_anything_is_trained(tmp_path, make):
     refusal(tmp_path, untaught(tiny.job(make, budget="macs=95%", max_steps=2)), taps=("odd",))
+
+
+@pytest.mark.parametrize("path", ["down.4", "down.4.1"])
+def test_a_tap_on_a_single_pixel_is_refused_before_anything_is_trained(tmp_path, path):
+    """Over its norm, such a map is 1 whatever the network does."""
+    work = untaught(tiny.job(lambda: nets.build("unet256", ngf=2, downs=5), data=tiny.pairs(32)))
+    message = refusal(tmp_path, work, taps=("down.2", path))
+    assert message.startswith("method.taps") and "single pixel" in message and path in message
+    assert stages(tmp_path) == {}
 
 
 def test_without_a_gan_loss_it_is_refused_before_the_teacher_is_trained(tmp_path):

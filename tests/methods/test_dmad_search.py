@@ -311,6 +311,39 @@ def test_a_search_that_does_not_arrive_says_what_to_change():
     assert "\n" not in text
 
 
+def warnings_in(caplog):
+    return [r for r in caplog.records if r.name.startswith("ganshrink") and r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("moves", [None, 6, 5])
+@pytest.mark.parametrize(("budget", "warned"), [("macs=39%", True), ("macs=41%", False)])
+def test_half_way_it_says_that_it_will_probably_not_arrive(budget, warned, moves, caplog):
+    """Everything lives, which is 2.56 or 2.44 times the budget."""
+    _, found = search(budget, steps=60, boundary_end=2 / 3, boundary_moves=moves, lambda_spa=0.003)
+    with torch.no_grad():
+        found.masks.inputs.fill_(0.01)
+    seen = []
+    with caplog.at_level(logging.WARNING):
+        for number in range(39):
+            found.step(number)
+            seen.append(len(warnings_in(caplog)))
+    assert seen == [0] * 19 + [int(warned)] * 20
+    if warned:
+        [text] = [record.getMessage() for record in warnings_in(caplog)]
+        assert text.startswith("G: ") and "2.6 times the budget" in text and "\n" not in text
+        assert "method.lambda_spa" in text
+
+
+def test_half_way_it_says_nothing_of_what_has_arrived(caplog):
+    _, found = search("macs=39%", steps=40)
+    one_more_dies(found.masks, len(found.masks.inputs) - 1)
+    with caplog.at_level(logging.WARNING):
+        for number in range(40):
+            found.step(number)
+    assert found.met_at == 1
+    assert not warnings_in(caplog)
+
+
 def test_the_released_schedule_moves_at_its_own_steps_only():
     _, found = search("macs=10%", steps=80, boundary_end=0.75, boundary_moves=6)
     with torch.no_grad():

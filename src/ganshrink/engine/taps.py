@@ -1,6 +1,7 @@
 """Outputs from the inside of a network, by module path."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -84,9 +85,11 @@ def default_taps(
         ValueError: if no submodule has an output of that width.
     """
     found: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
 
     def watch(path: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            calls[path] += 1
             known = any(
                 output is other for other in found.values()
             )  # a container's output is its last layer's
@@ -106,7 +109,8 @@ def default_taps(
             module.training = training
         for handle in hooks:
             handle.remove()
-    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    once = [path for path in found if calls[path] == 1]  # a tap on a shared module would catch its last call
+    outer = [path for path in once if not any(path.startswith(f"{other}.") for other in once)]
     ends = [path for path, after in itertools.pairwise([*outer, ""]) if not _chained(model, path, after)]
     if not ends:
         raise ValueError(

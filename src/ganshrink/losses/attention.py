@@ -140,13 +140,15 @@ def attention_loss(student: Tensor, teacher: Tensor, *, norm: Literal["sum", "me
         is at 1 from any other, and at 0 from another all-zero one, always with a finite gradient.
 
     Raises:
-        ValueError: the shapes differ, or have not three axes.
+        ValueError: the shapes differ, or have not three axes; or an unknown norm.
     """
     if student.ndim != 3 or student.shape != teacher.shape:
         raise ValueError(
             "the attention maps to compare must be (B, H, W) of one shape,"
             f" got {tuple(student.shape)} for the student and {tuple(teacher.shape)} for the teacher"
         )
+    if norm not in ("sum", "mean"):
+        raise ValueError(f"norm must be sum or mean, got {norm!r}")
     with torch.autocast(student.device.type, enabled=False):
         distance = (_normalised(student) - _normalised(teacher)).square()
         return distance.mean() if norm == "mean" else distance.sum(1).mean()

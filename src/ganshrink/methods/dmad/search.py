@@ -101,27 +101,28 @@ class MaskSearch:
         Raises:
             ValueError: if the boundary is 0 and the live channels still cost too much.
         """
-        masks, config, done = self.masks, self.config, number + 1
-        masks.pin()
-        boundary = boundary_at(done, self.moving, moves=config.boundary_moves)
-        waiting = done < self.moving and boundary == boundary_at(
-            number, self.moving, moves=config.boundary_moves
-        )
-        if self.met_at is not None or waiting:
+        self.masks.pin()
+        if self.met_at is not None:
             return
+        done, moves = number + 1, self.config.boundary_moves
+        boundary = boundary_at(done, self.moving, moves=moves)
+        if boundary == 0 or boundary != boundary_at(number, self.moving, moves=moves):
+            self._move(boundary, done)
+        if self.met_at is None and boundary == 0:
+            raise ValueError(self._missed(done))
+        if self.met_at is None and done == self.moving // 2:
+            self._warn()
+
+    def _move(self, boundary: float, done: int) -> None:
+        masks = self.masks
         self._changed |= masks.move(boundary) > 0
-        if config.freeze_at is not None:
-            masks.freeze(config.freeze_at)
+        if self.config.freeze_at is not None:
+            masks.freeze(self.config.freeze_at)
         if self._changed:
             self._changed = False
             live = masks.live()
             if overspent(masks.channels, self._rounded(live), self.budget) <= 1:
                 self._meet(live, done)
-                return
-        if boundary == 0:
-            raise ValueError(self._missed(done))
-        if done == self.moving // 2:
-            self._warn()
 
     def _meet(self, live: Plan, step: int) -> None:
         """Widths are rounded down where that is asked for, at the channels with the smallest inputs."""
