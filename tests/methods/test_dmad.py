@@ -175,7 +175,7 @@ def distilled(
 @pytest.mark.parametrize(
     ("changes", "remembered"),
     [({}, {"G", "D"}), ({"init": "fresh"}, set()), ({"ndf": 4}, {"G"}), ({"ndf": 6}, {"G"})],
-    ids=str,
+    ids=["both", "none", "G, of the searched width", "G, of another width"],
 )
 def test_what_the_student_and_its_discriminator_remember_of_the_search(
     tmp_path, searched, changes, remembered

@@ -193,7 +193,7 @@ def taught_in(run: Run, work: Job, seed: int) -> Job:
         ({"budget": "macs=90%"}, {"search", "distill"}),
         ({"teacher": 8}, {"teacher", "distill"}),
     ],
-    ids=str,
+    ids=["nothing", "weight", "taps", "sparsity", "budget", "teacher"],
 )
 def test_a_stage_is_done_again_if_what_it_is_made_from_changed(once, tmp_path, change, again):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
