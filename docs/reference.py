@@ -18,6 +18,7 @@ from ganshrink.cli import app
 from ganshrink.data import Counts, DataConfig
 from ganshrink.job import Training
 from ganshrink.methods.cat import CatConfig
+from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.dmad import DmadConfig
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.methods.uniform import UniformConfig
@@ -46,6 +47,11 @@ TABLES: list[tuple[str, type[BaseModel], str]] = [
         '[method] name = "cat"',
         CatConfig,
         "how the student is found; the default method, see [cat.md](cat.md)",
+    ),
+    (
+        '[method] name = "decig"',
+        DecigConfig,
+        "a penalty that condenses layers, automatic hinges, see [decig.md](decig.md)",
     ),
     (
         '[method] name = "dmad"',

@@ -67,6 +67,12 @@ class Job:
     progress: bool = True
     back: "Job | None" = None
 
+    def by_generator(self) -> dict[str, "Job"]:
+        """The jobs of the generators that are made small, by the names that the task's own training gives these."""
+        if not self.task.both_ways:
+            return {"G": self}
+        return {"G_A": self} | ({"G_B": self.back} if self.back is not None else {})
+
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""
         return describe(self.task, self.data, self.training)

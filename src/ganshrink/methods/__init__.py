@@ -2,13 +2,20 @@
 
 from ganshrink.job import Method
 from ganshrink.methods.cat import cat
+from ganshrink.methods.decig import decig
 from ganshrink.methods.dmad import dmad
 from ganshrink.methods.gan_slimming import gan_slimming
 from ganshrink.methods.uniform import uniform
 
-METHODS: dict[str, Method] = {"cat": cat, "dmad": dmad, "gan_slimming": gan_slimming, "uniform": uniform}
+METHODS: dict[str, Method] = {
+    "cat": cat,
+    "decig": decig,
+    "dmad": dmad,
+    "gan_slimming": gan_slimming,
+    "uniform": uniform,
+}
 
-BOTH_WAYS: frozenset[str] = frozenset({"dmad"})
+BOTH_WAYS: frozenset[str] = frozenset({"decig", "dmad"})
 """Methods that make the students of both directions at once, in one training."""
 
 __all__ = ["BOTH_WAYS", "METHODS"]

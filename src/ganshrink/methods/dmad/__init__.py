@@ -46,7 +46,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     # What cannot work fails here, before anything is trained.
     paths = config.taps or default_taps(dense, job.example, widest(channels), least=4)
     _check(job, config, dense, paths)
-    jobs = _by_generator(job)
+    jobs = job.by_generator()
     equal, limits = torch.zeros(searched.num_atoms), {"floor": config.floor, "round_to": config.round_to}
     for name, one in jobs.items():
         try:
@@ -249,13 +249,6 @@ class Dmad:
 def _dense(job: Job) -> nn.Module:
     """The original generator, untrained, with scales for masks to act on."""
     return folded_copy(add_affine(job.build()))
-
-
-def _by_generator(job: Job) -> dict[str, Job]:
-    """The jobs of the generators that are made small, by the names that the task gives these."""
-    if not job.task.both_ways:
-        return {"G": job}
-    return {"G_A": job} | ({"G_B": job.back} if job.back is not None else {})
 
 
 def _gone(channels: Channels, plan: Plan) -> dict[str, bool]:

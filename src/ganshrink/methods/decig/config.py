@@ -1,0 +1,49 @@
+"""DECIG's settings. The paper gives few: where it is silent, the description says so."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ganshrink.methods.decig.condensing import Importance, Shape
+
+
+class CondensingConfig(BaseModel):
+    """Stage I: a generator trained so that few channels do the work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: Shape = Field(
+        default="linear",
+        description="f of Eq. 1, by which a layer's channels are penalised in order of their size",
+    )
+    importance: Importance = Field(
+        default="own_plus_consumer",
+        description="the size of a channel: L1 norm of the weights that make it (own, the paper's), or of those that read "
+        "it too, since a norm undoes what the first lose",
+    )
+    ratio: float = Field(
+        default=0.1,
+        gt=0,
+        description="alpha * L_PENAL over the task's L1 terms, as they enter the loss, at the first step: the paper's "
+        "high-reg; low-reg: 0.01",
+    )
+
+
+class DecigConfig(CondensingConfig):
+    """DECIG's settings. GAN, cycle and reconstruction losses are the task's."""
+
+    name: Literal["decig"] = Field(
+        default="decig", description="the method, as `ganshrink methods` lists them"
+    )
+    hinges: dict[str, int] = Field(
+        default={}, description="channels to keep by hand, by the name of a group in plan.json; others: found"
+    )
+    lambda_kd: float = Field(
+        default=50,
+        ge=0,
+        description="Stage II: weight of the L1 distance to the image of the network before it was cut; not in the paper",
+    )
+    floor: int = Field(
+        default=1, ge=1, description="the least width of a layer outside the branches; never below 5 %"
+    )
+    round_to: int = Field(default=1, ge=1, description="widths are multiples of this, rounded up")
