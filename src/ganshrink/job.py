@@ -157,6 +157,11 @@ def fit_nets(
         network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
+def states(nets: Nets) -> dict[str, Any]:
+    """What a stage keeps of its networks."""
+    return {name: net.state_dict() for name, net in nets.items()}
+
+
 def batches_of(data: Images, training: Training) -> Batches:
     """The batches of a training, those of this process among several."""
     rank, world = rank_and_world()

@@ -299,3 +299,25 @@ def test_a_trunk_that_only_branches_normalise():
     model, channels, masks = masked(pre_activated, x)
     assert [handle.module for handle in masks.layers[0].handles] == [model[0], model[0]]
     assert_searched_is_cut(model, channels, masks, [x])
+
+
+class Factored(nn.Module):
+    """Two factors of a weight, multiplied in one call that makes the channels of both."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = (
+            nn.Parameter(torch.randn(6, 3)),
+            nn.Parameter(torch.randn(8, 6)),
+            conv(8, 3),
+        )
+
+    def forward(self, x):
+        weight = torch.einsum("dc,ed->ec", self.a, self.b)
+        return self.head(torch.nn.functional.conv2d(x, weight[:, :, None, None]))
+
+
+def test_one_call_may_make_the_channels_of_two_parameters():
+    torch.manual_seed(0)
+    channels = trace(Factored(), torch.randn(1, 3, 8, 8))
+    assert {p.parameter for p in channels.producers} >= {"a", "b"}

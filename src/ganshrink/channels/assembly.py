@@ -120,7 +120,7 @@ class Assembly:
             calls = [call for call, maker in ctx.makers.items() if maker == number]
             norms = [_deciding(call, ctx.normed.get(call, [])) for call in calls]
             name = producer.parameter
-            if all(norms):  # each undoes a factor before it
+            if calls and all(norms):  # each undoes a factor before it
                 last = {normed.scale: normed.place for several in norms for normed in several}
                 if None in last:
                     deaf[number] = f"a factor before a norm without a scale has no effect: {last[None]}"

@@ -56,9 +56,7 @@ class Channels:
     ]  # per parameter or buffer and axis: atoms, -1 for a fixed position
     producers: tuple[Producer, ...]
     norms: tuple[Norm, ...]
-    scales: Mapping[
-        int, str
-    ]  # producers whose channels end in an affine norm, read by nothing else: its scale
+    scales: Mapping[int, str]  # producers whose channels end in an affine norm alone: its scale
     deaf: Mapping[int, str]  # producers on which a factor has no effect, and why
     attributes: tuple[tuple[str, str, Index], ...]  # module, attribute, the axis whose size it states
     unzeroed: frozenset[str]
@@ -68,9 +66,7 @@ class Channels:
     removals: Removals = field(repr=False)
     call_nodes: tuple[Any, ...] = field(repr=False)
     tensors: tuple[str, ...] = field(repr=False)
-    makers: tuple[int | None, ...] = field(
-        default=(), repr=False
-    )  # per call: the producer whose channels it makes
+    makers: tuple[int | None, ...] = field(default=(), repr=False)  # per call: the producer at work
     literal: tuple[tuple[Index, str], ...] = field(
         default=(), repr=False
     )  # probed: sizes the graph has as numbers

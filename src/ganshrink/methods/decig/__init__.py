@@ -19,7 +19,7 @@ from ganshrink.channels import Channels, Plan, extract, initialise, trace
 from ganshrink.channels.folding import folded_copy
 from ganshrink.engine import Update, rank_and_world, sum_over_processes, total_steps
 from ganshrink.generator import generate
-from ganshrink.job import Job, Nets, Result, batches_of, fit_nets
+from ganshrink.job import Job, Nets, Result, batches_of, fit_nets, states
 from ganshrink.methods.decig.condensing import calibrated, layer_factors, magnitudes, penalty
 from ganshrink.methods.decig.config import CondensingConfig, DecigConfig
 from ganshrink.methods.decig.hinges import find_hinge, hinges_within
@@ -42,7 +42,6 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
             hinges_within(channels, equal, one.budget, **limits)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-
     _check(job)
 
     # To compare with; a task may need it besides.
@@ -108,7 +107,7 @@ class Decig:
             alpha = Alpha(config.ratio)
             updates = self._condensing(task, nets, alpha)
             fit_nets(stage, nets, task, job.data, job.training, updates=updates, progress=job.progress)
-            return {**_states(nets), "alpha": alpha.state_dict()}
+            return {**states(nets), "alpha": alpha.state_dict()}
 
         settings = config.model_dump(mode="json", include=set(CondensingConfig.model_fields))
         stamp = {"net": repr(job.build()), "condensed": list(self.jobs), "method": settings, **job.describe()}
@@ -163,7 +162,7 @@ class Decig:
             terms = [remembered] if config.lambda_kd else []
             options: Any = {"terms": terms, "frozen": list(before.values()), "progress": job.progress}
             fit_nets(stage, nets, task, job.data, job.training, **options)
-            return _states(nets)
+            return states(nets)
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
         stamp = {"method": config.model_dump(mode="json"), "plans": kept, **job.describe()}
@@ -218,10 +217,6 @@ def _check(job: Job) -> None:
     weight = "lambda_cycle" if job.task.both_ways else "lambda_recon"
     if not getattr(job.task.config, weight, 0):
         raise ValueError(f"alpha cannot be found: L_l1 is 0 with task.{weight} = 0: set it above 0")
-
-
-def _states(nets: Nets) -> Artefacts:
-    return {name: net.state_dict() for name, net in nets.items()}
 
 
 def _loaded(nets: Nets, found: Artefacts) -> Nets:

@@ -21,7 +21,7 @@ from ganshrink.channels.allocate import bisect_threshold, share_of_each
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.masks import Masks, maskable
 from ganshrink.engine import Taps, Update, adam, default_taps, total_steps
-from ganshrink.job import Job, Nets, Result, batches_of, fit_nets
+from ganshrink.job import Job, Nets, Result, batches_of, fit_nets, states
 from ganshrink.methods.dmad.config import DmadConfig, SearchConfig
 from ganshrink.methods.dmad.lesson import Lesson, check_taps, needs_judge
 from ganshrink.methods.dmad.search import MaskSearch
@@ -126,7 +126,7 @@ class Dmad:
             for name, search in searches.items():
                 plans[name] = search.masks.live().to_json(self.searched)
                 search.masks.fold()
-            return {**_states(nets), "plans": plans}
+            return {**states(nets), "plans": plans}
 
         settings = config.model_dump(mode="json", include=set(SearchConfig.model_fields))
         budgets = {name: str(one.budget) for name, one in self.jobs.items()}
@@ -171,7 +171,7 @@ class Dmad:
                 judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
                 options: Any = {"updates": updates, "frozen": judges, "taps": taps, "progress": job.progress}
                 fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
-            return _states(nets)
+            return states(nets)
 
         stamp = {"method": config.model_dump(mode="json"), "taps": self.paths, **job.describe()}
         trained = self.run.stage("distill", learn, made_from=stamp)
@@ -286,7 +286,3 @@ def _checked(teacher: Nets, config: DmadConfig) -> Nets:
         what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
         raise ValueError(f"{what}: set teacher.discriminator, or {DO_WITHOUT}")
     return teacher
-
-
-def _states(nets: Nets) -> Artefacts:
-    return {name: net.state_dict() for name, net in nets.items()}
