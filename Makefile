@@ -8,8 +8,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a small one comes out
 	$(BIN)/ganshrink compress recipes/cat/demo.toml run=runs/demo
 
+# by file, so that what the tests of one share is made once
 test: $(INSTALLED)  ## the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -2,21 +2,13 @@
 
 import json
 import logging
-import os
-import signal
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ganshrink import terminal
-from ganshrink.interruption import Interrupted
-
-GOES_ON = "the same command goes on from what is saved"
-MANY = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1  # processes, started by torchrun
-FOLLOWS = MANY and os.environ["RANK"] != "0"  # the first of them speaks for all
+from ganshrink import ending, terminal
+from ganshrink.ending import FOLLOWS, MANY
 
 MAKE, USE, LOOK = "Make a student", "Use and check a finished run", "Look things up"  # parts of --help
 
@@ -93,7 +85,8 @@ def train(
     rich_help_panel=MAKE,
     epilog="Example: `ganshrink compress recipes/cat/quick.toml run=runs/mine budget=macs=30%,params=20k`\n\n"
     "The same command goes on where it was stopped (Ctrl-C saves first). A budget is `KIND=AMOUNT`, several joined by "
-    "commas: kinds macs, paper_macs, params, bytes; amounts like 2.6G, 400k, 2MB or 10%.",
+    "commas: kinds macs, paper_macs, params, bytes with amounts like 2.6G, 400k, 2MB or 10%; or a time on a device, "
+    "latency=30ms@cpu, latency=40%@cpu, latency=30ms@phone.toml (see `measure --device-profile`).",
 )
 def compress(
     recipe: RecipeFile,
@@ -200,19 +193,51 @@ def quantize(
     )
 
 
-@app.command(rich_help_panel=USE, epilog="Example: `ganshrink measure runs/mine --threads 1 --seconds 5`")
+@app.command(
+    rich_help_panel=USE,
+    epilog="Examples: `ganshrink measure runs/mine --threads 1 --seconds 5`, or, to make widths and budgets in milliseconds "
+    "count on another machine, there: `ganshrink measure recipes/cat/quick.toml --device-profile phone.toml`",
+)
 def measure(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|RECIPE", help="the folder of a run; or, for --device-profile, a recipe"),
+    ],
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; as torch has it if not given")
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure")] = 20,
+    device_profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.toml",
+            help="time the layers of the whole network at many widths instead, for budget=latency=30ms@OUT.toml",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(metavar="onnxruntime|openvino|torch", help="what a device profile is measured in"),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="where a device profile is measured")
+    ] = "cpu",
     net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Time teacher, student and INT8 file of a run here, interleaved, in torch, ONNX Runtime and OpenVINO."""
     from ganshrink import finished
 
+    if device_profile is not None:
+        _start_logging(quiet=json_)
+        found = finished.profile_device(
+            run, device_profile, device=device, runtime=runtime, threads=threads, net=net
+        )
+        _answer(found.model_dump(mode="json"), json_, f"{device_profile}: {found.summary()}")
+        return
+    if runtime is not None or device != "cpu":
+        raise ValueError(
+            "--runtime and --device say how a device profile is measured: give --device-profile OUT.toml"
+        )
     latency = finished.measure_run(run, threads=threads, seconds=seconds, net=net)
     if json_:
         _answer(latency, json_, "")
@@ -323,54 +348,7 @@ def methods(json_: Json = False) -> None:
 
 def main() -> None:
     """Run a verb. An error is one clear line and a non-zero exit code; `--debug` shows the trace."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    signal.signal(signal.SIGTERM, _terminated)
-    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with a picture is said in our one line
-    try:
-        app(args=arguments)
-    except SystemExit as stop:
-        interruption = stop.__context__.__cause__ if stop.__context__ else None
-        if not isinstance(interruption, KeyboardInterrupt):  # which typer turns into an exit
-            raise
-        _hold_out()
-        if _speaks():
-            typer.echo(str(interruption) or f"interrupted; {GOES_ON}", err=True)
-        sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
-    except Exception as error:
-        if debug:
-            raise
-        _hold_out()
-        expected = isinstance(error, ValueError | OSError | RuntimeError)
-        if _speaks():
-            typer.echo(
-                f"error: {error}"
-                if expected
-                else f"error: {type(error).__name__}: {error} (--debug shows where)",
-                err=True,
-            )
-        sys.exit(1)
-
-
-def _hold_out() -> None:
-    """Of several processes one that fails makes torchrun end the others, which must not cut off what this one has to say."""
-    if MANY:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _speaks() -> bool:
-    """Whether to say how this process ended: of several, the first to end does, since it took the others with it."""
-    if not MANY:
-        return True
-    from ganshrink.engine.processes import speaks_first
-
-    return speaks_first()
-
-
-def _terminated(number: int, _: Any) -> None:
-    """End as Ctrl-C does, cleaning up on the way; a second SIGTERM ends without."""
-    signal.signal(number, signal.SIG_DFL)
-    raise Interrupted(f"terminated; {GOES_ON}", number)
+    ending.run(app)
 
 
 def _recipe(path: Path, overrides: list[str] | None, explain: bool) -> Any:

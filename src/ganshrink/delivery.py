@@ -85,12 +85,15 @@ def _leave(
     channels, plan = result.channels["G"], result.plans["G"]
     plan_json = plan.to_json(channels, basis=result.basis)
     run.write("plan.json", plan_json)
+    if "G" in result.hinges:
+        run.write("hinges.json", result.hinges["G"])
     run.write("stages.json", run.stages())
     whole = network_spec(order.net, job.example, job.data)
     cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    outcome.write_cost(run, networks, channels, plan, job.budget, recipe.limits)
+    timing = job.timing(result.originals["G"], channels, plan)
+    outcome.write_cost(run, networks, channels, plan, job.budget, recipe.limits, timing=timing)
     if settings.mode == "none" and result.quantization is not None:
         quantization.note_trained(run, result.quantization)
     if settings.mode != "none":
@@ -105,6 +108,8 @@ def _leave(
         outcome.write_onnx(run, networks["student"], job.example, held_out, **options)
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
+        if job.stopwatch is not None:  # as plans were timed
+            options["threads"] = job.stopwatch.profile.threads
         outcome.write_latency(run, networks, job.example, **options)
     write_report(run.path)
 

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganshrink import outcome, quantization
+from ganshrink import outcome, pipeline, quantization
 from ganshrink.channels import Budget
 from ganshrink.data import Images, open_dataset
 from ganshrink.data.config import Split
 from ganshrink.job import Job
+from ganshrink.latency.devices import device_of
+from ganshrink.latency.looking import look_at
+from ganshrink.latency.profiles import DeviceProfile, write_profile
 from ganshrink.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.reports import directions, write_report
 from ganshrink.run import Run
@@ -131,6 +134,36 @@ def measure_run(
     latency = outcome.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
     write_report(path)
     return latency
+
+
+def profile_device(
+    target: Path,
+    out: Path,
+    *,
+    device: str = "cpu",
+    runtime: str | None = None,
+    threads: int | None = None,
+    net: str | None = None,
+) -> DeviceProfile:
+    """Look at this machine for the whole network of a finished run, or of a recipe, and write its device profile.
+
+    Args:
+        target: the folder of a run, or a recipe's file, whose data tell the size at which times count.
+        out: the file to write, a `.toml`.
+        device: `cpu` or `cuda`; runtime, threads: as in `open_profile`.
+
+    Raises:
+        ValueError: for a device or runtime that is not here, or a name that is not a TOML file's.
+    """
+    if out.suffix != ".toml":
+        raise ValueError(f"a device profile is a TOML file: name it {out.name}.toml, not {out}")
+    if target.is_dir():
+        network, example = load_networks(target, net)["teacher"], _example(target)
+    else:
+        network, example = pipeline.original_of(read_recipe(target))
+    found = look_at(network.eval(), example, device_of(device, runtime=runtime, threads=threads))
+    write_profile(found, out)
+    return found
 
 
 def _example(path: Path) -> tuple[torch.Tensor, ...]:

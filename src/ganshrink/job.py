@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Batches, Images
 from ganshrink.engine import FitConfig, Taps, Update, fit, rank_and_world
+from ganshrink.latency.profiles import DeviceProfile, ProfiledTimes
+from ganshrink.latency.settling import Stopwatch, settle
 from ganshrink.quant import QuantConfig
 from ganshrink.run import Run, Stage
 from ganshrink.tasks import Task, Term
 
 Nets = dict[str, nn.Module]
+ROOM = 1.5
 
 
 # Settings that change how a training is watched and where it runs, not what it is.
@@ -55,6 +58,8 @@ class Job:
         training: how the student is trained.
         progress: whether to show a progress bar.
         back: the job of the other direction, where a method makes the students of both in one training.
+        device: the profile of a device by its name (`cpu`, `cuda`, or a file), for the original generator.
+        stopwatch: times what a plan leaves, where the budget is in milliseconds of the machine at hand.
     """
 
     build: Callable[[], nn.Module]
@@ -66,12 +71,64 @@ class Job:
     training: Training
     progress: bool = True
     back: "Job | None" = None
+    device: Callable[[str], DeviceProfile] | None = None
+    stopwatch: Stopwatch | None = None
 
     def by_generator(self) -> dict[str, "Job"]:
         """The jobs of the generators that are made small, by the names that the task's own training gives these."""
         if not self.task.both_ways:
             return {"G": self}
         return {"G_A": self} | ({"G_B": self.back} if self.back is not None else {})
+
+    def plan_within(self, propose: Callable[[Budget], Plan], network: nn.Module, channels: Channels) -> Plan:
+        """The plan that a method proposes for the budget; one in milliseconds is measured before it is accepted.
+
+        Args:
+            propose: a method's plan for a budget. Called once, or where the budget is in milliseconds until a plan keeps
+                it.
+            network: what the plan is of; its weights play no part.
+
+        Raises:
+            ValueError: what `propose` raises, or that no plan is as fast, with the time of the fastest.
+        """
+        limit, stopwatch = self.budget.latency, self.stopwatch
+        if limit is None or stopwatch is None:
+            return propose(self.budget)
+        times = limit.times
+        assert times is not None
+
+        def at(milliseconds: float) -> Plan:
+            return propose(self.budget.with_latency(limit.at(milliseconds)))
+
+        return settle(
+            at,
+            lambda plan: times(channels, channels.widths(plan)),
+            lambda plan: stopwatch(network, channels, plan),
+            limit.amount,
+        )
+
+    def timing(self, network: nn.Module, channels: Channels, plan: Plan) -> dict[str, Any] | None:
+        """What a plan takes on the budget's device, JSON-ready; None where the budget is not in milliseconds."""
+        limit = self.budget.latency
+        if limit is None or not isinstance(limit.times, ProfiledTimes):
+            return None
+        profile = limit.times.profile
+        measured = None if self.stopwatch is None else self.stopwatch(network, channels, plan)
+        return {
+            "device": profile.describe(),
+            "runtime": profile.runtime,
+            "original_ms": profile.original,
+            "estimated_ms": limit.times(channels, channels.widths(plan)),
+            "measured_ms": measured,
+        }
+
+    @property
+    def loose_budget(self) -> Budget:
+        """The budget by which a method refuses at once what cannot work: with room for how far estimates of time are off."""
+        limit = self.budget.latency
+        if limit is None or self.stopwatch is None:
+            return self.budget
+        return self.budget.with_latency(limit.at(ROOM * limit.amount))
 
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""
@@ -91,6 +148,7 @@ class Result:
         affine: whether norms were made affine.
         quantization: the quantizers that the students were trained under; none: they were trained in float.
         basis: what each group's scores were read from, by group name.
+        hinges: of each student, what its hinges.json says, where a method cuts at hinges.
     """
 
     students: Nets
@@ -100,6 +158,7 @@ class Result:
     affine: bool = False
     quantization: QuantConfig | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
+    hinges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def one(self, name: str) -> "Result":
         """Of several students one alone, as "G"."""
@@ -109,6 +168,7 @@ class Result:
             plans={"G": self.plans[name]},
             channels={"G": self.channels[name]},
             originals={"G": self.originals[name]},
+            hinges={"G": self.hinges[name]} if name in self.hinges else {},
         )
 
 

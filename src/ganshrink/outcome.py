@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,30 +15,34 @@ from ganshrink.data import Images, to_uint8, write_png
 from ganshrink.data.batches import stack
 from ganshrink.data.opening import is_paired, num_inputs
 from ganshrink.exporters import export_onnx
-from ganshrink.exporters.runtime import load_optional
+from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.quant.layers import check_excluded
 from ganshrink.quantization import FILE as INT8
 from ganshrink.recipe import Recipe
-from ganshrink.run import Run
+from ganshrink.run import Run, tensors_hash
 
 logger = logging.getLogger(__name__)
 
+TEACHER = "teacher.onnx"  # for timing: an export takes longer than that, and a teacher stays as it is
 NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
-# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay.
+# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay. Its ONNX
+# file goes all the same, since what says whose it is goes.
 FILES = (
     "student.safetensors",
     "scratch.safetensors",
     "plan.json",
+    "hinges.json",
     "stages.json",
     "cost.json",
     "metrics.json",
     "samples/samples.json",
     "student.onnx",
+    TEACHER,
     "student-int8.onnx",
     "quantization.json",
     "parity.json",
@@ -57,7 +62,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     if recipe.export.onnx or recipe.quantization.mode != "none":
-        load_optional("onnx", "onnxscript", "onnxruntime")
+        load_optional(*PACKAGES)
     try:
         with torch.no_grad():
             output = original.eval()(*batch_of_one(sample["input"]))
@@ -90,9 +95,17 @@ def clear(run: Run) -> None:
 
 
 def write_cost(
-    run: Run, networks: Mapping[str, nn.Module], channels: Channels, plan: Plan, budget: Budget, given: str
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    channels: Channels,
+    plan: Plan,
+    budget: Budget,
+    given: str,
+    *,
+    timing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved."""
+    """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved; where it is in
+    milliseconds, also what the plan took (`timing`)."""
 
     def cost(network: nn.Module, plan: Plan | None) -> dict[str, Any]:
         macs = {convention: channels.cost(plan, convention).macs for convention in ("exact", "paper")}
@@ -108,6 +121,8 @@ def write_cost(
     shapes = [list(tensor.shape[1:]) for tensor in channels.example]
     costs["input"] = shapes[0] if len(shapes) == 1 else shapes
     costs["budget"] = {"given": given, "resolved": dict(budget.numbers())}
+    if timing is not None:
+        costs["budget"]["timing"] = dict(timing)
     run.write("cost.json", costs)
     return costs
 
@@ -192,9 +207,7 @@ def write_onnx(
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
     entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
-    parity = (run.read("parity.json") if (run.path / "parity.json").is_file() else {}) | {
-        "student.onnx": entry
-    }
+    parity = _parity(run) | {"student.onnx": entry}
     run.write("parity.json", parity)
     return parity
 
@@ -203,10 +216,12 @@ def write_latency(
     run: Run, networks: Mapping[str, nn.Module], example: Input, *, threads: int | None, seconds: float
 ) -> dict[str, Any]:
     """latency.json: teacher, student and the student's INT8 file, timed here, interleaved, in torch and the runtimes
-    that are installed."""
+    that are installed; from teacher.onnx, which is written where it is missing or another teacher's."""
     logger.info("timing teacher and student")
     pair = {name: networks[name] for name in ("teacher", "student")}
-    shipped = {} if not _takes_tensors(run) else {"student": run.path / "student.onnx"}
+    shipped = _teacher_file(run, networks["teacher"], example)
+    if _takes_tensors(run):
+        shipped["student"] = run.path / "student.onnx"
     if (run.path / INT8).is_file():
         shipped["int8"] = run.path / INT8
     latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
@@ -214,10 +229,29 @@ def write_latency(
     return latency
 
 
+def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
+    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`."""
+    try:
+        load_optional(*PACKAGES)
+    except ValueError:
+        return {}
+    shapes = [list(tensor.shape) for tensor in as_tuple(example)]
+    made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
+    path = run.path / TEACHER
+    if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
+        entry = export_onnx(teacher, example, path)
+        run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
+    return {"teacher": path}
+
+
 def _takes_tensors(run: Run) -> bool:
     """Whether the run's student.onnx is there and takes what the network takes, not 0..255 pictures."""
-    exported = (run.path / "student.onnx").exists() and (run.path / "parity.json").exists()
-    return exported and run.read("parity.json").get("student.onnx", {}).get("image_io", "") is None
+    exported = (run.path / "student.onnx").exists()
+    return exported and _parity(run).get("student.onnx", {}).get("image_io", "") is None
+
+
+def _parity(run: Run) -> dict[str, Any]:
+    return run.read("parity.json") if (run.path / "parity.json").is_file() else {}
 
 
 def score(

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ganshrink import methods, nets, outcome
+from ganshrink.allowance import allow
 from ganshrink.atomic import write_text
-from ganshrink.channels import Budget, trace
 from ganshrink.data import DataConfig, Images, input_spec, open_dataset
 from ganshrink.delivery import Order, Outcome, deliver
 from ganshrink.engine import check_launch, join, leads, wait
@@ -79,8 +79,12 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Orde
 
     example = (example_input(input_spec(images)),)
     _check_ready(recipe, build(), held_out)
-    budget = _budget(recipe, build(), example)
-    job = Job(build, teacher, task, images, example, budget, recipe.student, progress)
+    allowed = allow(recipe, build(), example, folder=part.path, shared=run.path)
+    job = Job(
+        build, teacher, task, images, example, allowed.budget, recipe.student, progress,
+        device=allowed.device, stopwatch=allowed.stopwatch,
+    )  # fmt: skip
+    recipe = recipe.model_copy(update={"method": allowed.method})
     return Order(part, recipe, job, held_out, {"name": net.name, **net.options})
 
 
@@ -211,15 +215,21 @@ def compress(
         return copy.deepcopy(given)
 
     _check_ready(recipe, build(), held_out)
-    budget_ = _budget(recipe, given, inputs)
+    allowed = allow(recipe, build(), inputs, folder=opened.path, shared=opened.path)
     trained = TASKS[recipe.task.name](recipe.task)
-    job = Job(build, teacher, trained, images, inputs, budget_, recipe.student, progress)
+    job = Job(
+        build, teacher, trained, images, inputs, allowed.budget, recipe.student, progress,
+        device=allowed.device, stopwatch=allowed.stopwatch,
+    )  # fmt: skip
+    recipe = recipe.model_copy(update={"method": allowed.method})
     return _carry_out(Order(opened, recipe, job, held_out, None))
 
 
-def _budget(recipe: Recipe, original: nn.Module, example: tuple[Tensor, ...]) -> Budget:
-    """The recipe's budget in absolute numbers, percentages taken of the original generator."""
-    return Budget.parse(recipe.limits).resolve(trace(original, *example))
+def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
+    images, _ = _open_data(recipe)
+    net = _with_channels(recipe.net, images)
+    return nets.build(net.name, **net.options), (example_input(input_spec(images)),)
 
 
 def _with_channels(net: NetConfig, images: Images) -> NetConfig:

@@ -81,6 +81,10 @@ class ExportConfig(Config):
 
 class LatencyConfig(Config):
     enabled: bool = Field(default=True, description="time teacher and student on this machine, interleaved")
+    runtime: Literal["onnxruntime", "openvino", "torch"] | None = Field(
+        default=None,
+        description="in which a budget in milliseconds counts; none: onnxruntime where it is installed, else torch",
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: as torch has it")
     seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
 

@@ -1,10 +1,14 @@
 """Budgets as people write them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from ganshrink import nets
 from ganshrink.channels import Budget, Plan, trace
+from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.budget import Limit
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +69,93 @@ def test_a_budget_is_written_as_it_is_read():
         ("macs=120%", "at most 100%"),
         ("macs=10G%", "the amount must be like"),
         ("macs=1G, macs=2G", "limits macs twice"),
-        ("latency=30ms@phone.toml", "not supported yet"),
+        ("latency=30ms", "must be latency=AMOUNT@DEVICE, such as latency=30ms@cpu"),
+        ("latency=30ms@", "must be latency=AMOUNT@DEVICE"),
+        ("latency=@cpu", "must be latency=AMOUNT@DEVICE"),
+        ("latency=30@cpu", "must be latency=AMOUNT@DEVICE"),  # of what?
+        ("latency=30us@cpu", "must be latency=AMOUNT@DEVICE"),
+        ("latency=3G@cpu", "must be latency=AMOUNT@DEVICE"),
+        ("latency=-3ms@cpu", "must be latency=AMOUNT@DEVICE"),
+        ("latency=1e3ms@cpu", "must be latency=AMOUNT@DEVICE"),
+        ("latency=0ms@cpu", "above 0"),
+        ("latency=0%@cpu", "above 0"),
+        ("latency=101%@cpu", "at most 100%"),
+        ("latency=3ms@cpu, latency=40%@phone.toml", "limits latency twice"),
+        ("macs=10%@cpu", "the amount must be like"),
     ],
 )
 def test_bad_budgets_say_what_is_wrong(text, problem):
     with pytest.raises(ValueError, match=problem) as caught:
         Budget.parse(text)
     assert "\n" not in str(caught.value)
+
+
+# In milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("latency=30ms@cpu", Limit("latency", 30, device="cpu")),
+        ("latency=0.03s@cpu", Limit("latency", 30, device="cpu")),
+        ("latency=.5 ms @ cuda", Limit("latency", 0.5, device="cuda")),
+        ("latency=40%@out.toml", Limit("latency", 40, percent=True, device="out.toml")),
+        ("latency=12.5%@a folder/of@home.toml", Limit("latency", 12.5, True, "a folder/of@home.toml")),
+    ],
+)
+def test_milliseconds_are_those_of_a_device(text, expected):
+    for more in ("", ", macs=50%", ",params=20k,bytes=2MB"):
+        budget = Budget.parse(text + more)
+        assert budget.latency == budget.limits[0] == expected
+        assert budget.limits[1:] == (Budget.parse(more).limits if more else ())
+        assert Budget.parse(str(budget)) == budget
+    assert Budget.parse("macs=1G").latency is None
+
+
+def test_a_latency_is_written_as_people_write_it():
+    assert str(Budget.parse("latency=0.03s@cpu, macs=50%")) == "latency=30ms@cpu,macs=50%"
+    assert str(Budget.parse("latency=12.5%@phone.toml")) == "latency=12.5%@phone.toml"
+
+
+def test_times_that_nobody_knows_cannot_be_spent(channels):
+    for text in ("latency=30ms@cpu", "macs=100%,latency=40%@phone.toml"):
+        for use in (
+            lambda budget: budget.allows(channels, Plan.full(channels)),
+            lambda budget: bisect_threshold(channels, torch.zeros(channels.num_atoms), budget),
+        ):
+            with pytest.raises(ValueError, match=r"is not known here; `ganshrink compress` looks at") as told:
+                use(Budget.parse(text))
+            assert "\n" not in str(told.value)
+
+
+def timed(text: str) -> Budget:
+    """A budget on a device that takes a millisecond for each channel there is."""
+    budget = Budget.parse(text)
+    return budget.with_latency(replace(budget.latency, times=lambda channels, widths: float(widths.sum())))
+
+
+def test_a_latency_is_kept_beside_other_limits(channels):
+    full = Plan.full(channels)
+    whole = float(channels.num_atoms)
+    resolved = timed("latency=50%@cpu, macs=60%").resolve(channels)
+    assert resolved.numbers() == {"latency": whole / 2, "macs": channels.cost().macs * 60 // 100}
+    assert timed(f"latency={whole}ms@cpu").allows(channels, full)
+    assert not timed(f"latency={whole - 0.5}ms@cpu").allows(channels, full)
+    assert not timed(f"latency={whole}ms@cpu, macs=99%").allows(channels, full)
+    for text in ("latency=50%@cpu", "latency=50%@cpu, macs=20%", "latency=90%@cpu, macs=60%"):
+        plan = bisect_threshold(channels, torch.rand(channels.num_atoms), timed(text))
+        assert timed(text).allows(channels, plan)
+
+
+def test_a_latency_that_no_plan_keeps_names_the_fastest(channels):
+    fastest = sum(len(g) if g.frozen is not None else int(not g.removable) for g in channels.groups)
+    with pytest.raises(ValueError, match=rf"cannot be met; .* latency={fastest}ms") as told:
+        bisect_threshold(channels, torch.zeros(channels.num_atoms), timed("latency=0.5ms@cpu"))
+    assert "latency=0.5ms@cpu" in str(told.value)
+
+
+def test_the_limit_in_milliseconds_moves_alone():
+    budget = Budget.parse("macs=2G, latency=30ms@cpu, params=1M")
+    moved = budget.with_latency(budget.latency.at(12.5))
+    assert str(moved) == "macs=2G,latency=12.5ms@cpu,params=1M"
+    assert Budget.parse("macs=2G").with_latency(budget.latency) == Budget.parse("macs=2G")

@@ -20,7 +20,8 @@ from ganshrink.job import Job, Result, fit_nets
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods import BOTH_WAYS, METHODS
 from ganshrink.methods.decig import DecigConfig, decig
-from ganshrink.methods.decig.condensing import layer_factors, penalty
+from ganshrink.methods.decig.condensing import layer_factors, magnitudes, penalty
+from ganshrink.methods.decig.cutting import cut_at_hinges
 from ganshrink.run import Run, Stage
 
 STAGES = ("condense", "finetune")
@@ -77,7 +78,7 @@ def road(request, walked) -> Road:
 
 def test_the_road_ends_at_students_within_their_budgets(road):
     assert METHODS["decig"] is decig and "decig" in BOTH_WAYS
-    assert roads.begun(road.folder) == {"condense": 1, "finetune": 1}
+    assert roads.begun(road.folder) == {"condense": 1, "hinges": 1, "finetune": 1}
     result, jobs = road.result, road.work.by_generator()
     assert set(result.students) == set(result.plans) == set(road.names.values())
     for name, of in road.names.items():
@@ -89,6 +90,8 @@ def test_the_road_ends_at_students_within_their_budgets(road):
         assert not any(module.training for module in student.modules())
         assert tiny.same(student.state_dict(), tiny.saved(road.folder, "finetune", name))
         assert set(result.basis) == set(widths(plan, channels))
+        layers = result.one(of).hinges["G"]["layers"]
+        assert {layer["name"]: layer["kept"] for layer in layers} == widths(plan, channels)
     assert set(result.basis.values()) == {f"L1 ({road.config.importance})"}
 
 
@@ -121,7 +124,7 @@ def test_a_finished_run_gives_the_same_students(road):
     for name, student in road.result.students.items():
         assert again.plans[name] == road.result.plans[name]
         assert tiny.same(again.students[name].state_dict(), student.state_dict())
-    assert roads.begun(road.folder) == {"condense": 1, "finetune": 1}
+    assert roads.begun(road.folder) == {"condense": 1, "hinges": 1, "finetune": 1}
 
 
 # Stage I
@@ -133,6 +136,10 @@ def test_alpha_makes_the_penalty_at_the_first_step_a_tenth_of_the_weighted_l1_te
     fresh = roads.first_stage(Run(tmp_path), roads.steps(work, 0), config)
     channels = next(iter(road.result.channels.values()))
     penalties = {name: l_penal(fresh[name], channels, config).item() for name in road.names}
+    start = json.loads((road.folder / "stages/condense/start.json").read_text())
+    for name in road.names:  # what dead layers are told by
+        sizes = magnitudes(fresh[name], channels, importance=config.importance)
+        assert start[name] == pytest.approx({key: size.max().item() for key, size in sizes.items()})
     for network in fresh.values():
         network.train()
     l1 = roads.l1_by_hand(work, fresh, tiny.first_batch(work))
@@ -273,17 +280,17 @@ def test_neither_alpha_nor_the_student_s_teacher_moves(stopped):
 # Hinges
 
 
-def planned(
-    network: nn.Module, folder: Path, budget: str = "macs=100%", **changes: Any
-) -> tuple[Plan, Channels]:
-    method = roads.method(Run(folder), roads.short(roads.plain, budget=budget), DecigConfig(**changes))
-    return method.cut("G", network), method.channels
+def planned(network: nn.Module, budget: str = "macs=100%", **changes: Any) -> tuple[Plan, Channels]:
+    work, config = roads.short(roads.plain, budget=budget), DecigConfig(**changes)
+    channels = roads.structure(work)
+    sizes = {k: v.detach() for k, v in magnitudes(network, channels, importance=config.importance).items()}
+    return cut_at_hinges(network, channels, sizes, config, work, start={})[0], channels
 
 
 @pytest.mark.parametrize("importance", ["own", "own_plus_consumer"])
-def test_what_a_network_does_not_need_is_found_and_cut_without_a_difference(tmp_path, caplog, importance):
+def test_what_a_network_does_not_need_is_found_and_cut_without_a_difference(caplog, importance):
     network, alive = roads.condensed_by_hand(importance)
-    plan, channels = planned(network, tmp_path, importance=importance)
+    plan, channels = planned(network, importance=importance)
     assert torch.equal(plan.keep, alive)
     assert "no hinge" not in caplog.text
     image = torch.rand(2, 3, 24, 16) * 2 - 1
@@ -293,30 +300,30 @@ def test_what_a_network_does_not_need_is_found_and_cut_without_a_difference(tmp_
     torch.testing.assert_close(small, whole, atol=1e-4, rtol=0)
 
 
-def test_what_is_still_read_is_not_cut_where_readers_count(tmp_path):
+def test_what_is_still_read_is_not_cut_where_readers_count():
     """A norm after such a layer would undo how small its weights are. The last layer, which three channels read, is cut."""
     network, _ = roads.condensed_by_hand("own")
-    plan, channels = planned(network, tmp_path, importance="own_plus_consumer")
+    plan, channels = planned(network, importance="own_plus_consumer")
     assert widths(plan, channels) == {"0": 16, "2": 20, "3.body.0": 24, "4": 6}
 
 
-def test_a_budget_cuts_deeper_and_a_bigger_one_is_not_filled_up(tmp_path):
+def test_a_budget_cuts_deeper_and_a_bigger_one_is_not_filled_up():
     network, alive = roads.condensed_by_hand("own_plus_consumer")
     for budget, same in (("macs=60%", True), ("macs=10%", False)):
-        plan, channels = planned(network, tmp_path, budget)
+        plan, channels = planned(network, budget)
         assert torch.equal(plan.keep, alive) == same and not (plan.keep & ~alive).any()
         assert channels.cost(plan).macs <= channels.cost().macs * float(budget[5:-1]) / 100
 
 
-def test_widths_keep_to_the_floor_and_the_step(tmp_path):
+def test_widths_keep_to_the_floor_and_the_step():
     network, _ = roads.condensed_by_hand("own_plus_consumer")
-    plan, channels = planned(network, tmp_path, floor=9, round_to=4)
+    plan, channels = planned(network, floor=9, round_to=4)
     assert widths(plan, channels) == {"0": 12, "2": 12, "3.body.0": 12, "4": 12}
 
 
-def test_a_network_without_hinges_is_cut_by_the_budget_alone_and_says_so(tmp_path, caplog):
+def test_a_network_without_hinges_is_cut_by_the_budget_alone_and_says_so(caplog):
     torch.manual_seed(0)
-    plan, channels = planned(roads.plain(), tmp_path, "macs=50%")
+    plan, channels = planned(roads.plain(), "macs=50%")
     assert "G: 4 of 4 layers have no hinge" in caplog.text and "(0, 2, 3.body.0, ...)" in caplog.text
     assert 0.45 * channels.cost().macs < channels.cost(plan).macs <= 0.5 * channels.cost().macs
 

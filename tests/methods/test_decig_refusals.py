@@ -1,5 +1,6 @@
 """What DECIG refuses, with which words and how early; what makes a stage be done again; and its way through a recipe."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -91,13 +92,14 @@ def once(tmp_path_factory) -> Path:
     [
         ({}, set()),
         ({"lambda_kd": 20}, {"finetune"}),
-        ({"hinges": {"0": 7}}, {"finetune"}),
-        ({"budget": "macs=90%"}, {"finetune"}),
-        ({"ratio": 0.01}, {"condense", "finetune"}),
-        ({"make": roads.plain}, {"condense", "finetune"}),
-        ({"max_steps": 2}, {"condense", "finetune"}),
+        ({"sensitivity": 0.01}, {"hinges"}),  # what is cut stays the same
+        ({"hinges": {"0": 7}}, {"hinges", "finetune"}),
+        ({"budget": "macs=90%"}, {"hinges", "finetune"}),
+        ({"ratio": 0.01}, {"condense", "hinges", "finetune"}),
+        ({"make": roads.plain}, {"condense", "hinges", "finetune"}),
+        ({"max_steps": 2}, {"condense", "hinges", "finetune"}),
     ],
-    ids=["nothing", "distance", "hinges", "budget", "ratio", "network", "steps"],
+    ids=["nothing", "distance", "sensitivity", "hinges", "budget", "ratio", "network", "steps"],
 )
 def test_a_stage_is_done_again_if_what_it_is_made_from_changed(once, tmp_path, change, again):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
@@ -116,7 +118,21 @@ def test_stage_one_sees_a_teacher_only_where_its_images_are_all_there_is_to_lear
     run = Run(tmp_path / "image2image")
     for seed in (7, 8):
         decig(run, roads.taught_in(run, roads.own_images(max_steps=1), seed), DecigConfig())
-    assert roads.begun(run.path) == {"teacher": 2, "condense": 2, "finetune": 2}
+    assert roads.begun(run.path) == {"teacher": 2, "condense": 2, "hinges": 2, "finetune": 2}
+
+
+def test_a_first_stage_of_an_earlier_version_is_taken_up(once, tmp_path):
+    """It did not keep how large layers were at its start."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    record = tmp_path / "stages/condense/done.json"
+    done = json.loads(record.read_text())
+    done["artefacts"].remove("start.json")
+    record.write_text(json.dumps(done))
+    shutil.rmtree(tmp_path / "stages/hinges")
+    run = Run(tmp_path)
+    result = decig(run, roads.taught_in(run, roads.short(max_steps=1), 7), DecigConfig())
+    assert roads.begun(tmp_path) == {"teacher": 1, "condense": 1, "hinges": 1, "finetune": 1}
+    assert result.hinges["G"]["layers"]
 
 
 # Recipes and the command line
@@ -129,8 +145,12 @@ def test_the_quick_recipe_goes_all_the_way(tmp_path):
     recipe = read_recipe(Path("recipes/decig/quick.toml"), [f"run={tmp_path}", counts, *small, *off])
     outcome = compress_recipe(recipe, progress=False)
     assert outcome.cost["student"]["macs"]["exact"] <= outcome.cost["budget"]["resolved"]["macs"]
-    assert roads.begun(tmp_path) == {"teacher": 1, "condense": 1, "finetune": 1}
-    assert (tmp_path / "student.safetensors").exists() and (tmp_path / "report.html").exists()
+    assert roads.begun(tmp_path) == {"teacher": 1, "condense": 1, "hinges": 1, "finetune": 1}
+    assert (tmp_path / "student.safetensors").exists()
+    assert 'id="hinges"' in (tmp_path / "report.html").read_text()
+    plan, hinges = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plan", "hinges"))
+    kept = {group["name"]: group["kept"] for group in plan["groups"] if group["frozen"] is None}
+    assert {layer["name"]: layer["kept"] for layer in hinges["layers"]} == kept
 
 
 def test_the_command_line_lists_it():

@@ -210,7 +210,8 @@ def search(budget, *, steps=60, floor=1, **settings):
     channels = maskable(trace(model, *EXAMPLE))
     config = SearchConfig(**settings)
     masks = Masks(model, channels, floor=floor)
-    return model, MaskSearch(masks, Budget.parse(budget).resolve(channels), config, steps, of="G")
+    limits = Budget.parse(budget).resolve(channels)
+    return model, MaskSearch(masks, limits, config, steps, settle=lambda propose: propose(limits), of="G")
 
 
 def macs(network):

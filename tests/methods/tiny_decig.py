@@ -64,9 +64,8 @@ class Road:
 
 def first_stage(run: Run, work: Job, config: DecigConfig) -> Nets:
     """What Stage I makes."""
-    return method(run, work, config).condense(
-        {name: one.teacher() for name, one in work.by_generator().items()}
-    )
+    teachers = {name: one.teacher() for name, one in work.by_generator().items()}
+    return method(run, work, config).condense(teachers)[0]
 
 
 def method(run: Run, work: Job, config: DecigConfig) -> Decig:

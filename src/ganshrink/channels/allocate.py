@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ganshrink.channels.atoms import Index
-from ganshrink.channels.budget import Budget, readable, spending
+from ganshrink.channels.budget import Budget, spending
 from ganshrink.channels.graph import Channels, Group
 from ganshrink.channels.plan import Plan
 
@@ -43,7 +43,7 @@ def bisect_threshold(
     budget: Budget | str,
     *,
     floor: Floor = 1,
-    round_to: int = 1,
+    round_to: int | None = None,
 ) -> Plan:
     """Keep the atoms whose score is above the lowest threshold that fits the budget (CAT, Algorithm 1, on sorted scores).
 
@@ -56,18 +56,19 @@ def bisect_threshold(
         budget: limits that must all hold, or their text such as "macs=2.6G".
         floor: the least width of a group that cannot be removed: for all, by group name (others 1), or a function of
             the group. Removable groups may reach zero.
-        round_to: kept widths are multiples of this; a group's full width is always allowed.
+        round_to: kept widths are multiples of this, if given; a group's full width is always allowed.
 
     Raises:
         ValueError: for an infeasible budget (with the smallest reachable cost), or scores that do not fit.
     """
+    round_to = 1 if round_to is None else round_to
     if round_to < 1:
         raise ValueError(f"round_to must be at least 1, got {round_to}")
     limits = (Budget.parse(budget) if isinstance(budget, str) else budget).resolve(channels)
     ladders = _ladders(channels, scores, floor, round_to)
 
     def fits(widths: Index) -> bool:
-        return all(spending(channels, widths, limit.kind) <= limit.amount for limit in limits.limits)
+        return all(spending(channels, widths, limit) <= limit.amount for limit in limits.limits)
 
     widths = _at(ladders, channels.full_widths(), -math.inf)
     if not fits(widths):
@@ -82,13 +83,13 @@ def bisect_threshold(
     return Plan(torch.from_numpy(keep))
 
 
-def share_of_each(channels: Channels, share: float) -> Plan:
-    """The same share of every free layer, from above 0 to 1, rounded up: a narrower network of the same kind."""
+def share_of_each(channels: Channels, share: float, *, round_to: int = 1) -> Plan:
+    """The same share of every free layer, from above 0 to 1, rounded up to a multiple: a narrower network of its kind."""
     keep = torch.ones(channels.num_atoms, dtype=torch.bool)
     for group in channels.groups:
         if group.frozen is None:
             exact = round(share * len(group), 6)  # 0.07 of 100 channels is 7.000000000000001
-            keep[group.atoms[max(1, math.ceil(exact)) :]] = False
+            keep[group.atoms[max(1, math.ceil(exact / round_to)) * round_to :]] = False
     return Plan(keep)
 
 
@@ -162,6 +163,7 @@ def _add_back(ladders: Mapping[int, Ladder], widths: Index, fits: Callable[[Inde
 def _infeasible(channels: Channels, limits: Budget, smallest: Index) -> str:
     reached = []
     for limit in limits.limits:
-        least = spending(channels, smallest, limit.kind)
-        reached.append(f"{limit.kind}={readable(least)} ({least})")
+        least = spending(channels, smallest, limit)
+        exact = "" if limit.kind == "latency" else f" ({least})"
+        reached.append(f"{limit.kind}={limit.write(least)}{exact}")
     return f"the budget {limits} cannot be met; the smallest reachable cost is {', '.join(reached)}"

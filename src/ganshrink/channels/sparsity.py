@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ganshrink.channels.atoms import Index
-from ganshrink.channels.budget import Budget, readable, spending
+from ganshrink.channels.budget import Budget, spending
 from ganshrink.channels.gates import Gates
 from ganshrink.channels.graph import Channels
 from ganshrink.channels.plan import Plan
@@ -102,7 +102,7 @@ class Sparsity:
 
 def overspent(channels: Channels, widths: Index, budget: Budget) -> float:
     """The most that kept widths per group cost of any of a budget's limits; 1 is all of it."""
-    return max(spending(channels, widths, kind) / amount for kind, amount in budget.numbers().items())
+    return max(spending(channels, widths, limit) / limit.amount for limit in budget.resolve(channels).limits)
 
 
 def advice(
@@ -127,8 +127,8 @@ def advice(
     widths = channels.widths(live)
     share = overspent(channels, widths, budget)
     spent = ", ".join(
-        f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
-        for kind, amount in budget.numbers().items()
+        f"{limit.kind} {limit.write(spending(channels, widths, limit))} of {limit.write(limit.amount)}"
+        for limit in budget.limits
     )
     found = f"the search left channels of {spent}"
     if share > 1:

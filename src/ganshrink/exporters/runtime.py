@@ -1,6 +1,7 @@
 """ONNX Runtime and OpenVINO behind one door: found late, opened the same way for parity checks and for measurements."""
 
 import importlib
+import io
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,10 +34,15 @@ def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
 
 
 def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) -> Any:
-    """An `onnxruntime.InferenceSession` over one file.
+    """An `onnxruntime.InferenceSession` over one file, as `session_of`."""
+    return session_of(str(path), threads=threads, cuda=cuda)
+
+
+def session_of(model: str | bytes, *, threads: int | None = None, cuda: bool = False) -> Any:
+    """An `onnxruntime.InferenceSession`.
 
     Args:
-        path: an ONNX file.
+        model: the path of an ONNX file, or what would be in it.
         threads: threads inside an operator; None leaves the choice to ONNX Runtime.
         cuda: use a CUDA device where this ONNX Runtime has one.
     """
@@ -51,7 +57,7 @@ def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) 
     wanted = ["CUDAExecutionProvider"] if cuda else []
     there = runtime.get_available_providers()
     providers = [name for name in wanted if name in there] + ["CPUExecutionProvider"]
-    return runtime.InferenceSession(str(path), options, providers=providers)
+    return runtime.InferenceSession(model, options, providers=providers)
 
 
 def has_openvino() -> bool:
@@ -64,7 +70,12 @@ def has_openvino() -> bool:
 
 
 def open_openvino(path: Path, *, threads: int | None = None) -> Any:
-    """An OpenVINO inference request on the CPU over one ONNX file.
+    """An OpenVINO inference request on the CPU over one ONNX file, as `openvino_request`."""
+    return openvino_request(str(path), threads=threads)
+
+
+def openvino_request(model: str | bytes, *, threads: int | None = None) -> Any:
+    """An OpenVINO inference request on the CPU for an ONNX model, given by its path or as what would be in the file.
 
     What is not in integers is computed in float32: left to itself, OpenVINO takes bfloat16 where the processor has it.
     """
@@ -72,7 +83,19 @@ def open_openvino(path: Path, *, threads: int | None = None) -> Any:
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(threads)
-    return runtime.Core().compile_model(str(path), "CPU", options).create_infer_request()
+    core = runtime.Core()
+    read = core.read_model(model) if isinstance(model, str) else core.read_model(io.BytesIO(model))
+    return core.compile_model(read, "CPU", options).create_infer_request()
+
+
+def runtime_version(name: str) -> str:
+    """The installed version of `onnxruntime`, `openvino` or `torch`.
+
+    Raises:
+        ValueError: if it does not import, with the extra to install.
+    """
+    module = load_optional(name, extra="openvino" if name == "openvino" else "onnx")
+    return str(module.__version__)
 
 
 def input_dtypes(session: Any) -> dict[str, np.dtype[Any]]:

@@ -2,16 +2,46 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
+from ganshrink.exporters import export_onnx
 from ganshrink.exporters.picture import to_picture
 from ganshrink.exporters.runtime import input_dtypes, open_openvino, open_session
 from ganshrink.generator import Input, as_tuple
 
 Run = Callable[[], object]
+Place = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and by what networks are run.
+
+    Attributes:
+        runtime: `onnxruntime`, `openvino` or `torch`.
+        threads: inside an operator.
+        kind: `cpu` or `cuda`.
+    """
+
+    runtime: str
+    threads: int
+    kind: Place = "cpu"
+
+
+def network_run(network: nn.Module, example: Input, device: Device, file: Path) -> Run:
+    """A network on a device, exported to `file` where the runtime takes files."""
+    given = tuple(tensor.to(device.kind) for tensor in as_tuple(example))
+    if device.runtime == "torch":
+        return torch_run(network, given)
+    export_onnx(network, as_tuple(example), file)
+    if device.runtime == "openvino":
+        return openvino_run(file, given, threads=device.threads)
+    return onnxruntime_run(file, given, threads=device.threads)[0]
 
 
 def torch_run(network: nn.Module, example: Input) -> Run:

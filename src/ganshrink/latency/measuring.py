@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters import export_onnx
-from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional
+from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, runtime_version
 from ganshrink.generator import as_tuple
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
 from ganshrink.latency.machine import core_count, cpu_name, device_name
@@ -209,9 +209,9 @@ def _protocol(
 ) -> dict[str, Any]:
     versions = {"torch": str(torch.__version__)}
     if "onnxruntime" in runtimes:
-        versions["onnxruntime"] = str(load_optional("onnxruntime").__version__)
+        versions["onnxruntime"] = runtime_version("onnxruntime")
     if "openvino" in runtimes:
-        versions["openvino"] = str(load_optional("openvino", extra="openvino").__version__)
+        versions["openvino"] = runtime_version("openvino")
     return {
         "order": "interleaved, one run of each per round, rotated every round",
         "ratio": f"median over rounds of {reference} / network within the round, in the same runtime",

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganshrink.channels import Plan, add_affine, extract, trace
+from ganshrink.channels import Budget, Plan, add_affine, extract, trace
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.scores import norm_scale, norm_scale_basis
 from ganshrink.job import Job, Result
@@ -28,8 +28,11 @@ class CatConfig(TeachingConfig):
     floor: int = Field(
         default=16, ge=1, description="c_lb: the least width of a layer outside the branches (Algorithm 1)"
     )
-    round_to: int = Field(
-        default=1, ge=1, description="widths are multiples of this; the paper does not round"
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="widths are multiples of this (the paper does not round); none: 1, or for a budget in milliseconds "
+        "what the device likes",
     )
 
 
@@ -40,11 +43,11 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     channels = trace(original, *job.example)
     paths = tap_paths(config, original, channels, job)
 
-    def prune(scores: Tensor) -> Plan:
-        return bisect_threshold(channels, scores, job.budget, floor=config.floor, round_to=config.round_to)
+    def prune(scores: Tensor, budget: Budget) -> Plan:
+        return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     # What cannot work fails here, before anything is trained.
-    prune(torch.zeros(channels.num_atoms))
+    prune(torch.zeros(channels.num_atoms), job.loose_budget)
 
     teacher = job.teacher()
     generator = add_affine(teacher["G"])
@@ -52,7 +55,9 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
 
     def search(stage: Stage) -> Artefacts:
         # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
-        return {"plan": prune(norm_scale(generator, channels)).to_json(channels, basis=basis)}
+        scores = norm_scale(generator, channels)
+        plan = job.plan_within(lambda budget: prune(scores, budget), generator, channels)
+        return {"plan": plan.to_json(channels, basis=basis)}
 
     limits = {"budget": str(job.budget), "floor": config.floor, "round_to": config.round_to}
     searched = run.stage("search", search, made_from={"macs": channels.cost().macs, **limits})

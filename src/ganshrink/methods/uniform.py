@@ -1,7 +1,7 @@
 """Uniform widths: every layer keeps the same share of its channels. No method, but what every method has to beat."""
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -25,15 +25,22 @@ class UniformConfig(TeachingConfig):
         default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
     )
     floor: int = Field(default=1, ge=1, description="the least width of a layer")
-    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
+        "device likes",
+    )
 
 
 def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     """Uniform widths, the baseline: the same share of every layer, distilled or from scratch."""
     original = job.build()
     channels = trace(original, *job.example)
-    plan = bisect_threshold(
-        channels, evenly(channels), job.budget, floor=config.floor, round_to=config.round_to
+    even = evenly(channels)
+    limits: Any = {"floor": config.floor, "round_to": config.round_to}
+    plan = job.plan_within(
+        lambda budget: bisect_threshold(channels, even, budget, **limits), original, channels
     )
     cost = channels.cost(plan)
     logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)

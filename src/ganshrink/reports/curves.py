@@ -1,23 +1,15 @@
-"""Loss curves as small multiples: one SVG per loss term, drawn by matplotlib, coloured by the page's style sheet."""
+"""Loss curves as small multiples: one chart per loss term."""
 
-import io
-import logging
 import math
-import re
 from typing import Any
 
 import numpy as np
 
+from ganshrink.reports.drawing import ACCENT, FAINT, drawn
 from ganshrink.reports.files import Stage, number
 from ganshrink.reports.numbers import duration, integer, score
 
 POINTS = 400  # what a curve a few hundred pixels wide can show
-RAW, SMOOTH, TEXT = (
-    "#010203",
-    "#040506",
-    "#070809",
-)  # stand-ins; the page's colours depend on the reader's scheme
-STYLE = {RAW: "var(--faint)", SMOOTH: "var(--accent)", TEXT: "currentColor"}
 
 
 def loss_curves(stages: list[Stage]) -> list[dict[str, Any]]:
@@ -77,54 +69,21 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 def _chart(key: str, name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, str]:
     smooth = smoothed(values)
     label = f"{name} over {integer(steps[-1])} steps: from {score(smooth[0])} to {score(smooth[-1])}"
-    svg = _draw(_thinned(steps), _thinned(values), _thinned(smooth))
-    return {"name": name, "last": score(smooth[-1]), "label": label, "svg": _inline(svg, key)}
+    svg = _draw(key, _thinned(steps), _thinned(values), _thinned(smooth))
+    return {"name": name, "last": score(smooth[-1]), "label": label, "svg": svg}
 
 
-def _draw(steps: np.ndarray, values: np.ndarray, smooth: np.ndarray) -> str:
-    logging.getLogger("matplotlib.font_manager").setLevel(
-        logging.ERROR
-    )  # it announces that it builds a cache
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+def _draw(key: str, steps: np.ndarray, values: np.ndarray, smooth: np.ndarray) -> str:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ganshrink", "font.size": 8}):
-        figure = Figure(figsize=(2.9, 1.45), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
-        axes.plot(steps, values, color=RAW, linewidth=0.8)
-        axes.plot(steps, smooth, color=SMOOTH, linewidth=1.6)
+    def paint(axes: Any) -> None:
+        axes.plot(steps, values, color=FAINT, linewidth=0.8)
+        axes.plot(steps, smooth, color=ACCENT, linewidth=1.6)
         low, high = np.percentile(values, (0.5, 99.5))  # a first spike must not flatten the rest
         margin = 0.06 * (high - low) or 0.5
         axes.set(xlim=(0, steps[-1]), ylim=(low - margin, high + margin))
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_major_locator(MaxNLocator(3))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(RAW)
-        axes.tick_params(color=RAW, labelcolor=TEXT, length=3)
-        figure.patch.set_alpha(0)
-        axes.patch.set_alpha(0)
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    return buffer.getvalue()
 
-
-def _inline(svg: str, key: str) -> str:
-    """The `<svg>` element alone: ids unique in the page, no namespaces (HTML knows them), the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\g<1>{re.escape(_slug(key))}-", svg)
-    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
-    for stand_in, colour in STYLE.items():
-        svg = svg.replace(stand_in, colour)
-    return svg
-
-
-def _slug(key: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", key)
+    return drawn(key, paint)

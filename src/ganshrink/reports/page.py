@@ -9,6 +9,7 @@ from ganshrink.atomic import write_text
 from ganshrink.reports import sections, summary
 from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
+from ganshrink.reports.hinges import hinges
 from ganshrink.reports.quantized import quantization, ratios
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -50,6 +51,7 @@ def render(run: RunFiles) -> str:
         gallery=gallery,
         pair=sections.pair(gallery),
         widths=sections.widths(run),
+        hinges=hinges(run),
         frozen=sections.frozen(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),

@@ -70,7 +70,7 @@ def _bar(entry: dict[str, Any], key: str, kept: Any) -> dict[str, Any]:
     name = str(entry.get(key))
     return {
         "name": name,
-        "short": _shortened(name),
+        "short": shortened(name),
         "kept": kept,
         "of": total,
         "removed": kept == 0,
@@ -78,7 +78,8 @@ def _bar(entry: dict[str, Any], key: str, kept: Any) -> dict[str, Any]:
     }
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """A module's path without its middle, where it is long."""
     if len(name) <= NAME:
         return name
     parts = name.split(".")

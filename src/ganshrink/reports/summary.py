@@ -79,6 +79,9 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
         if limit is None or reached is None:
             continue
         met = reached <= limit
+        if kind == "latency":
+            sentences.append((met, _latency_sentence(run, given or kind, limit, reached, met=met)))
+            continue
         unit = BUDGETS[kind]
         write = file_size if kind == "bytes" else quantity
         name = given if given and len(limits) == 1 else kind
@@ -91,7 +94,34 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
     return sentences
 
 
+def _latency_sentence(run: RunFiles, name: str, limit: float, reached: float, *, met: bool) -> str:
+    timing = dig(run.get("cost.json"), "budget", "timing")
+    runtime, whole = str(timing["runtime"]), number(timing, "original_ms") or 0
+    if number(timing, "measured_ms") is None:
+        how = f"by a device profile of {timing['device']} alone: it was not measured"
+    elif speedup(run, runtime):
+        how = f"measured in {RUNTIMES[runtime]} beside the original, which takes {milliseconds(whole)}"
+    else:
+        how = f"measured before the training in {RUNTIMES[runtime]} beside the original, which takes {milliseconds(whole)}"
+    word = "met" if met else "not met"
+    return f"The budget {name} ({milliseconds(limit)}) is {word}: {milliseconds(reached)}, {how}."
+
+
+def _latency(run: RunFiles) -> float | None:
+    """Milliseconds of the student on the budget's device: as last timed beside the teacher, else as when it was planned."""
+    timing = dig(run.get("cost.json"), "budget", "timing")
+    if not isinstance(timing, dict):
+        return None
+    planned, whole = number(timing, "measured_ms"), number(timing, "original_ms")
+    if planned is None:
+        return number(timing, "estimated_ms")
+    paired = speedup(run, str(timing.get("runtime")))
+    return whole / paired if whole and paired else planned
+
+
 def _reached(run: RunFiles, kind: str) -> float | None:
+    if kind == "latency":
+        return _latency(run)
     names = {"macs": "exact", "paper_macs": "paper", "params": "params", "bytes": "bytes"}
     return cost_of(run, "student", names[kind]) if kind in names else None
 

@@ -20,13 +20,16 @@ from ganshrink.channels.folding import folded_copy
 from ganshrink.engine import Update, rank_and_world, sum_over_processes, total_steps
 from ganshrink.generator import generate
 from ganshrink.job import Job, Nets, Result, batches_of, fit_nets, states
-from ganshrink.methods.decig.condensing import calibrated, layer_factors, magnitudes, penalty
-from ganshrink.methods.decig.config import CondensingConfig, DecigConfig
-from ganshrink.methods.decig.hinges import find_hinge, hinges_within
+from ganshrink.methods.decig.condensing import calibrated, layer_factors, magnitudes, maker_times, penalty
+from ganshrink.methods.decig.config import CUTTING, CondensingConfig, DecigConfig
+from ganshrink.methods.decig.cutting import cut_at_hinges
+from ganshrink.methods.decig.hinges import hinges_within
 from ganshrink.run import Artefacts, Run, Stage
 from ganshrink.tasks import Task
 
 logger = logging.getLogger(__name__)
+
+Start = Mapping[str, Mapping[str, float]]  # per generator and group, the largest magnitude before Stage I
 
 
 def decig(run: Run, job: Job, config: DecigConfig) -> Result:
@@ -36,10 +39,10 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
 
     # What cannot work fails here, before anything is trained.
     equal = {group.name: torch.ones(len(group)) for group in channels.groups if group.frozen is None}
-    limits: Any = {"least": config.floor, "round_to": config.round_to, "overrides": config.hinges}
+    limits: Any = {"least": config.floor, "round_to": config.round_to or 1, "overrides": config.hinges}
     for name, one in jobs.items():
         try:
-            hinges_within(channels, equal, one.budget, **limits)
+            hinges_within(channels, equal, one.loose_budget, **limits)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     _check(job)
@@ -47,8 +50,8 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
     # To compare with; a task may need it besides.
     teachers = {name: one.teacher() for name, one in jobs.items()}
     method = Decig(run, job, config, jobs, channels)
-    condensed = method.condense(teachers)
-    plans = {name: method.cut(name, condensed[name]) for name in jobs}
+    condensed, start = method.condense(teachers)
+    plans, hinges = method.cut(condensed, start)
     students = method.finetune(teachers, condensed, plans)
     names = {name: "G" if len(jobs) == 1 else name for name in jobs}
     return Result(
@@ -57,6 +60,7 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
         channels={names[name]: channels for name in jobs},
         originals={names[name]: folded_copy(teachers[name]["G"]) for name in jobs},
         basis={group.name: f"L1 ({config.importance})" for group in channels.groups if group.frozen is None},
+        hinges={names[name]: hinges[name] for name in jobs},
     )
 
 
@@ -96,47 +100,55 @@ class Decig:
     jobs: Mapping[str, Job]
     channels: Channels
 
-    def condense(self, teachers: Mapping[str, Nets]) -> Nets:
-        """Stage I: every net of the task, trained from fresh weights under the penalty."""
+    def condense(self, teachers: Mapping[str, Nets]) -> tuple[Nets, Start]:
+        """Stage I: every net of the task, trained from fresh weights under the penalty; and how large these were."""
         job, config = self.job, self.config
-        task = self._task(teachers)
+        task, factors = self._task(teachers), self._factors()
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("condensing layers into few channels")
             nets = self._fresh_nets(task)
+            start = {name: self._largest(nets[name]) for name in self.jobs}
             alpha = Alpha(config.ratio)
-            updates = self._condensing(task, nets, alpha)
+            updates = self._condensing(task, nets, alpha, factors)
             fit_nets(stage, nets, task, job.data, job.training, updates=updates, progress=job.progress)
-            return {**states(nets), "alpha": alpha.state_dict()}
+            return {**states(nets), "alpha": alpha.state_dict(), "start": start}
 
-        settings = config.model_dump(mode="json", include=set(CondensingConfig.model_fields))
+        settings = config.model_dump(
+            mode="json", include=set(CondensingConfig.model_fields), exclude={"factor"}
+        )
+        if config.factor != "macs":
+            settings["factors"] = factors  # the device's times, whatever it is called
         stamp = {"net": repr(job.build()), "condensed": list(self.jobs), "method": settings, **job.describe()}
         found = self.run.stage(
             "condense", learn, made_from=stamp, after=None if job.task.needs_teacher else ()
         )
-        return _loaded(self._fresh_nets(task), found)
+        # earlier versions did not keep the start: dead layers are then not looked for
+        return _loaded(self._fresh_nets(task), found), found.get("start", {})
 
-    def cut(self, name: str, network: nn.Module) -> Plan:
-        """Where each layer's hinge is, or all of them together for the budget."""
-        config = self.config
-        sizes = {key: value.detach() for key, value in self._sizes(network).items()}
-        hinges = {
-            key: find_hinge(value, least=config.floor, round_to=config.round_to)
-            for key, value in sizes.items()
-        }
-        flat = [key for key, hinge in hinges.items() if not hinge.found and key not in config.hinges]
-        if flat:
-            logger.warning(
-                "%s: %d of %d layers have no hinge, their channels fall off evenly (%s): only the budget cuts them",
-                name, len(flat), len(hinges), ", ".join(flat[:3]) + (", ..." if len(flat) > 3 else ""),
-            )  # fmt: skip
-        plan = hinges_within(
-            self.channels, sizes, self.jobs[name].budget,
-            least=config.floor, round_to=config.round_to, overrides=config.hinges,
-        )  # fmt: skip
-        cost = self.channels.cost(plan)
-        logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
-        return plan
+    def cut(self, condensed: Nets, start: Start) -> tuple[dict[str, Plan], dict[str, Any]]:
+        """Where every layer is cut, per generator: plans, and what hinges.json says of them.
+
+        A stage of its own, so that nothing is looked at again while the students learn.
+        """
+
+        def look(stage: Stage) -> Artefacts:
+            found = {}
+            for name in self.jobs:
+                network, job = condensed[name], self.jobs[name]
+                plan, said = cut_at_hinges(
+                    network, self.channels, self._sizes(network), self.config, job,
+                    start=start.get(name, {}), name=name,
+                )  # fmt: skip
+                found[name] = {"plan": plan.to_json(self.channels), "hinges": said}
+            return found
+
+        settings = self.config.model_dump(mode="json", include=CUTTING)
+        budgets = {name: str(one.budget) for name, one in self.jobs.items()}
+        stamp = {"macs": self.channels.cost().macs, "budgets": budgets, "method": settings}
+        found = self.run.stage("hinges", look, made_from=stamp, after=("condense",))
+        plans = {name: Plan.from_json(self.channels, found[name]["plan"]) for name in self.jobs}
+        return plans, {name: found[name]["hinges"] for name in self.jobs}
 
     def finetune(
         self, teachers: Mapping[str, Nets], condensed: Nets, plans: Mapping[str, Plan]
@@ -165,7 +177,7 @@ class Decig:
             return states(nets)
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
-        stamp = {"method": config.model_dump(mode="json"), "plans": kept, **job.describe()}
+        stamp = {"lambda_kd": config.lambda_kd, "plans": kept, **job.describe()}
         # the teacher has no part in it, unless the task has nothing else to learn from
         before_it = None if job.task.needs_teacher else ("condense",)
         found = self.run.stage("finetune", learn, made_from=stamp, after=before_it)
@@ -174,9 +186,8 @@ class Decig:
             student.eval()
         return students
 
-    def _condensing(self, task: Task, nets: Nets, alpha: Alpha) -> list[Update]:
+    def _condensing(self, task: Task, nets: Nets, alpha: Alpha, factors: Mapping[str, float]) -> list[Update]:
         """The task's own updates, with alpha * L_PENAL among the generators' losses (Eq. 2)."""
-        factors = layer_factors(self.channels)
         updates = task.updates(nets)
         generation = next(update for update in updates if update.name == "G")
         own = generation.losses
@@ -191,12 +202,24 @@ class Decig:
         generation.state = {**generation.state, "alpha": alpha}
         return updates
 
+    def _factors(self) -> dict[str, float]:
+        """l(i) of Eq. 2: by MACs, or by the times of a device."""
+        factor = self.config.factor
+        if factor == "macs":
+            return layer_factors(self.channels)
+        assert self.job.device is not None
+        return layer_factors(self.channels, measured=maker_times(self.channels, self.job.device(factor)))
+
     def _penalty(self, network: nn.Module, factors: Mapping[str, float]) -> Tensor:
         shape, importance = self.config.shape, self.config.importance
         return penalty(network, self.channels, factors=factors, shape=shape, importance=importance)
 
     def _sizes(self, network: nn.Module) -> dict[str, Tensor]:
-        return magnitudes(network, self.channels, importance=self.config.importance)
+        found = magnitudes(network, self.channels, importance=self.config.importance)
+        return {name: size.detach() for name, size in found.items()}
+
+    def _largest(self, network: nn.Module) -> dict[str, float]:
+        return {name: float(size.max()) for name, size in self._sizes(network).items()}
 
     def _task(self, teachers: Mapping[str, Nets]) -> Task:
         task = self.job.task

@@ -15,10 +15,12 @@ from ganshrink.channels import Channels, Group
 from ganshrink.channels.atoms import Index
 from ganshrink.channels.handles import made_by
 from ganshrink.channels.surgery import named
+from ganshrink.latency.profiles import DeviceProfile
 
 Shape = Literal["uniform", "linear", "exponential"]
 Importance = Literal["own", "own_plus_consumer"]
 RATE = 0.01  # of the exponential f
+NEXT_TO_NOTHING = 1e-6  # milliseconds
 
 
 def channel_factors(n: int, shape: Shape, *, device: torch.device | None = None) -> Tensor:
@@ -83,6 +85,29 @@ def layer_factors(channels: Channels, *, measured: Mapping[str, float] | None = 
         }
     mean = sum(costs.values()) / max(1, len(costs)) or 1.0
     return {name: cost / mean for name, cost in costs.items()}
+
+
+def maker_times(channels: Channels, profile: DeviceProfile) -> dict[str, float]:
+    """Per free group the milliseconds of one of the layers that make its channels, at full width on a device.
+
+    What a depthwise convolution takes goes to the layer whose channels it filters, and so do the norms and activations
+    after a layer. Channels that no timed layer makes (a learned constant's) take next to nothing.
+    """
+    by_weight = profile.times().by_weight(channels, channels.full_widths())
+    makers = {producer.parameter for producer in channels.producers}
+    found = {}
+    for group in (group for group in channels.groups if group.frozen is None):
+        own = {producer.parameter for producer in group.producers}
+        inside = set(group.atoms.tolist())
+        filters = {
+            weight
+            for weight in by_weight.keys() - makers
+            for axis in channels.axes.get(weight, ())
+            if axis is not None and inside.intersection(axis.tolist())
+        }
+        total = sum(by_weight.get(weight, 0.0) for weight in own | filters)
+        found[group.name] = max(total / max(1, len(group.producers)), NEXT_TO_NOTHING)
+    return found
 
 
 def penalty(

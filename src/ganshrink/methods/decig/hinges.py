@@ -21,6 +21,7 @@ LEAST_SHARE = 0.05  # of a layer stays
 SNAP = 0.1  # of a layer, that the hinge may be away from Otsu's split
 CLEAR = 2.2  # standard deviations that a valley is below its peaks
 PEAK = 5  # the fewest channels of a peak of which an empty valley is that far below
+DEAD = 0.05  # of the largest magnitude before the training: a layer of nothing larger is dead as a whole
 
 Curve = NDArray[np.float64]
 
@@ -32,15 +33,17 @@ class Hinge:
     Attributes:
         kept: how many channels stay, the largest ones.
         separation: decades between the means of the logarithms before and after the best split.
-        found: whether the curve has two modes; if not, all channels stay.
+        found: whether there is one: the curve has two modes, or the layer is dead; if not, all channels stay.
+        dead: whether nothing of the layer is left; a single mode, so that the curve alone does not tell.
     """
 
     kept: int
     separation: float
     found: bool
+    dead: bool = False
 
 
-def find_hinge(magnitudes: Tensor, *, least: int = 1, round_to: int = 1) -> Hinge:
+def find_hinge(magnitudes: Tensor, *, least: int = 1, round_to: int = 1, start: float | None = None) -> Hinge:
     """The hinge of one layer's magnitudes (n,), in any order.
 
     On y = log10(w / w_1) it is Otsu's split, moved to the largest gap within a tenth of the channels. It counts if the two
@@ -59,11 +62,14 @@ def find_hinge(magnitudes: Tensor, *, least: int = 1, round_to: int = 1) -> Hing
     Args:
         least: channels that stay in any case; never fewer than 5 %.
         round_to: what stays is rounded up to a multiple of this, or is all.
+        start: the largest magnitude before the training; none: a dead layer is not looked for.
 
     Raises:
         ValueError: if there are no magnitudes, or one is negative or not a number.
     """
     curve = -np.sort(-_log_curve(magnitudes))
+    if start and float(magnitudes.max()) <= DEAD * start:
+        return Hinge(_allowed(1, len(curve), least, round_to), 0.0, found=True, dead=True)
     if len(curve) < 2:
         return Hinge(len(curve), 0.0, found=False)
     few = _few(curve)
@@ -82,6 +88,7 @@ def hinges_within(
     least: int = 1,
     round_to: int = 1,
     overrides: Mapping[str, int] | None = None,
+    hinges: Mapping[str, int] | None = None,
 ) -> Plan:
     """The plan that cuts every layer at its hinge; if that costs more than the budget, all hinges move up together.
 
@@ -95,6 +102,7 @@ def hinges_within(
         least, round_to: as in `find_hinge`; branches that can be removed as a whole may still reach zero to meet the budget.
         overrides: per group name how many channels stay, by hand, whatever the budget (branches go last of all); rounded
             up to a multiple of `round_to`.
+        hinges: per group name how many channels the hinge keeps, where that is known; else `find_hinge` is asked.
 
     Raises:
         ValueError: for a budget that cannot be met (with the smallest reachable cost), an override that names no group
@@ -106,18 +114,25 @@ def hinges_within(
     floors = {}
     for group in free:
         values = _of(magnitudes, group)
-        logs = torch.from_numpy(_log_curve(values))
+        logs, falling = torch.from_numpy(_log_curve(values)), by_size(values)
         kept = by_hand.get(group.name)
         if kept is None:
             floors[group.name] = _allowed(1, len(group), least, round_to)
-            kept = find_hinge(values, least=least, round_to=round_to).kept
-            score = logs - logs.sort(descending=True).values[:kept].median()
+            kept = (hinges or {}).get(group.name)
+            if kept is None:
+                kept = find_hinge(values, least=least, round_to=round_to).kept
+            score = logs - logs[falling[:kept]].median()
         else:
             floors[group.name] = kept
             score = torch.full_like(logs, torch.inf)
-        score[logs.argsort(descending=True, stable=True)[kept:]] = -torch.inf
+        score[falling[kept:]] = -torch.inf
         scores[group.atoms] = score
     return bisect_threshold(channels, scores, budget, floor=floors, round_to=round_to)
+
+
+def by_size(magnitudes: Tensor) -> Tensor:
+    """(n,) int64, the channels' places by falling magnitude, as all cuts are made; what is nothing in the order given."""
+    return torch.from_numpy(_log_curve(magnitudes)).argsort(descending=True, stable=True)
 
 
 def _log_curve(magnitudes: Tensor) -> Curve:

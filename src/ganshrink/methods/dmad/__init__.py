@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,10 +48,11 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     paths = config.taps or default_taps(dense, job.example, widest(channels), least=4)
     _check(job, config, dense, paths)
     jobs = job.by_generator()
-    equal, limits = torch.zeros(searched.num_atoms), {"floor": config.floor, "round_to": config.round_to}
+    equal = torch.zeros(searched.num_atoms)
+    limits: Any = {"floor": config.floor, "round_to": config.round_to}
     for name, one in jobs.items():
         try:
-            bisect_threshold(searched, equal, one.budget, **limits)
+            bisect_threshold(searched, equal, one.loose_budget, **limits)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -103,14 +105,17 @@ class Dmad:
             logger.info("searching for what may go")
             nets = self._fresh_nets(task)
             steps = total_steps(batches_of(job.data, job.training), job.training)
-            floor = -(-config.floor // config.round_to) * config.round_to
+            step = config.round_to or 1
+            floor = -(-config.floor // step) * step
             training = job.training.model_copy(
                 update={"compile": False}
             )  # hooks change what the network computes
             searches = {}
             for name, one in self.jobs.items():
+                bare = copy.deepcopy(nets[name])  # without the masks' hooks
+                settle = partial(one.plan_within, network=bare, channels=self.searched)
                 masks = Masks(nets[name], self.searched, shape=config.mask, floor=floor)
-                searches[name] = MaskSearch(masks, one.budget, config, steps, of=name)
+                searches[name] = MaskSearch(masks, one.budget, config, steps, settle=settle, of=name)
             updates = self._searching(task, nets, searches)
             masked = {f"masks_{name}": search.masks for name, search in searches.items()}
             fit_nets(

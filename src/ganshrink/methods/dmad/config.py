@@ -71,7 +71,12 @@ class SearchConfig(BaseModel):
         description="Adam's rate for the masks' inputs; none: that of the weights, as in the paper",
     )
     floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
-    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
+        "device likes",
+    )
 
 
 class DmadConfig(SearchConfig):

@@ -1,6 +1,7 @@
 """What pulls masks to 0, how their boundary moves, and when the search has what was asked for (DMAD, section III.B)."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch.linalg import vector_norm
 from ganshrink.channels import Budget, Plan
 from ganshrink.channels.allocate import bisect_threshold
 from ganshrink.channels.atoms import Index
-from ganshrink.channels.budget import readable, spending
+from ganshrink.channels.budget import spending
 from ganshrink.channels.masks import Masks
 from ganshrink.channels.sparsity import overspent
 from ganshrink.methods.dmad.config import SearchConfig
+
+Settle = Callable[[Callable[[Budget], Plan]], Plan]
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +83,15 @@ class MaskSearch:
     Args:
         budget: what the live channels may cost, in absolute numbers.
         steps: how many the training makes in all.
+        settle: the plan that keeps the budget, from what is proposed for one.
         of: what its messages call it, such as "G_A".
     """
 
-    def __init__(self, masks: Masks, budget: Budget, config: SearchConfig, steps: int, *, of: str) -> None:
+    def __init__(
+        self, masks: Masks, budget: Budget, config: SearchConfig, steps: int, *, settle: Settle, of: str
+    ) -> None:
         self.masks, self.budget, self.config, self.of = masks, budget, config, of
+        self.settle = settle
         self.steps, self.moving = steps, max(1, round(config.boundary_end * steps))
         self.met_at: int | None = None
         self._whole = overspent(masks.channels, masks.channels.full_widths(), budget)
@@ -129,9 +136,8 @@ class MaskSearch:
         masks, config = self.masks, self.config
         best = masks.best_inputs()
         scores = torch.where(live.keep, best, -torch.inf)
-        plan = bisect_threshold(
-            masks.channels, scores, self.budget, floor=config.floor, round_to=config.round_to
-        )
+        limits: Any = {"floor": config.floor, "round_to": config.round_to}
+        plan = self.settle(lambda budget: bisect_threshold(masks.channels, scores, budget, **limits))
         masks.finish(plan)
         self.met_at = step
         logger.info(
@@ -140,7 +146,7 @@ class MaskSearch:
 
     def _rounded(self, plan: Plan) -> Index:
         """Widths per group, as `bisect_threshold` would round them down."""
-        channels, step = self.masks.channels, self.config.round_to
+        channels, step = self.masks.channels, self.config.round_to or 1
         widths, full = channels.widths(plan), channels.full_widths()
         least = np.array([0 if g.removable else min(self.masks.floor, len(g)) for g in channels.groups])
         return np.where(widths == full, full, np.maximum(widths // step * step, np.minimum(least, widths)))
@@ -161,8 +167,8 @@ class MaskSearch:
         channels = self.masks.channels
         widths = self._rounded(self.masks.live())
         spent = ", ".join(
-            f"{kind} {readable(spending(channels, widths, kind))} of {readable(amount)}"
-            for kind, amount in self.budget.numbers().items()
+            f"{limit.kind} {limit.write(spending(channels, widths, limit))} of {limit.write(limit.amount)}"
+            for limit in self.budget.limits
         )
         frozen = "" if self.config.freeze_at is None else ", raise method.freeze_at"
         return (

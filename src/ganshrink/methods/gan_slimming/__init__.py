@@ -59,7 +59,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
 
     # What cannot work fails here, before anything is trained.
     _check(job, config)
-    _plan(_searched(channels, config), torch.zeros(channels.num_atoms), job.budget, config)
+    _plan(_searched(channels, config), torch.zeros(channels.num_atoms), job.loose_budget, config)
     distance, watching = _distance(config)
 
     teacher = job.teacher()
@@ -68,14 +68,14 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     network, plan, basis = copy.deepcopy(generator), Plan.full(channels), {}
     nets = teacher if config.inherit_discriminator else {}
     if variant.narrow:
-        plan = _narrow(channels, job.budget, config)
+        plan = job.plan_within(lambda budget: _narrow(channels, budget, config), generator, channels)
         network = extract(generator, channels, plan)
         only = None if variant.search else early
         nets, trained = slimming.train("narrow", network, nets, bits=only, distil=True, fresh=True)
     if variant.search:
         inner = _searched(trace(network, *job.example) if variant.narrow else channels, config)
         nets, scores = slimming.search(network, inner, nets, distil=variant.search_distance, bits=early)
-        slimmed = _plan(inner, scores, job.budget, config)
+        slimmed = slimming.plan(network, inner, scores)
         basis = {group.name: "scale under L1" for group in inner.groups if group.frozen is None}
         plan, network = slimmed.whole(inner, channels, plan), extract(network, inner, slimmed)
         nets, trained = slimming.train(
@@ -140,10 +140,16 @@ class Slimming:
             made_from["budget"] = str(job.budget)
         found = self.run.stage("search", learn, made_from=made_from)
         scores = found["scores"]["magnitudes"]
-        plan = _plan(channels, scores, job.budget, config)
+        plan = self.plan(network, channels, scores)
         told = advice(channels, scores, plan, job.budget, steered=config.adaptive_rho, **found["sparsity"])
         logger.info(told)
         return self._loaded(network, found), scores
+
+    def plan(self, network: nn.Module, channels: Channels, scores: Tensor) -> Plan:
+        """What lives after the search, less the smallest scales if that is over the budget."""
+        return self.job.plan_within(
+            lambda budget: _plan(channels, scores, budget, self.config), network, channels
+        )
 
     def train(
         self, name: str, network: nn.Module, nets: Nets, *, bits: Bits, distil: bool, fresh: bool = False

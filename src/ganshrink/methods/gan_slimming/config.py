@@ -111,4 +111,9 @@ class GanSlimmingConfig(BaseModel):
     )
     width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
     floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
-    round_to: int = Field(default=1, ge=1, description="widths are multiples of this")
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
+        "device likes",
+    )

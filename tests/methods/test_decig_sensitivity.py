@@ -1,0 +1,235 @@
+"""DECIG's hinges looked at on images: which ones show, how far they move up, dead layers, and what hinges.json says."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import tiny_decig as roads
+import tiny_dmad as tiny
+import torch
+from torch import Tensor, nn
+
+from ganshrink.channels import Channels, Plan, trace, zeroed
+from ganshrink.data import DataConfig, TensorInputs, UnpairedImages
+from ganshrink.methods.decig import DecigConfig
+from ganshrink.methods.decig.condensing import magnitudes
+from ganshrink.methods.decig.cutting import cut_at_hinges
+from ganshrink.methods.decig.hinges import find_hinge
+from ganshrink.methods.decig.sensitivity import Checked, calibration_batches, checked_hinges
+
+WIDTH = 96
+
+
+def normed() -> nn.Module:
+    """Two layers, each before a norm that undoes any factor. Half of the first are nearly nothing, but the larger of these
+    are read like all others; a third of the second is, and is not read."""
+    torch.manual_seed(5)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH, eps=0), nn.ReLU()),
+        *(nn.Conv2d(WIDTH, 30, 3, padding=1, bias=False), nn.BatchNorm2d(30, eps=0), nn.ReLU()),
+        *(nn.Conv2d(30, 3, 3, padding=1), nn.Tanh()),
+    ).eval()
+    with torch.no_grad():
+        for conv, norm, few in ((net[0], net[1], WIDTH // 2), (net[3], net[4], 10)):
+            norm.weight.uniform_(0.5, 1)
+            norm.bias.uniform_(0, 0.2)
+            scale = torch.linspace(1e-3, 3e-4, few)
+            conv.weight[-few:] *= scale[:, None, None, None]
+            norm.running_var[-few:] *= scale**2
+        net[3].weight[:, WIDTH // 2 :] *= torch.logspace(0, -6, WIDTH // 2)[None, :, None, None]
+        net[6].weight[:, -10:] *= 1e-5
+    return net
+
+
+def batches() -> list[Tensor]:
+    return calibration_batches(TensorInputs(tiny.pictures(6, 3)), 6)
+
+
+@pytest.fixture(scope="module")
+def looked() -> tuple[nn.Module, Channels, dict[str, Tensor]]:
+    net = normed()
+    channels = trace(net, torch.zeros(1, 3, 16, 16))
+    sizes = magnitudes(net, channels, importance="own")
+    return net, channels, {name: size.detach() for name, size in sizes.items()}
+
+
+def change_by_hand(net: nn.Module, channels: Channels, size: Tensor, name: str, kept: int) -> float:
+    """Of the images of the network with everything of that layer's smallest channels at zero."""
+    [group] = [group for group in channels.groups if group.name == name]
+    keep = torch.ones(channels.num_atoms, dtype=torch.bool)
+    keep[group.atoms[size.argsort(descending=True)[kept:]]] = False
+    images = torch.cat(batches())
+    with torch.no_grad():
+        whole, without = net(images), zeroed(net, channels, Plan(keep))(images)
+    return ((without - whole).abs().mean() / whole.abs().mean()).item()
+
+
+def test_a_hinge_moves_up_until_what_is_behind_it_no_longer_shows(looked):
+    net, channels, sizes = looked
+    hinges = {name: find_hinge(size).kept for name, size in sizes.items()}
+    assert hinges == {"0": WIDTH // 2, "3": 20}
+    found = checked_hinges(net, channels, sizes, hinges, batches(), eps=0.02)
+    for name, one in found.items():
+        assert one.change == pytest.approx(
+            change_by_hand(net, channels, sizes[name], name, one.kept), rel=1e-4
+        )
+        assert one.change <= 0.02
+    assert found["3"].kept == 20  # nothing reads the rest
+    assert WIDTH // 2 < found["0"].kept < WIDTH
+    # 48 channels are behind it, 32 strides would be of 1.5
+    assert change_by_hand(net, channels, sizes["0"], "0", found["0"].kept - 2) > 0.02
+
+
+def test_a_stricter_look_keeps_more_and_at_worst_all(looked):
+    net, channels, sizes = looked
+    kept = [
+        checked_hinges(net, channels, sizes, {"0": 48}, batches(), eps=eps)["0"].kept
+        for eps in (10.0, 0.02, 0.01, 1e-3, 1e-9)
+    ]
+    assert kept == sorted(kept) and len(set(kept)) == 5
+    assert (kept[0], kept[-1]) == (48, WIDTH)
+    all_of_it = checked_hinges(net, channels, sizes, {"0": 48}, batches(), eps=0)["0"]
+    assert all_of_it == Checked(WIDTH, 0.0)
+
+
+def test_what_moves_keeps_to_the_step(looked):
+    net, channels, sizes = looked
+    for step in (8, 20):
+        hinge = -(-48 // step) * step
+        kept = checked_hinges(net, channels, sizes, {"0": hinge}, batches(), eps=0.02, round_to=step)[
+            "0"
+        ].kept
+        assert kept > 48 and (kept % step == 0 or kept == WIDTH)
+
+
+def test_a_layer_is_looked_at_six_times_at_most(looked):
+    net, channels, sizes = looked
+    passes = []
+    handle = net.register_forward_hook(lambda *_: passes.append(1))
+    checked_hinges(net, channels, sizes, {"0": 5, "3": 2}, batches(), eps=1e-6)
+    handle.remove()
+    assert len(passes) <= len(batches()) * (1 + 2 * 6)
+
+
+def test_images_are_spread_over_the_set_and_those_that_both_domains_have(domains):
+    pictures = tiny.pictures(10, 0)
+    found = torch.cat(calibration_batches(TensorInputs(pictures), 5))
+    assert torch.equal(found, torch.stack(pictures[::2]))
+    assert sum(len(batch) for batch in calibration_batches(TensorInputs(pictures), 64)) == 10
+    unpaired = UnpairedImages(DataConfig(**domains), "train")  # 3 inputs and 4 targets
+    assert sum(len(batch) for batch in calibration_batches(unpaired, 64)) == 3
+
+
+# What a run makes of it
+
+
+def planned(
+    net: nn.Module, *, start: dict[str, float] | None = None, budget: str = "macs=100%", **changes: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What hinges.json says, by layer and of all, of a network that is cut by what makes its channels."""
+    channels, config = trace(net, torch.zeros(1, 3, 16, 16)), DecigConfig(importance="own", **changes)
+    sizes = {name: size.detach() for name, size in magnitudes(net, channels, importance="own").items()}
+    work = tiny.job(lambda: net, budget=budget, data=tiny.inputs())
+    plan, said = cut_at_hinges(net, channels, sizes, config, work, start=start or {})
+    layers = {layer["name"]: layer for layer in said.pop("layers")}
+    for group in channels.groups:
+        if group.frozen is None:
+            assert layers[group.name]["kept"] == int(plan.keep[group.atoms].sum())
+    assert json.loads(json.dumps(layers)) == layers
+    return layers, said
+
+
+def test_what_shows_is_not_cut_and_the_log_and_the_file_say_so(caplog):
+    with caplog.at_level(logging.INFO):
+        layers, said = planned(normed(), sensitivity=0.02)
+    assert "G: 1 of 2 hinges show in the images and move up (0)" in caplog.text
+    assert said == {"importance": "own", "sensitivity": 0.02, "calibration_images": 16}
+    first, second = layers["0"], layers["3"]
+    assert (first["how"], first["moved_from"], first["of"]) == ("curve", 48, WIDTH)
+    assert 48 < first["hinge"] == first["kept"] < WIDTH and 0 < first["change"] <= 0.02
+    assert (second["hinge"], second["moved_from"], second["kept"]) == (20, None, 20)
+    assert second["change"] < 1e-3
+
+
+def test_curves_alone_decide_where_nothing_is_looked_at(caplog):
+    with caplog.at_level(logging.INFO):
+        layers, said = planned(normed(), sensitivity=0)
+    assert [layer["kept"] for layer in layers.values()] == [
+        48,
+        20,
+    ] and "show in the images" not in caplog.text
+    assert said == {"importance": "own"} and layers["0"]["change"] is None
+
+
+def test_what_is_set_by_hand_is_not_looked_at():
+    layers, _ = planned(normed(), hinges={"0": 40}, sensitivity=0.02)
+    assert (layers["0"]["how"], layers["0"]["hinge"], layers["0"]["kept"]) == ("hand", 40, 40)
+    assert layers["0"]["change"] is None and layers["3"]["change"] is not None
+
+
+def test_a_budget_moves_what_the_images_moved():
+    """All hinges together, as without a look."""
+    loose, _ = planned(normed(), sensitivity=0.02)
+    tight, _ = planned(normed(), sensitivity=0.02, budget="macs=20%")
+    assert all(tight[name]["hinge"] == loose[name]["hinge"] > tight[name]["kept"] for name in loose)
+
+
+def test_the_curve_is_sorted_relative_and_thinned():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 300, 3, padding=1), nn.ReLU(), nn.Conv2d(300, 3, 3, padding=1)).eval()
+    layers, _ = planned(net)
+    layer, sizes = layers["0"], net[0].weight.detach().abs().sum((1, 2, 3)).sort(descending=True).values
+    assert (layer["how"], layer["hinge"], layer["moved_from"]) == ("none", None, None)
+    assert len(layer["channels"]) == len(layer["magnitudes"]) == 256
+    assert (layer["channels"][0], layer["channels"][-1]) == (1, 300)
+    wanted = [(sizes[channel - 1] / sizes[0]).item() for channel in layer["channels"]]
+    assert layer["magnitudes"] == pytest.approx(wanted, rel=1e-3)
+
+
+# Dead layers
+
+
+def largest(net: nn.Module) -> dict[str, float]:
+    channels = trace(net, torch.zeros(1, 3, 16, 16))
+    return {name: size.max().item() for name, size in magnitudes(net, channels, importance="own").items()}
+
+
+def without_its_block() -> tuple[nn.Module, dict[str, float]]:
+    """A network, the inner layer of whose block training has left nothing of; and how large it was."""
+    net = roads.plain()
+    start = largest(net)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith("3.body.0") or name == "3.body.2.weight":
+                parameter.mul_(1e-3)
+    return net, start
+
+
+def test_a_dead_layer_is_cut_to_its_floor_and_said(caplog):
+    net, start = without_its_block()
+    layers, _ = planned(net, start=start)
+    layer = layers["3.body.0"]
+    assert (layer["how"], layer["hinge"], layer["kept"]) == ("dead", 2, 2) and layer[
+        "change"
+    ] < 0.01  # 5 % of 24
+    assert "G: 1 layers are dead and keep their least width (3.body.0)" in caplog.text
+    assert "G: 3 of 4 layers have no hinge" in caplog.text
+    layers, _ = planned(net, start=start, floor=6, hinges={"3.body.0": 9})
+    assert layers["3.body.0"]["kept"] == 9
+
+
+def test_a_layer_that_was_never_larger_is_not_dead(caplog):
+    net, start = without_its_block()
+    for begun in (largest(net), {}):  # stages of earlier versions did not keep what was there before
+        assert planned(net, start=begun)[0]["3.body.0"]["how"] == "none"
+    assert planned(net, start=start, sensitivity=0)[0]["3.body.0"]["how"] == "none"
+    assert "are dead" not in caplog.text
+
+
+def test_a_layer_that_a_norm_makes_large_again_is_not_cut(caplog):
+    net = normed()
+    start = {name: 1e3 * size for name, size in largest(net).items()}
+    layers, _ = planned(net, start=start, sensitivity=0.01)
+    assert layers["0"]["how"] == "dead" and layers["0"]["kept"] > WIDTH // 2
+    assert "are dead" not in caplog.text
