@@ -9,7 +9,6 @@ over rounds of their ratio. Weights are random, which takes as long as trained o
 
 import argparse
 import logging
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +21,7 @@ from ganshrink.latency.backends import network_run
 from ganshrink.latency.devices import device_of, with_times
 from ganshrink.latency.looking import look_at
 from ganshrink.latency.measuring import interleave, torch_threads
-from ganshrink.latency.settling import Stopwatch, settle
+from ganshrink.latency.settling import Stopwatch, settled
 from ganshrink.nets import build
 
 SIZE = 256
@@ -39,7 +38,9 @@ def uneven(channels: Channels, seed: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--nets", default="resnet9,unet256,cartoongan")
@@ -48,7 +49,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("ganshrink").setLevel(logging.INFO)
     device = device_of("cpu", runtime=options.runtime, threads=options.threads)
-    print("| network | widths in steps of | budget | measured | quartiles | MACs, times fewer | times faster |")
+    print(
+        "| network | widths in steps of | budget | measured | quartiles | MACs, times fewer | times faster |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in options.nets.split(","):
         network, example = build(name).eval(), (torch.rand(1, 3, SIZE, SIZE),)
@@ -76,20 +79,12 @@ def main() -> None:
 
 def fitting(budget: Budget, channels: Channels, stopwatch: Stopwatch, step: int) -> Plan:
     """What a method's job does with a budget in milliseconds."""
-    limit, scores = budget.latency, uneven(channels, seed=0)
-    assert limit is not None
+    scores = uneven(channels, seed=0)
 
-    def propose(milliseconds: float) -> Plan:
-        aimed = budget.with_latency(limit.at(milliseconds))
+    def propose(aimed: Budget) -> Plan:
         return bisect_threshold(channels, scores, aimed, round_to=step)
 
-    times = stopwatch.profile.times()
-    return settle(
-        propose,
-        lambda plan: times(channels, channels.widths(plan)),
-        partial(stopwatch, stopwatch.original, channels),
-        limit.amount,
-    )
+    return settled(propose, budget, stopwatch, stopwatch.original, channels)
 
 
 if __name__ == "__main__":

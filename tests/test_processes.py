@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ for _ in range(2):
 """
 
 
-def compress_twice(recipe: Path, folder: Path) -> subprocess.Popen[str]:
-    words = ["compress", str(recipe), f"run={folder}", "teacher.batch_size=2"]
+def compress_twice(recipe: Path, folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    words = ["compress", str(recipe), f"run={folder}", "teacher.batch_size=2", *overrides]
     loopback = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
         [*TORCHRUN, sys.executable, "-c", BUSY + TWICE, *words],
@@ -107,3 +108,16 @@ def test_two_processes_make_what_one_makes_of_twice_the_batch_even_if_one_is_kil
     assert all(path.stat().st_mtime_ns < again for path in two.glob("stages/*/*"))
     student, kept = load_file(two / "student.safetensors"), load_file(two / "stages/distill/G.safetensors")
     assert student.keys() == kept.keys() and all(torch.equal(student[name], kept[name]) for name in kept)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_what_a_device_takes(tmp_path):
+    recipe, folder = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    process = compress_twice(recipe, folder, "budget=latency=100%@cpu", "latency.runtime=torch")
+    _, trouble = process.communicate(timeout=300)
+    assert process.returncode == 0, trouble
+    budget = json.loads((folder / "cost.json").read_text())["budget"]
+    looked_at = tomllib.loads((folder / "device-cpu.toml").read_text())
+    assert budget["resolved"]["latency"] == budget["timing"]["original_ms"] == looked_at["original"]
+    assert budget["timing"]["measured_ms"] > 0

@@ -19,10 +19,7 @@ from ganshrink.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-DEVICE, MEASURED = (
-    "device.toml",
-    "latency-search.json",
-)  # of a run: this machine's profile, and plans timed on it
+MEASURED = "latency-search.json"  # of a run: the plans that were timed
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def allow(
 
     Args:
         folder: of the run, or of one direction of it, where measurements of candidates are kept.
-        shared: of the run, where the profile of this machine is kept.
+        shared: of the run, where profiles of this machine are kept.
 
     Raises:
         ValueError: for a budget that does not parse, or a device that cannot be opened.
@@ -60,7 +57,7 @@ def allow(
     def device(name: str) -> DeviceProfile:
         settings = recipe.latency
         return open_profile(
-            name, original, example, runtime=settings.runtime, threads=settings.threads, file=shared / DEVICE
+            name, original, example, runtime=settings.runtime, threads=settings.threads, folder=shared
         )
 
     budget, channels = Budget.parse(recipe.limits), trace(original, *example)

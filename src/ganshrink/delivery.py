@@ -69,15 +69,21 @@ def deliver(order: Order, result: Result) -> Outcome:
     settings = settings.model_copy(update={"exclude": still_there(quantized, settings.exclude)})
     if settings.mode == "finetune":
         quantized, settings = quantization.finetune(run, job, settings, quantized)
+    timing = job.timing(result.originals["G"], result.channels["G"], result.plans["G"])  # by all processes
     if leads():
-        _leave(order, result, networks, settings, quantized)
+        _leave(order, result, networks, settings, quantized, timing)
     wait()
     cost, metrics = run.read("cost.json"), run.read("metrics.json")
     return Outcome(run.path, networks["student"], result.plans["G"], cost, metrics)
 
 
 def _leave(
-    order: Order, result: Result, networks: Nets, settings: QuantizationConfig, quantized: nn.Module
+    order: Order,
+    result: Result,
+    networks: Nets,
+    settings: QuantizationConfig,
+    quantized: nn.Module,
+    timing: dict[str, Any] | None,
 ) -> None:
     """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
     run, recipe, job, held_out = order.run, order.recipe, order.job, order.held_out
@@ -92,7 +98,6 @@ def _leave(
     cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    timing = job.timing(result.originals["G"], channels, plan)
     outcome.write_cost(run, networks, channels, plan, job.budget, recipe.limits, timing=timing)
     if settings.mode == "none" and result.quantization is not None:
         quantization.note_trained(run, result.quantization)

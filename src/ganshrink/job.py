@@ -12,13 +12,13 @@ from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Batches, Images
 from ganshrink.engine import FitConfig, Taps, Update, fit, rank_and_world
 from ganshrink.latency.profiles import DeviceProfile, ProfiledTimes
-from ganshrink.latency.settling import Stopwatch, settle
+from ganshrink.latency.settling import Stopwatch, settled
 from ganshrink.quant import QuantConfig
 from ganshrink.run import Run, Stage
 from ganshrink.tasks import Task, Term
 
 Nets = dict[str, nn.Module]
-ROOM = 1.5
+ROOM = 1.5  # by which estimates of milliseconds may be off before a budget is refused for them
 
 
 # Settings that change how a training is watched and where it runs, not what it is.
@@ -91,21 +91,32 @@ class Job:
         Raises:
             ValueError: what `propose` raises, or that no plan is as fast, with the time of the fastest.
         """
-        limit, stopwatch = self.budget.latency, self.stopwatch
-        if limit is None or stopwatch is None:
+        if self.stopwatch is None:
             return propose(self.budget)
-        times = limit.times
-        assert times is not None
+        return settled(propose, self.budget, self.stopwatch, network, channels)
 
-        def at(milliseconds: float) -> Plan:
-            return propose(self.budget.with_latency(limit.at(milliseconds)))
+    def check_reachable(self, propose: Callable[[Budget], Plan]) -> None:
+        """Refuse at once a budget that clearly cannot be met; in milliseconds with room for how far estimates are off.
 
-        return settle(
-            at,
-            lambda plan: times(channels, channels.widths(plan)),
-            lambda plan: stopwatch(network, channels, plan),
-            limit.amount,
-        )
+        Raises:
+            ValueError: what `propose` raises.
+        """
+        limit = self.budget.latency
+        if limit is None or self.stopwatch is None:
+            propose(self.budget)
+            return
+        try:
+            propose(self.budget.with_latency(limit.at(ROOM * limit.amount)))
+        except ValueError:
+            propose(self.budget)  # which cannot be met either, and says so in its own numbers
+            raise
+
+    def limits(self) -> str:
+        """The budget for a stage's stamp: in milliseconds with what the device's profile holds, not what it is called."""
+        limit = self.budget.latency
+        if limit is None or not isinstance(limit.times, ProfiledTimes):
+            return str(self.budget)
+        return f"{self.budget} by {limit.times.profile.fingerprint()}"
 
     def timing(self, network: nn.Module, channels: Channels, plan: Plan) -> dict[str, Any] | None:
         """What a plan takes on the budget's device, JSON-ready; None where the budget is not in milliseconds."""
@@ -116,19 +127,13 @@ class Job:
         measured = None if self.stopwatch is None else self.stopwatch(network, channels, plan)
         return {
             "device": profile.describe(),
+            "machine": profile.machine.name,
             "runtime": profile.runtime,
+            "threads": profile.threads,
             "original_ms": profile.original,
             "estimated_ms": limit.times(channels, channels.widths(plan)),
             "measured_ms": measured,
         }
-
-    @property
-    def loose_budget(self) -> Budget:
-        """The budget by which a method refuses at once what cannot work: with room for how far estimates of time are off."""
-        limit = self.budget.latency
-        if limit is None or self.stopwatch is None:
-            return self.budget
-        return self.budget.with_latency(limit.at(ROOM * limit.amount))
 
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""

@@ -50,8 +50,11 @@ def _carry_out(order: Order) -> Outcome:
 def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
     there, back = orders
-    method = methods.METHODS[there.recipe.method.name]
-    result = method(run, replace(there.job, back=back.job), there.recipe.method)
+    method, config = methods.METHODS[there.recipe.method.name], there.recipe.method
+    finer = min(config.round_to, back.recipe.method.round_to)  # one setting for both
+    if finer != config.round_to:
+        config = config.model_copy(update={"round_to": finer})
+    result = method(run, replace(there.job, back=back.job), config)
     outcomes = []
     for order, name in ((there, "G_A"), (back, "G_B")):
         order.run.follow(run)
@@ -84,8 +87,8 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Orde
         build, teacher, task, images, example, allowed.budget, recipe.student, progress,
         device=allowed.device, stopwatch=allowed.stopwatch,
     )  # fmt: skip
-    recipe = recipe.model_copy(update={"method": allowed.method})
-    return Order(part, recipe, job, held_out, {"name": net.name, **net.options})
+    ready = recipe.model_copy(update={"method": allowed.method})
+    return Order(part, ready, job, held_out, {"name": net.name, **net.options})
 
 
 def _check_ways(recipe: Recipe) -> None:
@@ -221,8 +224,8 @@ def compress(
         build, teacher, trained, images, inputs, allowed.budget, recipe.student, progress,
         device=allowed.device, stopwatch=allowed.stopwatch,
     )  # fmt: skip
-    recipe = recipe.model_copy(update={"method": allowed.method})
-    return _carry_out(Order(opened, recipe, job, held_out, None))
+    ready = recipe.model_copy(update={"method": allowed.method})
+    return _carry_out(Order(opened, ready, job, held_out, None))
 
 
 def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:

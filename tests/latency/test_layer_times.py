@@ -77,10 +77,10 @@ def test_narrower_layers_run_too(name: str, runtime: str) -> None:
 
 
 def test_the_grid_is_of_multiples_and_the_whole() -> None:
-    assert grid(256, 16, fixed=False) == [16, 32, 64, 96, 128, 192, 256]
+    assert grid(256, 16, fixed=False) == [1, 4, 8, 16, 32, 64, 96, 128, 192, 256]
     assert grid(64, 1, fixed=False) == [1, 8, 16, 24, 32, 48, 64]
-    assert grid(42, 8, fixed=False) == [8, 16, 24, 32, 42]
-    assert grid(12, 16, fixed=False) == [12]  # narrower than a step: no narrower one is as good
+    assert grid(42, 8, fixed=False) == [1, 2, 4, 8, 16, 24, 32, 42]
+    assert grid(12, 16, fixed=False) == [1, 4, 8, 12]  # narrower than a step
     assert grid(3, 1, fixed=False) == [1, 2, 3]
     assert grid(256, 16, fixed=True) == [256]
 
@@ -89,8 +89,15 @@ def test_the_grid_is_of_multiples_and_the_whole() -> None:
 @pytest.mark.parametrize("step", [1, 2, 4, 8, 16, 32])
 def test_grids_rise_to_the_full_width(full: int, step: int) -> None:
     found = grid(full, step, fixed=False)
-    assert found == sorted(set(found)) and found[0] == min(step, full) and found[-1] == full
-    assert all(width % step == 0 for width in found[:-1])
+    assert found == sorted(set(found)) and found[0] == 1 and found[-1] == full
+    assert all(width % step == 0 for width in found[:-1] if width > step)
+    assert {width for width in found[:-1] if width < step} <= {1, step // 2, step // 4}
+
+
+@pytest.mark.parametrize("step", [1, 4, 16])
+def test_grids_of_grouped_layers_are_multiples_of_the_groups(step: int) -> None:
+    found = grid(48, step, fixed=False, groups=6)
+    assert found[0] == 6 and found[-1] == 48 and not any(width % 6 for width in found)
 
 
 def test_a_grid_is_timed_pair_by_pair() -> None:

@@ -80,7 +80,7 @@ def quadratic(width: int) -> float:
     step=st.sampled_from([1, 4, 8, 16]),
     limit=st.floats(3, 95),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_estimates_that_are_off(off: float, bend: float, step: int, limit: float) -> None:
     """By a factor, and by one that changes with the width."""
     device = Device(quadratic, off=lambda width: off * (width / FULL) ** bend, step=step)
@@ -93,7 +93,7 @@ def test_estimates_that_are_off(off: float, bend: float, step: int, limit: float
     off=st.floats(0.5, 2),
     limit=st.floats(5, 95),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_times_that_do_not_rise_evenly(noise: list[float], off: float, limit: float) -> None:
     """Blocks of 16 channels, each 5 % faster or slower than it should be, unknown to the profile."""
 
@@ -134,7 +134,7 @@ def test_hinges_that_do_not_fill_the_budget(off: float) -> None:
 
 
 @given(off=st.floats(0.5, 2), most=st.integers(20, 250), limit=st.floats(1, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_hinges_move_up_where_they_must(off: float, most: int, limit: float) -> None:
     device = Device(quadratic, off=lambda width: off, most=most)
     found = device.settle(limit)
@@ -146,19 +146,25 @@ def test_hinges_move_up_where_they_must(off: float, most: int, limit: float) -> 
 def test_a_floor_above_the_limit_is_named(off: float) -> None:
     device = Device(quadratic, off=lambda width: off, least=64, step=8)
     fastest = quadratic(64)  # 6.45 ms
-    with pytest.raises(ValueError, match=r"^the budget latency=5ms cannot be met: the fastest network takes") as told:
+    with pytest.raises(
+        ValueError, match=r"^the budget latency=5ms cannot be met: the fastest network takes"
+    ) as told:
         device.settle(5)
     assert len(device.measured) <= 10
     assert float(str(told.value).split()[-2]) == pytest.approx(fastest, rel=1e-3)
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.xfail(strict=True, reason="no plan was proposed, let alone measured: min() of nothing is all it says")
 @pytest.mark.parametrize("limit", [0.7, 0.01])
 def test_a_floor_far_above_the_limit_is_named(limit: float) -> None:
     device = Device(quadratic, least=64, step=8)
     with pytest.raises(ValueError, match=r"^the budget latency=.*ms cannot be met: .* 6\.45 ms"):
         device.settle(limit)
+
+
+def test_the_fastest_network_may_just_keep_the_limit() -> None:
+    device = Device(quadratic, least=64, step=64)
+    assert device.settle(quadratic(64) / 0.99) == 64
 
 
 def test_another_limit_that_cannot_be_met_says_so() -> None:
@@ -184,17 +190,14 @@ def test_another_limit_may_be_the_tighter_one() -> None:
     assert device.measured == [100] and asked[0] == inf and len(asked) < 30
 
 
-@pytest.mark.parametrize(("takes", "limit"), [(2.0, 1.0), (1.0, 2.0)])
-def test_a_plan_that_is_the_same_for_every_budget(takes: float, limit: float) -> None:
-    asked: list[float] = []
+def test_a_plan_that_is_the_same_for_every_budget() -> None:
+    measured: list[float] = []
 
-    def propose(limit: float) -> Plan:
-        asked.append(limit)
-        return plan(7)
+    def measure(of: Plan) -> float:
+        measured.append(2.0)
+        return 2.0
 
-    if takes <= limit:
-        assert settle(propose, lambda plan: takes, lambda plan: takes, limit) == plan(7)
-    else:
-        with pytest.raises(ValueError, match="the fastest network takes 2 ms"):
-            settle(propose, lambda plan: takes, lambda plan: takes, limit)
-    assert len(asked) < 50
+    assert settle(lambda limit: plan(7), lambda plan: 1.0, measure, 3.0) == plan(7)
+    with pytest.raises(ValueError, match=r"latency=1ms cannot be met: the fastest network takes 2 ms"):
+        settle(lambda limit: plan(7), lambda plan: 1.0, measure, 1.0)
+    assert len(measured) == 2

@@ -63,7 +63,9 @@ def test_the_layers_that_take_the_time_decide() -> None:
     """Jagged or smooth by their names: of two layers one takes nearly all of the time."""
 
     def time(shape: Shape, inside: int, outside: int) -> float:
-        return blocks(16)(shape, inside, outside) if shape.kernel == (5, 5) else smooth(shape, inside, outside)
+        return (
+            blocks(16)(shape, inside, outside) if shape.kernel == (5, 5) else smooth(shape, inside, outside)
+        )
 
     jagged = Shape("conv", (8, 8), (8, 8), (5, 5))
     for big, expected in ((jagged, 16), (CONV, 1)):

@@ -13,6 +13,7 @@ from ganshrink.channels import Channels, trace
 from ganshrink.data import TensorPairs
 from ganshrink.job import Job, Nets, Result
 from ganshrink.methods.decig import Decig, DecigConfig
+from ganshrink.methods.decig.condensing import layer_factors
 from ganshrink.nets.layers import Residual
 from ganshrink.run import Run
 from ganshrink.tasks import CycleGAN, Image2Image
@@ -69,7 +70,8 @@ def first_stage(run: Run, work: Job, config: DecigConfig) -> Nets:
 
 
 def method(run: Run, work: Job, config: DecigConfig) -> Decig:
-    return Decig(run, work, config, work.by_generator(), structure(work))
+    channels = structure(work)
+    return Decig(run, work, config, work.by_generator(), channels, layer_factors(channels))
 
 
 def structure(work: Job) -> Channels:

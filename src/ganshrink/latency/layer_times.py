@@ -17,17 +17,20 @@ from ganshrink.exporters.runtime import load_optional, openvino_request, session
 from ganshrink.latency.backends import Device, Run, torch_run
 from ganshrink.latency.layers import Layer, Shape
 
-RUNS, SECONDS = 5, 0.1  # of one layer at one width: at least so many, or so long
+RUNS, SECONDS = 5, 0.1  # of one layer at one width: at most so many, and after two of them at most so long
 OPSET = 18
 
 
-def grid(full: int, step: int, *, fixed: bool) -> list[int]:
-    """The widths at which a layer of `full` channels on one side is timed: about eighths, quarters and halves of it."""
+def grid(full: int, step: int, *, fixed: bool, groups: int = 1) -> list[int]:
+    """The widths at which a layer of `full` channels on one side is timed: about eighths, quarters and halves of it, in
+    multiples of `step`; and the step's own half and quarter, and 1. All are multiples of `groups`.
+    """
     if fixed:
         return [full]
     shares = (full * share for share in (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4))
-    rounded = {min(full, max(step, round(share / step) * step)) for share in shares}
-    return sorted({min(step, full), *rounded, full})
+    rounded = {max(step, round(share / step) * step) for share in shares}
+    below = {max(1, step // 4), max(1, step // 2), 1}
+    return sorted({min(full, -(-width // groups) * groups) for width in (*below, step, *rounded, full)})
 
 
 def time_grid(

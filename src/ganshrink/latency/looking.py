@@ -81,8 +81,10 @@ def _timed(
     """One layer at a grid of widths, for all calls of its kind."""
     layer = same[0]
     may_take, may_make = (any(free[one.weight][side] for one in same) for side in (0, 1))
-    inside = grid(layer.inside, step, fixed=not may_take)
-    outside = grid(layer.outside, step, fixed=layer.shape.depthwise or not may_make)
+    inside = grid(layer.inside, step, fixed=not may_take, groups=layer.shape.groups)
+    outside = grid(
+        layer.outside, step, fixed=layer.shape.depthwise or not may_make, groups=layer.shape.groups
+    )
     table = time_grid(layer, inside, outside, device)
     return LayerTimes(
         weights=[one.weight for one in same], shape=layer.shape, inside=inside, outside=outside,

@@ -4,17 +4,20 @@ They estimate what any cut of that network takes, in microseconds of looking up,
 seconds: good enough to steer a search. What a plan really takes is measured before it is accepted (`settling.py`).
 """
 
+import hashlib
+import math
 import tomllib
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ganshrink.atomic import write_text
 from ganshrink.channels import Channels
@@ -48,6 +51,19 @@ class LayerTimes(BaseModel):
         description="widths of the output, alike; of a depthwise layer the full one alone"
     )
     ms: list[list[float]] = Field(description="a row for each width of the input")
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Self:
+        for widths in (self.inside, self.outside):
+            if not widths or widths[0] < 1 or any(a >= b for a, b in pairwise(widths)):
+                raise ValueError(f"widths must rise from 1 or more, got {widths}")
+        if [len(row) for row in self.ms] != [len(self.outside)] * len(self.inside):
+            raise ValueError("ms needs a row for each width of the input, with a time for each of the output")
+        if not all(0 <= time < math.inf for row in self.ms for time in row):
+            raise ValueError("ms must be times from 0")
+        if not self.weights:
+            raise ValueError("weights must name a layer")
+        return self
 
     @property
     def layer(self) -> Layer:
@@ -108,6 +124,10 @@ class DeviceProfile(BaseModel):
     def times(self) -> "ProfiledTimes":
         return ProfiledTimes(self)
 
+    def fingerprint(self) -> str:
+        """Of all that it holds."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
     def describe(self) -> str:
         """Machine, runtime and threads in a few words."""
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
@@ -167,9 +187,9 @@ class ProfiledTimes:
         return found
 
     def _liked(self, width: int, grid: Sequence[int]) -> int:
-        """The next width that the device likes: it takes about as long for one in between."""
+        """The next width that the device likes, since one in between takes about as long; below the least, as it is."""
         step = self.profile.step
-        return min(grid[-1], -(-width // step) * step)
+        return width if width < step else min(grid[-1], -(-width // step) * step)
 
 
 class _Sizes:
@@ -187,6 +207,8 @@ def _sizes(profile: DeviceProfile, channels: Channels) -> list[_Sizes]:
         layer, shape = times.layer, times.shape
         wholes = _whole_axes(layer)
         for weight in times.weights:
+            if weight not in channels.tensors:  # of a branch that is gone
+                continue
             members, always = np.zeros((2, len(full))), np.array(wholes, float)
             for number, atoms in enumerate(channels.axes.get(weight, (None, None))[:2]):
                 if atoms is not None and not (shape.depthwise and number == 1):

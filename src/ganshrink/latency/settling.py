@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ganshrink.atomic import write_json
-from ganshrink.channels import Channels, Plan, extract
+from ganshrink.channels import Budget, Channels, Plan, extract
 from ganshrink.engine import agreed, leads
 from ganshrink.latency.backends import Run, network_run
 from ganshrink.latency.measuring import interleave, torch_threads
@@ -32,7 +32,8 @@ WIDER, FARTHEST = (
     1.15,
     8,
 )  # how an estimate is raised that no plan is so small for; and how often it may be off
-ROUNDS, SECONDS = 300, 4.0
+ROUNDS, SECONDS, PARTS = 300, 4.0, 6  # of one measurement: in each part at most, and parts at most
+UNSURE = 0.01  # of the share: how well it is known after that
 
 
 class Stopwatch:
@@ -61,20 +62,17 @@ class Stopwatch:
     def _known_or_measured(self, network: nn.Module, channels: Channels, plan: Plan) -> float:
         key, known = self._key(channels, plan), self.measured()
         if key not in known:
-            known[key] = {"share": self._share(extract(network, channels, plan))}
+            known[key] = self._measure(extract(network, channels, plan))
             write_json(self.file, {"device": self.profile.describe(), "measured": known})
         return float(known[key]["share"]) * self.profile.original
 
     def measured(self) -> dict[str, Any]:
         """What the file holds, if it is of this device."""
-        if not self.file.is_file():
-            return {}
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
+            return dict(found["measured"]) if found["device"] == self.profile.describe() else {}
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or not ours
             return {}
-        same = isinstance(found, dict) and found.get("device") == self.profile.describe()
-        return dict(found["measured"]) if same else {}
 
     def _key(self, channels: Channels, plan: Plan) -> str:
         axes = [[name, [axis is not None for axis in axes]] for name, axes in channels.axes.items()]
@@ -83,21 +81,61 @@ class Stopwatch:
         text = json.dumps([str(self.original), axes, shapes, widths])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _share(self, network: nn.Module) -> float:
-        """Of the original's time, the median over rounds in which each runs once."""
+    def _measure(self, network: nn.Module) -> dict[str, float]:
+        """Its share of the original's time: the median over rounds in which each runs once, and quartiles.
+
+        On a busy machine rounds differ more, and more are run: until the median is known to a percent or so.
+        """
+        shares = np.empty(0)
         with torch_threads(self.profile.threads):
             if self._original_run is None:
                 self._original_run = self._open(self.original)
-            table = interleave(
-                [self._original_run, self._open(network)], warmup=2, rounds=ROUNDS, seconds=SECONDS
-            )
-        return float(np.median(table[:, 1] / table[:, 0]))
+            runs = [self._original_run, self._open(network)]
+            for warmup in (2, *[0] * (PARTS - 1)):
+                table = interleave(runs, warmup=warmup, rounds=ROUNDS, seconds=SECONDS)
+                shares = np.append(shares, table[:, 1] / table[:, 0])
+                q1, share, q3 = np.percentile(shares, (25, 50, 75))
+                if 0.93 * (q3 - q1) / math.sqrt(len(shares)) < UNSURE * share:  # standard error of a median
+                    break
+        return {"share": float(share), "q1": float(q1), "q3": float(q3), "rounds": len(shares)}
 
     def _open(self, network: nn.Module) -> Run:
         with TemporaryDirectory() as folder:  # what runs it has read it
             return network_run(
                 network.eval(), self.example, self.profile.place, Path(folder) / "network.onnx"
             )
+
+
+def settled(
+    propose: Callable[[Budget], Plan],
+    budget: Budget,
+    stopwatch: Stopwatch,
+    network: nn.Module,
+    channels: Channels,
+) -> Plan:
+    """The plan proposed for a budget in milliseconds that was measured to keep it: `settle` with a stopwatch.
+
+    Args:
+        propose: the plan for a budget.
+        budget: in absolute numbers, with times.
+        network: what plans are of; its weights play no part.
+    """
+    limit = budget.latency
+    assert limit is not None
+    assert limit.times is not None
+    times, others = limit.times, Budget(tuple(other for other in budget.limits if other.kind != "latency"))
+    if limit.amount >= stopwatch.profile.original:
+        return propose(others)
+
+    def at(milliseconds: float) -> Plan:
+        return propose(others if milliseconds == math.inf else budget.with_latency(limit.at(milliseconds)))
+
+    return settle(
+        at,
+        lambda plan: times(channels, channels.widths(plan)),
+        lambda plan: stopwatch(network, channels, plan),
+        limit.amount,
+    )
 
 
 def settle(
@@ -128,7 +166,7 @@ def settle(
     best: Plan | None = None
     seen: dict[Plan, float] = {}
     aim = limit
-    while len(seen) < TRIES and low * FINEST < high and (best is None or aim < FARTHEST * limit):
+    while len(seen) < TRIES and low * FINEST < high and limit / FARTHEST < aim < FARTHEST * limit:
         plan = _proposed(propose, aim)
         if plan is None:
             low, guess = max(low, aim), 0.0
@@ -149,11 +187,23 @@ def settle(
                 high = min(high, aim)
             guess = 0.0 if known else AIM * limit * estimate(plan) / time
         aim = guess if low < guess < high else _between(low, high, aim)
-    if best is None:
+    if best is None and not seen:  # estimates are far off: the smallest plan tells
+        seen = _smallest(propose, measure, aim)
+    fastest, time = min(seen.items(), key=lambda pair: pair[1])
+    if best is None and time > limit:
         raise ValueError(
-            f"the budget latency={limit:.6g}ms cannot be met: the fastest network takes {min(seen.values()):.4g} ms"
+            f"the budget latency={limit:.6g}ms cannot be met: the fastest network takes {time:.4g} ms"
         )
-    return best
+    return best or fastest
+
+
+def _smallest(
+    propose: Callable[[float], Plan], measure: Callable[[Plan], float], aim: float
+) -> dict[Plan, float]:
+    """The plan of the first limit on the estimate that has one, and its time."""
+    while (plan := _proposed(propose, aim)) is None:
+        aim *= WIDER
+    return {plan: measure(plan)}
 
 
 def _proposed(propose: Callable[[float], Plan], aim: float) -> Plan | None:

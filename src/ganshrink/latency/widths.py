@@ -1,5 +1,6 @@
 """Which widths a device likes: found by timing, not assumed."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from ganshrink.latency.layers import Layer, Shape
@@ -8,10 +9,8 @@ Time = Callable[[Shape, int, int], float]
 
 STEPS = (16, 8, 4, 2, 1)
 JAGGED = 1.05
-HEAVY, MOST_HEAVY = (
-    0.8,
-    6,
-)  # of the time, that those layers take by which widths are judged; and how many at most
+HEAVY, MOST = 0.8, 6  # widths are judged by the layers that take this share of the time, by at most so many
+PASSES = 3  # over the widths, of which the shortest times count
 
 
 def liked_step(
@@ -37,7 +36,7 @@ def liked_step(
     )
     total, seen = sum(spent for spent, _ in costly), 0.0
     ratios: dict[int, list[tuple[float, float]]] = {step: [] for step in STEPS}
-    for spent, layer in costly[:MOST_HEAVY]:
+    for spent, layer in costly[:MOST]:
         if seen > HEAVY * total:
             break
         seen += spent
@@ -55,7 +54,7 @@ def liked_step(
 def _jaggedness(layer: Layer, free: tuple[bool, bool], time: Time) -> dict[int, float]:
     """Time at 48, 40, 36, 34 and 33 channels over the line between their neighbours; half of that for narrower layers."""
     sides = [full for full, may in zip((layer.inside, layer.outside), free, strict=True) if may]
-    if not sides or min(sides) < 32:
+    if not sides or min(sides) < 32 or layer.shape.groups > 1:
         return {}
     base = 32 if min(sides) >= 64 else 16
 
@@ -68,5 +67,8 @@ def _jaggedness(layer: Layer, free: tuple[bool, bool], time: Time) -> dict[int, 
         return time(layer.shape, inside, outside)
 
     steps = [step for step in STEPS if step < base]
-    times = {width: at(width) for width in (base, *(base + step for step in (*steps, base)))}
+    widths = [base + step for step in (0, *steps, base)]
+    times = dict.fromkeys(widths, math.inf)
+    for width in PASSES * widths:  # in turn, so that one busy moment is not taken for a property of one width
+        times[width] = min(times[width], at(width))
     return {step: 2 * times[base + step] / (times[base] + times[base + 2 * step]) for step in steps}

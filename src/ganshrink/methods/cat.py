@@ -47,7 +47,7 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
         return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     # What cannot work fails here, before anything is trained.
-    prune(torch.zeros(channels.num_atoms), job.loose_budget)
+    job.check_reachable(lambda budget: prune(torch.zeros(channels.num_atoms), budget))
 
     teacher = job.teacher()
     generator = add_affine(teacher["G"])
@@ -59,7 +59,7 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
         plan = job.plan_within(lambda budget: prune(scores, budget), generator, channels)
         return {"plan": plan.to_json(channels, basis=basis)}
 
-    limits = {"budget": str(job.budget), "floor": config.floor, "round_to": config.round_to}
+    limits = {"budget": job.limits(), "floor": config.floor, "round_to": config.round_to}
     searched = run.stage("search", search, made_from={"macs": channels.cost().macs, **limits})
     plan = Plan.from_json(channels, searched["plan"])
     cost = channels.cost(plan)

@@ -79,12 +79,12 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
         if limit is None or reached is None:
             continue
         met = reached <= limit
+        name = given if given and len(limits) == 1 else kind
         if kind == "latency":
-            sentences.append((met, _latency_sentence(run, given or kind, limit, reached, met=met)))
+            sentences.append((met, _latency_sentence(run, name, limit, reached, met=met)))
             continue
         unit = BUDGETS[kind]
         write = file_size if kind == "bytes" else quantity
-        name = given if given and len(limits) == 1 else kind
         sentences.append(
             (
                 met,
@@ -97,14 +97,23 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
 def _latency_sentence(run: RunFiles, name: str, limit: float, reached: float, *, met: bool) -> str:
     timing = dig(run.get("cost.json"), "budget", "timing")
     runtime, whole = str(timing["runtime"]), number(timing, "original_ms") or 0
+    beside = f"in {RUNTIMES.get(runtime, runtime)} beside the original, which takes {milliseconds(whole)}"
     if number(timing, "measured_ms") is None:
         how = f"by a device profile of {timing['device']} alone: it was not measured"
-    elif speedup(run, runtime):
-        how = f"measured in {RUNTIMES[runtime]} beside the original, which takes {milliseconds(whole)}"
+    elif _paired(run, timing):
+        how = f"measured {beside}"
     else:
-        how = f"measured before the training in {RUNTIMES[runtime]} beside the original, which takes {milliseconds(whole)}"
+        how = f"measured before the training {beside}"
     word = "met" if met else "not met"
     return f"The budget {name} ({milliseconds(limit)}) is {word}: {milliseconds(reached)}, {how}."
+
+
+def _paired(run: RunFiles, timing: dict[str, Any]) -> float | None:
+    """Teacher through student as last timed, where that was on the budget's machine, in its runtime and threads."""
+    latency, runtime = run.get("latency.json"), str(timing.get("runtime"))
+    alike = latency.get("device") == timing.get("machine") is not None
+    threads = dig(latency, "protocol", "threads") == timing.get("threads")
+    return speedup(run, runtime) if alike and threads else None
 
 
 def _latency(run: RunFiles) -> float | None:
@@ -115,7 +124,7 @@ def _latency(run: RunFiles) -> float | None:
     planned, whole = number(timing, "measured_ms"), number(timing, "original_ms")
     if planned is None:
         return number(timing, "estimated_ms")
-    paired = speedup(run, str(timing.get("runtime")))
+    paired = _paired(run, timing)
     return whole / paired if whole and paired else planned
 
 

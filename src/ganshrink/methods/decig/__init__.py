@@ -42,14 +42,15 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
     limits: Any = {"least": config.floor, "round_to": config.round_to or 1, "overrides": config.hinges}
     for name, one in jobs.items():
         try:
-            hinges_within(channels, equal, one.loose_budget, **limits)
+            one.check_reachable(lambda budget: hinges_within(channels, equal, budget, **limits))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     _check(job)
+    factors = _factors(job, config, channels)
 
     # To compare with; a task may need it besides.
     teachers = {name: one.teacher() for name, one in jobs.items()}
-    method = Decig(run, job, config, jobs, channels)
+    method = Decig(run, job, config, jobs, channels, factors)
     condensed, start = method.condense(teachers)
     plans, hinges = method.cut(condensed, start)
     students = method.finetune(teachers, condensed, plans)
@@ -92,6 +93,7 @@ class Decig:
     Attributes:
         jobs: of each generator that is made small, by its name in the task's nets.
         channels: the structure of the original generator.
+        factors: l(i) of Eq. 2, per free group.
     """
 
     run: Run
@@ -99,18 +101,19 @@ class Decig:
     config: DecigConfig
     jobs: Mapping[str, Job]
     channels: Channels
+    factors: Mapping[str, float]
 
     def condense(self, teachers: Mapping[str, Nets]) -> tuple[Nets, Start]:
         """Stage I: every net of the task, trained from fresh weights under the penalty; and how large these were."""
         job, config = self.job, self.config
-        task, factors = self._task(teachers), self._factors()
+        task = self._task(teachers)
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("condensing layers into few channels")
             nets = self._fresh_nets(task)
             start = {name: self._largest(nets[name]) for name in self.jobs}
             alpha = Alpha(config.ratio)
-            updates = self._condensing(task, nets, alpha, factors)
+            updates = self._condensing(task, nets, alpha)
             fit_nets(stage, nets, task, job.data, job.training, updates=updates, progress=job.progress)
             return {**states(nets), "alpha": alpha.state_dict(), "start": start}
 
@@ -118,7 +121,7 @@ class Decig:
             mode="json", include=set(CondensingConfig.model_fields), exclude={"factor"}
         )
         if config.factor != "macs":
-            settings["factors"] = factors  # the device's times, whatever it is called
+            settings["factors"] = dict(self.factors)  # the device's times, whatever it is called
         stamp = {"net": repr(job.build()), "condensed": list(self.jobs), "method": settings, **job.describe()}
         found = self.run.stage(
             "condense", learn, made_from=stamp, after=None if job.task.needs_teacher else ()
@@ -144,7 +147,7 @@ class Decig:
             return found
 
         settings = self.config.model_dump(mode="json", include=CUTTING)
-        budgets = {name: str(one.budget) for name, one in self.jobs.items()}
+        budgets = {name: one.limits() for name, one in self.jobs.items()}
         stamp = {"macs": self.channels.cost().macs, "budgets": budgets, "method": settings}
         found = self.run.stage("hinges", look, made_from=stamp, after=("condense",))
         plans = {name: Plan.from_json(self.channels, found[name]["plan"]) for name in self.jobs}
@@ -186,7 +189,7 @@ class Decig:
             student.eval()
         return students
 
-    def _condensing(self, task: Task, nets: Nets, alpha: Alpha, factors: Mapping[str, float]) -> list[Update]:
+    def _condensing(self, task: Task, nets: Nets, alpha: Alpha) -> list[Update]:
         """The task's own updates, with alpha * L_PENAL among the generators' losses (Eq. 2)."""
         updates = task.updates(nets)
         generation = next(update for update in updates if update.name == "G")
@@ -195,24 +198,16 @@ class Decig:
         def losses(context: Any) -> Iterator[dict[str, Tensor]]:
             for terms in own(context):
                 l1 = sum((v.detach() for n, v in terms.items() if n in task.l1_terms), torch.zeros(()))
-                penalties = {name: self._penalty(nets[name], factors) for name in self.jobs}
+                penalties = {name: self._penalty(nets[name]) for name in self.jobs}
                 yield {**terms, **alpha.times(penalties, sum_over_processes(l1) / rank_and_world()[1])}
 
         generation.losses = losses
         generation.state = {**generation.state, "alpha": alpha}
         return updates
 
-    def _factors(self) -> dict[str, float]:
-        """l(i) of Eq. 2: by MACs, or by the times of a device."""
-        factor = self.config.factor
-        if factor == "macs":
-            return layer_factors(self.channels)
-        assert self.job.device is not None
-        return layer_factors(self.channels, measured=maker_times(self.channels, self.job.device(factor)))
-
-    def _penalty(self, network: nn.Module, factors: Mapping[str, float]) -> Tensor:
+    def _penalty(self, network: nn.Module) -> Tensor:
         shape, importance = self.config.shape, self.config.importance
-        return penalty(network, self.channels, factors=factors, shape=shape, importance=importance)
+        return penalty(network, self.channels, factors=self.factors, shape=shape, importance=importance)
 
     def _sizes(self, network: nn.Module) -> dict[str, Tensor]:
         found = magnitudes(network, self.channels, importance=self.config.importance)
@@ -229,6 +224,14 @@ class Decig:
         """Every net of the task, built anew."""
         dense = initialise(folded_copy(self.job.build()))
         return task.nets(dense, self.job.data.in_channels, self.job.data.out_channels)
+
+
+def _factors(job: Job, config: DecigConfig, channels: Channels) -> dict[str, float]:
+    """l(i) of Eq. 2: by MACs, or by the times of a device."""
+    if config.factor == "macs":
+        return layer_factors(channels)
+    assert job.device is not None
+    return layer_factors(channels, measured=maker_times(channels, job.device(config.factor)))
 
 
 def _check(job: Job) -> None:

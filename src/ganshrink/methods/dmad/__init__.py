@@ -52,7 +52,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     limits: Any = {"floor": config.floor, "round_to": config.round_to}
     for name, one in jobs.items():
         try:
-            bisect_threshold(searched, equal, one.loose_budget, **limits)
+            one.check_reachable(lambda budget: bisect_threshold(searched, equal, budget, **limits))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -134,7 +134,7 @@ class Dmad:
             return {**states(nets), "plans": plans}
 
         settings = config.model_dump(mode="json", include=set(SearchConfig.model_fields))
-        budgets = {name: str(one.budget) for name, one in self.jobs.items()}
+        budgets = {name: one.limits() for name, one in self.jobs.items()}
         stamp = {"net": repr(job.build()), "method": settings, "budgets": budgets, **job.describe()}
         # It begins anew and looks at no teacher, so that another one changes nothing, unless the task has nothing else.
         return self.run.stage("search", learn, made_from=stamp, after=None if job.task.needs_teacher else ())

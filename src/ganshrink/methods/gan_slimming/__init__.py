@@ -59,7 +59,8 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
 
     # What cannot work fails here, before anything is trained.
     _check(job, config)
-    _plan(_searched(channels, config), torch.zeros(channels.num_atoms), job.loose_budget, config)
+    ties = torch.zeros(channels.num_atoms)
+    job.check_reachable(lambda budget: _plan(_searched(channels, config), ties, budget, config))
     distance, watching = _distance(config)
 
     teacher = job.teacher()
@@ -68,7 +69,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     network, plan, basis = copy.deepcopy(generator), Plan.full(channels), {}
     nets = teacher if config.inherit_discriminator else {}
     if variant.narrow:
-        plan = job.plan_within(lambda budget: _narrow(channels, budget, config), generator, channels)
+        plan = _narrow(job, generator, channels, config)
         network = extract(generator, channels, plan)
         only = None if variant.search else early
         nets, trained = slimming.train("narrow", network, nets, bits=only, distil=True, fresh=True)
@@ -137,7 +138,7 @@ class Slimming:
         settings = config.model_dump(mode="json", exclude={"finetune_lr", "round_to"})
         made_from = {"method": settings, "vgg": self.vgg_hashes, **describe(job.task, job.data, training)}
         if config.adaptive_rho:
-            made_from["budget"] = str(job.budget)
+            made_from["budget"] = job.limits()
         found = self.run.stage("search", learn, made_from=made_from)
         scores = found["scores"]["magnitudes"]
         plan = self.plan(network, channels, scores)
@@ -283,10 +284,11 @@ def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
     return channels
 
 
-def _narrow(channels: Channels, budget: Budget, config: GanSlimmingConfig) -> Plan:
+def _narrow(job: Job, generator: nn.Module, channels: Channels, config: GanSlimmingConfig) -> Plan:
     """A network that keeps the same share of every layer: as many as the budget allows if nothing is pruned after."""
     if not VARIANTS[config.variant].search:
-        return _plan(channels, evenly(channels), budget, config)
+        even = evenly(channels)
+        return job.plan_within(lambda budget: _plan(channels, even, budget, config), generator, channels)
     return share_of_each(channels, config.width)
 
 
