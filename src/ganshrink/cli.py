@@ -203,10 +203,18 @@ def measure(
         Path,
         typer.Argument(metavar="RUN|RECIPE", help="the folder of a run; or, for --device-profile, a recipe"),
     ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="values of a recipe to change, such as `net.ngf=32`",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; as torch has it if not given")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, help="at most about how long to measure a run")] = 20,
     device_profile: Annotated[
         Path | None,
         typer.Option(
@@ -230,13 +238,13 @@ def measure(
     if device_profile is not None:
         _start_logging(quiet=json_)
         found = finished.profile_device(
-            run, device_profile, device=device, runtime=runtime, threads=threads, net=net
+            run, device_profile, overrides or (), device=device, runtime=runtime, threads=threads, net=net
         )
         _answer(found.model_dump(mode="json"), json_, f"{device_profile}: {found.summary()}")
         return
-    if runtime is not None or device != "cpu":
+    if runtime is not None or device != "cpu" or overrides:
         raise ValueError(
-            "--runtime and --device say how a device profile is measured: give --device-profile OUT.toml"
+            "--runtime, --device and KEY=VALUE say how a device profile is measured: give --device-profile OUT.toml"
         )
     latency = finished.measure_run(run, threads=threads, seconds=seconds, net=net)
     if json_:

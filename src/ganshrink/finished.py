@@ -139,6 +139,7 @@ def measure_run(
 def profile_device(
     target: Path,
     out: Path,
+    overrides: Sequence[str] = (),
     *,
     device: str = "cpu",
     runtime: str | None = None,
@@ -150,6 +151,7 @@ def profile_device(
     Args:
         target: the folder of a run, or a recipe's file, whose data tell the size at which times count.
         out: the file to write, a `.toml`.
+        overrides: `key=value` to change in the recipe; a run's network is as it is.
         device: `cpu` or `cuda`; runtime, threads: as in `open_profile`.
 
     Raises:
@@ -157,10 +159,16 @@ def profile_device(
     """
     if out.suffix != ".toml":
         raise ValueError(f"a device profile is a TOML file: name it {out.name}.toml, not {out}")
+    if target.is_dir() and overrides:
+        raise ValueError(
+            f"{target} is a run, whose network is as it is: {overrides[0]} would change a recipe"
+        )
+    if not target.is_dir() and net is not None:
+        raise ValueError(f"--net is for the folder of a run; the recipe {target} names its network")
     if target.is_dir():
         network, example = load_networks(target, net)["teacher"], _example(target)
     else:
-        network, example = pipeline.original_of(read_recipe(target))
+        network, example = pipeline.original_of(read_recipe(target, overrides))
     found = look_at(network.eval(), example, device_of(device, runtime=runtime, threads=threads))
     write_profile(found, out)
     return found

@@ -156,7 +156,7 @@ def test_alpha_makes_the_penalty_at_the_first_step_a_tenth_of_the_weighted_l1_te
     assert not any(name.endswith("_penal") for name in tiny.logged(road.folder, "finetune")[0]["losses"])
 
 
-@pytest.mark.parametrize("changes", [{}, {"shape": "uniform", "importance": "own"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"shape": "uniform", "importance": "own_plus_consumer"}], ids=str)
 def test_stage_one_is_the_task_s_training_with_the_penalty_among_the_generator_s_losses(tmp_path, changes):
     """To the bit; and without the penalty the generator is another."""
     work, config = roads.short(), DecigConfig(**changes)

@@ -39,7 +39,7 @@ def own_images(**options: Any) -> Job:
 
 ROADS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pix2pix": (short, {}),
-    "low-reg": (short, {"ratio": 0.01, "shape": "exponential", "importance": "own"}),
+    "low-reg": (short, {"ratio": 0.01, "shape": "exponential", "importance": "own_plus_consumer"}),
     "image2image": (own_images, {}),
     "one way": (one_way, {}),
     "both ways": (both_ways, {"ratio": 0.2}),

@@ -20,9 +20,9 @@ class CondensingConfig(BaseModel):
         description="f of Eq. 1, by which a layer's channels are penalised in order of their size",
     )
     importance: Importance = Field(
-        default="own_plus_consumer",
+        default="own",
         description="the size of a channel: L1 norm of the weights that make it (own, the paper's), or of those that read "
-        "it too, since a norm undoes what the first lose",
+        "it too (own_plus_consumer), since a norm undoes what the first lose",
     )
     factor: str = Field(
         default="macs",
