@@ -94,7 +94,7 @@ def test_evaluate_scores_any_generator():
     ("change", "message"),
     [
         ({"budget": "macs=0.01%"}, "smallest reachable"),
-        ({"budget": "latency=3ms"}, "latency is not supported yet"),
+        ({"budget": "latency=3ms"}, "must be latency=AMOUNT@DEVICE"),
         ({"student": {"epocs": 1}}, "did you mean 'epochs'"),
         ({"method": "dog"}, "method.name: 'dog' is unknown"),
         ({"data": []}, "no pairs"),

@@ -80,7 +80,7 @@ def allow(
 
 def _reachable_step(step: int, channels: Channels, budget: Budget, method: Any) -> int:
     """The step that the device likes, or where no network of such widths is fast enough, a finer one."""
-    while step > 1 and method.round_to is None:
+    while step > 1 and _rounds(method) and method.round_to is None:
         try:
             bisect_threshold(
                 channels, torch.zeros(channels.num_atoms), budget, floor=method.floor, round_to=step
@@ -94,4 +94,10 @@ def _reachable_step(step: int, channels: Channels, budget: Budget, method: Any) 
 
 
 def _rounding(method: Any, step: int) -> Any:
-    return method if method.round_to is not None else method.model_copy(update={"round_to": step})
+    given = not _rounds(method) or method.round_to is not None
+    return method if given else method.model_copy(update={"round_to": step})
+
+
+def _rounds(method: Any) -> bool:
+    """Whether a method's widths can be asked to be multiples of something."""
+    return "round_to" in type(method).model_fields

@@ -51,9 +51,8 @@ def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
     there, back = orders
     method, config = methods.METHODS[there.recipe.method.name], there.recipe.method
-    finer = min(config.round_to, back.recipe.method.round_to)  # one setting for both
-    if finer != config.round_to:
-        config = config.model_copy(update={"round_to": finer})
+    if back.recipe.method != config:  # they differ in their steps of width: the finer one is for both
+        config = min(config, back.recipe.method, key=lambda one: one.round_to)
     result = method(run, replace(there.job, back=back.job), config)
     outcomes = []
     for order, name in ((there, "G_A"), (back, "G_B")):
