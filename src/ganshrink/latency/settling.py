@@ -159,10 +159,8 @@ def settle(
         ValueError: if no plan keeps it, with the time of the fastest; or what `propose` raises whatever the limit.
     """
     propose(math.inf)  # another limit that cannot be met says so
-    low, high = (
-        0.0,
-        math.inf,
-    )  # limits on estimates: below, plans fit or there are none; above, they do not fit
+    # limits on estimates: below, plans fit or there are none; above, they do not fit
+    low, high = 0.0, math.inf
     best: Plan | None = None
     seen: dict[Plan, float] = {}
     aim = limit
