@@ -80,6 +80,7 @@ def allow(
 
 def _reachable_step(step: int, channels: Channels, budget: Budget, method: Any) -> int:
     """The step that the device likes, or where no network of such widths is fast enough, a finer one."""
+    liked = step
     while step > 1 and _rounds(method) and method.round_to is None:
         try:
             bisect_threshold(
@@ -88,7 +89,8 @@ def _reachable_step(step: int, channels: Channels, budget: Budget, method: Any) 
         except ValueError:
             step //= 2
             continue
-        logger.info("widths are multiples of %d, which this device likes", step)
+        why = "" if step == liked else f", though this device likes {liked}: no such network is fast enough"
+        logger.info("widths are multiples of %d%s", step, why or ", which this device likes")
         break
     return step
 
