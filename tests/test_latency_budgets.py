@@ -260,7 +260,7 @@ def test_this_machine_by_its_file(here: Path, tmp_path: Path) -> None:
     assert 0 < cost["budget"]["timing"]["measured_ms"] <= 0.7 * read_profile(here).original
     assert not (tmp_path / "run" / "device-cpu.toml").exists()
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "measured before the training in PyTorch beside the original" in page
+    assert "measured in PyTorch beside the original" in page and "when its plan was accepted" in page
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,7 @@ class Job:
         measured = None if self.stopwatch is None else self.stopwatch(network, channels, plan)
         return {
             "device": profile.describe(),
-            "machine": profile.machine.name,
             "runtime": profile.runtime,
-            "threads": profile.threads,
             "original_ms": profile.original,
             "estimated_ms": limit.times(channels, channels.widths(plan)),
             "measured_ms": measured,

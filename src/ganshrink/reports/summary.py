@@ -97,35 +97,25 @@ def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
 def _latency_sentence(run: RunFiles, name: str, limit: float, reached: float, *, met: bool) -> str:
     timing = dig(run.get("cost.json"), "budget", "timing")
     runtime, whole = str(timing["runtime"]), number(timing, "original_ms") or 0
-    beside = f"in {RUNTIMES.get(runtime, runtime)} beside the original, which takes {milliseconds(whole)}"
     if number(timing, "measured_ms") is None:
         how = f"by a device profile of {timing['device']} alone: it was not measured"
-    elif _paired(run, timing):
-        how = f"measured {beside}"
     else:
-        how = f"measured before the training {beside}"
+        beside = f"beside the original, which takes {milliseconds(whole)}"
+        how = f"measured in {RUNTIMES.get(runtime, runtime)} {beside}, when its plan was accepted"
     word = "met" if met else "not met"
     return f"The budget {name} ({milliseconds(limit)}) is {word}: {milliseconds(reached)}, {how}."
 
 
-def _paired(run: RunFiles, timing: dict[str, Any]) -> float | None:
-    """Teacher through student as last timed, where that was on the budget's machine, in its runtime and threads."""
-    latency, runtime = run.get("latency.json"), str(timing.get("runtime"))
-    alike = latency.get("device") == timing.get("machine") is not None
-    threads = dig(latency, "protocol", "threads") == timing.get("threads")
-    return speedup(run, runtime) if alike and threads else None
-
-
 def _latency(run: RunFiles) -> float | None:
-    """Milliseconds of the student on the budget's device: as last timed beside the teacher, else as when it was planned."""
+    """Milliseconds of the student's plan on the budget's device: as measured, else as estimated.
+
+    Not those of latency.json: there several runtimes take turns, and the threads of one disturb the next.
+    """
     timing = dig(run.get("cost.json"), "budget", "timing")
     if not isinstance(timing, dict):
         return None
-    planned, whole = number(timing, "measured_ms"), number(timing, "original_ms")
-    if planned is None:
-        return number(timing, "estimated_ms")
-    paired = _paired(run, timing)
-    return whole / paired if whole and paired else planned
+    measured = number(timing, "measured_ms")
+    return number(timing, "estimated_ms") if measured is None else measured
 
 
 def _reached(run: RunFiles, kind: str) -> float | None:
