@@ -73,7 +73,12 @@ def measure_latency(
         contenders = list(
             _contenders(networks, given, runtimes, threads, dict(onnx_files or {}), Path(folder))
         )
-        times = interleave([one.run for one in contenders], warmup=warmup, rounds=rounds, seconds=seconds)
+        tables = []  # a runtime's idle threads disturb the next one's runs, so that each has its own rounds
+        for runtime in runtimes:
+            runs = [one.run for one in contenders if one.runtime == runtime]
+            tables.append(interleave(runs, warmup=warmup, rounds=rounds, seconds=seconds / len(runtimes)))
+    ran = min(len(table) for table in tables)
+    times = np.concatenate([table[:ran] for table in tables], axis=1)
     reference = "teacher" if "teacher" in networks else next(iter(networks))
     shapes = [list(tensor.shape[1:]) for tensor in given]
     fixed = {"threads": threads, "batch": len(given[0]), "input": shapes[0] if len(shapes) == 1 else shapes}
@@ -85,7 +90,7 @@ def measure_latency(
     )
     return {
         "device": device_name(given[0].device),
-        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, len(times), reference),
+        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference),
         "rows": rows,
         "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
     }
@@ -213,7 +218,7 @@ def _protocol(
     if "openvino" in runtimes:
         versions["openvino"] = runtime_version("openvino")
     return {
-        "order": "interleaved, one run of each per round, rotated every round",
+        "order": "runtime by runtime, interleaved, one run of each per round, rotated every round",
         "ratio": f"median over rounds of {reference} / network within the round, in the same runtime",
         "noise": "iqr_ms, and q1 and q3 of the ratio: the middle half of the rounds",
         "precision": "float32; int8: convolutions in integers, the rest float32",
