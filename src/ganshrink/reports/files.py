@@ -52,6 +52,10 @@ class RunFiles:
         """The object in `name`, empty when there is none."""
         return self.json.get(name, {})
 
+    def optional(self, name: str) -> dict[str, Any]:
+        """The object in a file that not every run has; empty where it is not there or cannot be read."""
+        return _object(self.folder / name)
+
     def size(self, name: str) -> int | None:
         """Bytes of a file, None when there is none."""
         path = self.folder / name
@@ -144,7 +148,7 @@ def _stage_folder(folder: Path, entry: dict[str, Any]) -> Path:
 def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(path))
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,6 +1,5 @@
 """The page's section on hinges: the sorted channels of every layer, and where it was cut (DECIG, Fig. 2)."""
 
-import json
 import math
 from typing import Any
 
@@ -18,7 +17,7 @@ Points = list[tuple[int, float]]
 def hinges(run: RunFiles) -> dict[str, Any] | None:
     """`shown` and `folded` charts (name, short, kept, label, svg), `facts` to be said above them, and whether any hinge was
     `moved`. None if the run was not cut at hinges."""
-    found = _read(run)
+    found = run.optional(FILE)
     layers = [(layer, points) for layer in dicts(found, "layers") if (points := _points(layer))]
     if not layers:
         return None
@@ -31,16 +30,6 @@ def hinges(run: RunFiles) -> dict[str, Any] | None:
         "facts": _facts(found, [layer for layer, _ in layers]),
         "moved": any(number(layer, "moved_from") is not None for layer, _ in layers),
     }
-
-
-def _read(run: RunFiles) -> dict[str, Any]:
-    """hinges.json; what cannot be read is not there."""
-    path = run.folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _points(layer: dict[str, Any]) -> Points:

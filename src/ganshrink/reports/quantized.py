@@ -1,6 +1,5 @@
 """The page's section on few bits: what was rounded and what that cost, layer by layer, and the ratios of GAN Slimming."""
 
-import json
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, dicts, dig, number
@@ -20,7 +19,7 @@ COSTS = (  # keys of psnr_db, and what each compares
 def quantization(run: RunFiles) -> dict[str, Any] | None:
     """`trained` (whether the student was trained in few bits) and `refused`, or `costs`, `parity`, `sizes`, `layers` and
     `float`; `bare` if there is no INT8 file. None if the run has nothing of few bits."""
-    found = _read(run)
+    found = run.optional(FILE)
     if not found:
         return None
     if not dicts(found, "layers") and "refused" not in found:
@@ -46,7 +45,7 @@ def ratios(run: RunFiles) -> list[dict[str, str]]:
     r_c: kernels (tensors of two axes or more) times their bits; r_s: MACs with transposed convolutions at their output
     size; r_f: FID, where it was computed. All of the teacher over the network's.
     """
-    found, cost = _read(run), run.get("cost.json")
+    found, cost = run.optional(FILE), run.get("cost.json")
     if not found and "gan_slimming" not in run.recipe:
         return []
     rows = []
@@ -67,16 +66,6 @@ def ratios(run: RunFiles) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def _read(run: RunFiles) -> dict[str, Any]:
-    """quantization.json; what cannot be read is not there."""
-    path = run.folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _parity(run: RunFiles) -> list[str]:
