@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from ganshrink.channels.graph import Channels
     from ganshrink.channels.plan import Plan
 
-COUNTED = ("macs", "paper_macs", "params", "bytes")
-KINDS = (*COUNTED, "latency")
+KINDS = ("macs", "paper_macs", "params", "bytes", "latency")
 SUFFIXES = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 

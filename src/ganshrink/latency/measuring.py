@@ -46,7 +46,7 @@ def measure_latency(
     seconds: float = 30.0,
     onnx_files: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Time every network in every runtime, one run each per round, in an order that rotates every round.
+    """Time every network, runtime by runtime, one run each per round, in an order that rotates every round.
 
     Args:
         networks: by name; ratios are to `teacher`, or to the first one where none has that name.
