@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from ganshrink import outcome, quantization
-from ganshrink.channels import Plan, extract
+from ganshrink.channels import Plan, extract, trace
+from ganshrink.channels.folding import folded_copy
 from ganshrink.data import Images
 from ganshrink.engine import leads, wait
 from ganshrink.job import Job, Nets, Result
@@ -93,12 +94,19 @@ def _leave(
     run.write("plan.json", plan_json)
     if "G" in result.hinges:
         run.write("hinges.json", result.hinges["G"])
+    if result.search is not None:
+        run.write("search.json", result.search)
     run.write("stages.json", run.stages())
     whole = network_spec(order.net, job.example, job.data)
-    cut = whole.model_copy(update={"plan": plan_json, "affine": result.affine})
+    cut = whole.model_copy(
+        update={"plan": plan_json, "affine": result.affine, "extra_blocks": result.extra_blocks}
+    )
     for name, network in networks.items():
         save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    outcome.write_cost(run, networks, channels, plan, job.budget, recipe.limits, timing=timing)
+    original = trace(folded_copy(networks["teacher"]), *job.example) if result.extra_blocks else channels
+    outcome.write_cost(
+        run, networks, channels, plan, job.budget, recipe.limits, original=original, timing=timing
+    )
     if settings.mode == "none" and result.quantization is not None:
         quantization.note_trained(run, result.quantization)
     if settings.mode != "none":

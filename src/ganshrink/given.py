@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganshrink.data import Images, TensorInputs, TensorPairs, check, hold_out, input_spec
+from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.generator import as_tuple, batch_of_one
 from ganshrink.tasks import TASKS
 
@@ -43,6 +43,33 @@ def _of_tensors(data: Any, task: str, example: Tensor | Sequence[Tensor] | None)
         return kind(data, dtypes=dtypes)
     except ValueError as error:
         raise ValueError(f"{wanted(task)}: {error}") from None
+
+
+def open_beside(unlabelled: Any, pairs: Images) -> Images:
+    """Inputs without targets, from a data set or a sequence of inputs, to train on beside pairs.
+
+    Raises:
+        ValueError: if they are none, cannot be used, or are not of the shapes and types of the pairs' inputs.
+    """
+    had = batch_of_one(pairs.sample(0, None)["input"])
+    if not isinstance(unlabelled, Images):
+        if not hasattr(unlabelled, "__len__") or not hasattr(unlabelled, "__getitem__"):
+            kind = type(unlabelled).__name__
+            raise ValueError(f"unlabelled must be a sequence of inputs, or a data set, got {kind}")
+        try:
+            unlabelled = TensorInputs(unlabelled, dtypes=[tensor.dtype for tensor in had])
+        except ValueError as error:
+            raise ValueError(f"unlabelled: {error}") from None
+    problems = check(unlabelled)
+    if problems:
+        raise ValueError(f"unlabelled: {'; '.join(problems[:5])}")
+    given = batch_of_one(unlabelled.sample(0, None)["input"])
+    if _written(given) != _written(had):
+        raise ValueError(
+            f"unlabelled inputs are {_written(given)}, those of the pairs {_written(had)}: all must be alike, so resize or "
+            "crop them"
+        )
+    return InputsAlone(unlabelled)
 
 
 def wanted(task: str) -> str:
@@ -97,6 +124,12 @@ def _tensors(example: Any) -> tuple[Tensor, ...]:
         kind = type(wrong).__name__ if parts else "none"
         raise ValueError(f"the example must be a tensor, or a tuple of them for several inputs, got {kind}")
     return as_tuple(parts)
+
+
+def _written(inputs: Sequence[Tensor]) -> str:
+    """Shapes of one sample, and types where these are not those of images."""
+    kinds = ["" if tensor.dtype == torch.float32 else f" of {tensor.dtype}" for tensor in inputs]
+    return " and ".join(f"{tuple(each.shape[1:])}{kind}" for each, kind in zip(inputs, kinds, strict=True))
 
 
 def _fixed(tensor: Tensor) -> tuple[int, ...]:

@@ -9,10 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganshrink.channels import Budget, Channels, Plan
-from ganshrink.data import Batches, Images
-from ganshrink.engine import FitConfig, Taps, Update, fit, rank_and_world
+from ganshrink.data import Batches, Beside, Images
+from ganshrink.engine import FitConfig, Forward, Taps, Update, fit, rank_and_world
 from ganshrink.latency.profiles import DeviceProfile, ProfiledTimes
 from ganshrink.latency.settling import Stopwatch, settled
+from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantConfig
 from ganshrink.run import Run, Stage
 from ganshrink.tasks import Task, Term
@@ -60,6 +61,9 @@ class Job:
         back: the job of the other direction, where a method makes the students of both in one training.
         device: the profile of a device by its name (`cpu`, `cuda`, or a file), for the original generator.
         stopwatch: times what a plan leaves, where the budget is in milliseconds of the machine at hand.
+        unlabelled: inputs to train on that have no target; none: there are none. A method that learns from them adds their
+            fingerprint to its stamps.
+        metrics: what the result will be scored by, and where the judging networks' weights are.
     """
 
     build: Callable[[], nn.Module]
@@ -73,6 +77,8 @@ class Job:
     back: "Job | None" = None
     device: Callable[[str], DeviceProfile] | None = None
     stopwatch: Stopwatch | None = None
+    unlabelled: Images | None = None
+    metrics: MetricsConfig = MetricsConfig()
 
     def by_generator(self) -> dict[str, "Job"]:
         """The jobs of the generators that are made small, by the names that the task's own training gives these."""
@@ -149,9 +155,11 @@ class Result:
         channels: the channel structure of `originals`.
         originals: the networks that the plans cut: the teacher, perhaps with norms made affine.
         affine: whether norms were made affine.
+        extra_blocks: how many residual blocks were inserted at each place (see nets.extra_blocks), before the cut.
         quantization: the quantizers that the students were trained under; none: they were trained in float.
         basis: what each group's scores were read from, by group name.
         hinges: of each student, what its hinges.json says, where a method cuts at hinges.
+        search: what search.json says of the networks that a method searched for, where it did.
     """
 
     students: Nets
@@ -159,9 +167,11 @@ class Result:
     channels: dict[str, Channels]
     originals: Nets
     affine: bool = False
+    extra_blocks: int = 0
     quantization: QuantConfig | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
     hinges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, Any] | None = None
 
     def one(self, name: str) -> "Result":
         """Of several students one alone, as "G"."""
@@ -192,6 +202,8 @@ def fit_nets(
     updates: Sequence[Update] | None = None,
     frozen: Sequence[nn.Module] = (),
     taps: Mapping[str, Taps] | None = None,
+    unlabelled: Images | None = None,
+    forward: Forward | None = None,
     progress: bool = True,
 ) -> None:
     """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
@@ -202,14 +214,18 @@ def fit_nets(
         terms: losses that join the generator's.
         updates: what a step does in place of the task's own updates; `terms` are then not read.
         frozen: networks that only look on, beside the task's own (its teacher).
+        unlabelled: inputs without targets, of which each batch then holds as many as pairs, under "unlabelled"; how long an
+            epoch is the pairs alone decide.
+        forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
     """
     watching = (*task.frozen, *frozen)
+    pairs = batches_of(data, training)
     fit(
         nets,
         task.updates(nets, terms) if updates is None else updates,
-        batches_of(data, training),
+        pairs if unlabelled is None else Beside(pairs, batches_of(unlabelled, training, beside=True)),
         training,
-        forward=task.forward(nets, taps),
+        forward=forward or task.forward(nets, taps),
         directory=stage.path,
         name=stage.path.name,
         key=stage.key,
@@ -225,11 +241,11 @@ def states(nets: Nets) -> dict[str, Any]:
     return {name: net.state_dict() for name, net in nets.items()}
 
 
-def batches_of(data: Images, training: Training) -> Batches:
-    """The batches of a training, those of this process among several."""
+def batches_of(data: Images, training: Training, *, beside: bool = False) -> Batches:
+    """The batches of a training, those of this process among several; `beside` others, if these run beside them."""
     rank, world = rank_and_world()
     size, seed, workers = training.batch_size, training.seed, training.workers
-    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world)
+    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
 
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:

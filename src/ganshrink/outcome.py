@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganshrink.channels import Budget, Channels, Plan
 from ganshrink.data import Images, to_uint8, write_png
 from ganshrink.data.batches import stack
-from ganshrink.data.opening import is_paired, num_inputs
+from ganshrink.data.images import is_paired, num_inputs
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
@@ -37,6 +37,7 @@ FILES = (
     "scratch.safetensors",
     "plan.json",
     "hinges.json",
+    "search.json",
     "stages.json",
     "cost.json",
     "metrics.json",
@@ -102,13 +103,19 @@ def write_cost(
     budget: Budget,
     given: str,
     *,
+    original: Channels,
     timing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved; where it is in
-    milliseconds, also what the plan took (`timing`)."""
+    milliseconds, also what the plan took (`timing`).
 
-    def cost(network: nn.Module, plan: Plan | None) -> dict[str, Any]:
-        macs = {convention: channels.cost(plan, convention).macs for convention in ("exact", "paper")}
+    Args:
+        channels, plan: the student's, a cut of the original network or of that one with inserted blocks.
+        original: the original network's structure.
+    """
+
+    def cost(network: nn.Module, structure: Channels, plan: Plan | None) -> dict[str, Any]:
+        macs = {convention: structure.cost(plan, convention).macs for convention in ("exact", "paper")}
         tensors = network.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)  # what GAN Slimming's r_c counts
@@ -116,7 +123,8 @@ def write_cost(
         return {"params": params, "kernels": kernels, "macs": macs, "bytes": size}
 
     costs: dict[str, Any] = {
-        name: cost(network, None if name == "teacher" else plan) for name, network in networks.items()
+        name: cost(network, original, None) if name == "teacher" else cost(network, channels, plan)
+        for name, network in networks.items()
     }
     shapes = [list(tensor.shape[1:]) for tensor in channels.example]
     costs["input"] = shapes[0] if len(shapes) == 1 else shapes

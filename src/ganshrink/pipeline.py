@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ganshrink import methods, nets, outcome
 from ganshrink.allowance import allow
 from ganshrink.atomic import write_text
-from ganshrink.data import DataConfig, Images, input_spec, open_dataset
+from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
 from ganshrink.delivery import Order, Outcome, deliver
 from ganshrink.engine import check_launch, join, leads, wait
 from ganshrink.generator import Input
-from ganshrink.given import example_of, open_given
+from ganshrink.given import example_of, open_beside, open_given
 from ganshrink.job import Job, Nets
 from ganshrink.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.run import Run, environment, tensors_hash
@@ -64,6 +64,7 @@ def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
 def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Order:
     """Data, generator and budget of one direction, opened and tried: nothing has been trained or written."""
     images, held_out = _open_data(recipe)
+    unlabelled = _open_unlabelled(recipe, images)
     net = _with_channels(recipe.net, images)
     task = TASKS[recipe.task.name](recipe.task)
     part = run if recipe is whole else run.part(recipe.direction)
@@ -84,7 +85,8 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Orde
     allowed = allow(recipe, build(), example, folder=part.path, shared=run.path)
     job = Job(
         build, teacher, task, images, example, allowed.budget, recipe.student, progress,
-        device=allowed.device, stopwatch=allowed.stopwatch,
+        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=unlabelled,
+        metrics=recipe.metrics,
     )  # fmt: skip
     ready = recipe.model_copy(update={"method": allowed.method})
     return Order(part, ready, job, held_out, {"name": net.name, **net.options})
@@ -159,6 +161,7 @@ def compress(
     budget: str = "macs=10%",
     task: str | Mapping[str, Any] = "pix2pix",
     *,
+    unlabelled: Images | Sequence[Input] | None = None,
     run: str | Path = "runs/compress",
     progress: bool = True,
     **settings: Any,
@@ -175,6 +178,8 @@ def compress(
         method: its name, or its options with a `name`.
         budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
         task: its name, or its options with a `name`.
+        unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
+            them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
         settings: further tables of a recipe, such as `student={"epochs": 20}` or `metrics={"names": ["psnr"]}`.
 
@@ -201,6 +206,7 @@ def compress(
     else:
         images, held_out = open_given(data, recipe.task.name, example)
     _check_suited(recipe, images)
+    beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe.task.name)
     given = copy.deepcopy(model).cpu()
     opened = _open_run(recipe)
@@ -221,7 +227,8 @@ def compress(
     trained = TASKS[recipe.task.name](recipe.task)
     job = Job(
         build, teacher, trained, images, inputs, allowed.budget, recipe.student, progress,
-        device=allowed.device, stopwatch=allowed.stopwatch,
+        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=beside,
+        metrics=recipe.metrics,
     )  # fmt: skip
     ready = recipe.model_copy(update={"method": allowed.method})
     return _carry_out(Order(opened, ready, job, held_out, None))
@@ -254,6 +261,21 @@ def _open_data(recipe: Recipe) -> tuple[Images, Images]:
     images = open_dataset(recipe.data, "train")
     _check_suited(recipe, images)
     return images, open_dataset(recipe.data, recipe.metrics.split)
+
+
+def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:
+    """The inputs without targets of a job: those that its data settings leave or name, then those given in Python."""
+    if given is not None and "pairs" not in outcome.offered_by(images):
+        raise ValueError(
+            "unlabelled inputs stand beside pairs, and these data are none: leave unlabelled out"
+        )
+    found = joined(
+        None if recipe.data is None else open_unlabelled(recipe.data),
+        None if given is None else open_beside(given, images),
+    )
+    if found is not None:
+        logger.info("%d training pairs, and %d inputs without targets", len(images), len(found))
+    return found
 
 
 def _check_suited(recipe: Recipe, images: Images) -> None:

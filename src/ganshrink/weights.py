@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.channels import Plan, add_affine, extract, trace
+from ganshrink.channels.folding import folded_copy
 from ganshrink.data import Images, InputSpec, input_spec
+from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.run import save_tensors
 
 
@@ -26,6 +28,7 @@ class NetworkSpec(BaseModel):
     Attributes:
         net: name and options for `nets.build`; None for a user's own module.
         affine: whether the norms were made affine before the cut.
+        extra_blocks: how many residual blocks were inserted at each place before the cut.
         plan: the cut, as in plan.json; None for a whole network.
         example: the shapes of the inputs that the plan was traced with.
         dtypes: their types; None where all are float32.
@@ -36,6 +39,7 @@ class NetworkSpec(BaseModel):
 
     net: dict[str, Any] | None
     affine: bool = False
+    extra_blocks: int = 0
     plan: dict[str, Any] | None = None
     example: list[list[int]]
     dtypes: list[Literal["float32", "int64"]] | None = None
@@ -124,6 +128,8 @@ def build_network(
         original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
     if spec.affine:
         original = add_affine(original)
+    if spec.extra_blocks:
+        original = with_extra_blocks(folded_copy(original), example_of(spec), spec.extra_blocks)
     if spec.plan is None:
         return original
     channels = trace(original, *example_of(spec))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganshrink.data import Batches, DataConfig, SyntheticFacades, TensorInputs
+from ganshrink.data import Batches, Beside, DataConfig, SyntheticFacades, TensorInputs
 
 
 class Numbers:
@@ -143,6 +143,72 @@ def test_a_broken_sample_reaches_the_reader_as_it_was_written(workers):
         for _ in range(5):
             next(stream)
     assert str(error.value) == "cannot use image 4.png: it is broken"
+
+
+def beside(world=1, rank=0, workers=0, seed=0):
+    """Batches of 2 pairs of 10, and of 2 inputs of 7 beside them."""
+    settings = {"batch_size": 2, "seed": seed, "workers": workers, "rank": rank, "world": world}
+    return Beside(Batches(Numbers(), **settings), Batches(Numbers(7), **settings, beside=True))
+
+
+def test_inputs_beside_pairs_are_a_key_more_and_an_epoch_is_one_of_the_pairs():
+    both = beside()
+    for step in (0, 3, 12):
+        batch = both.at(step)
+        assert equal({key: batch[key] for key in ("input", "draw", "name")}, both.labelled.at(step))
+        assert torch.equal(batch["unlabelled"], both.unlabelled.at(step)["input"])
+    assert set(batch) == {"input", "draw", "name", "unlabelled"}
+    assert [both.steps(epochs) for epochs in (1, 2)] == [5, 10] and both.epoch(5) == 1
+    assert (both.world, both.global_batch) == (1, 2)
+    first = torch.cat([both.at(step)["unlabelled"] for step in range(7)])
+    assert sorted(first.flatten().tolist()) == sorted([*range(7), *range(7)])
+
+
+def test_inputs_of_several_tensors_stay_several_beside_pairs():
+    inputs = [(torch.zeros(3, 4, 4), torch.tensor(i)) for i in range(3)]
+    pairs, alone = Batches(Numbers(), batch_size=2), Batches(TensorInputs(inputs), batch_size=2, beside=True)
+    images, ids = Beside(pairs, alone).at(0)["unlabelled"]
+    assert images.shape == (2, 3, 4, 4) and ids.tolist() == [index for _, index in alone.keys(0)]
+
+
+def test_what_is_beside_has_random_numbers_of_its_own():
+    """Else the same order and the same crops would come together in every step."""
+    pairs, alone = (Batches(Numbers(), batch_size=10, beside=side) for side in (False, True))
+    assert [[key for _, key in each.keys(0)] for each in (pairs, alone)] != [
+        [key for _, key in pairs.keys(0)]
+    ] * 2
+    draws = [set(each.at(step)["draw"].tolist()) for each in (pairs, alone) for step in range(3)]
+    assert len(set().union(*draws)) == 60
+    again = Batches(Numbers(), batch_size=10, beside=True)
+    assert equal(again.at(2), alone.at(2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_of_both_goes_on_at_any_step(workers):
+    both = beside(workers=workers, seed=5)
+    stream = both.stream(4)
+    for step in range(4, 9):
+        assert equal(next(stream), both.at(step))
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_processes_share_what_is_beside_too():
+    shares, whole = [beside(world=2, rank=rank) for rank in range(2)], beside()
+    assert shares[0].global_batch == 4 and shares[0].steps(2) == 5
+    for step in range(4):
+        together = torch.cat([share.at(step)["unlabelled"] for share in shares])
+        alone = torch.cat([whole.at(2 * step + half)["unlabelled"] for half in range(2)])
+        assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_input_beside_pairs_reaches_the_reader(workers):
+    pairs = Batches(Numbers(), batch_size=2, workers=workers)
+    stream = Beside(pairs, Batches(Numbers(4, broken=2), batch_size=2, beside=True)).stream()
+    with pytest.raises(ValueError, match=r"^cannot use image 2.png: it is broken$"):
+        for _ in range(3):
+            next(stream)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ganshrink.data.opening import Images
+from ganshrink.data.images import Images
 
 _AHEAD = 2  # batches prepared before they are asked for, per worker
-_ORDER, _AUGMENTATION = 0, 1  # keeps the two kinds of random numbers apart
+# What keeps the kinds of random numbers of one seed apart.
+_ORDER, _AUGMENTATION = 0, 1
+_BESIDE = 2  # added to these two for batches beside others
+LABELS = 4  # which pairs keep their targets
 
 
 def counter_rng(*key: int) -> np.random.Generator:
@@ -25,15 +28,16 @@ def counter_rng(*key: int) -> np.random.Generator:
 
 
 @lru_cache(maxsize=16)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return counter_rng(seed, _ORDER, epoch).permutation(count)
+def _permutation(seed: int, kind: int, epoch: int, count: int) -> np.ndarray:
+    return counter_rng(seed, kind, epoch).permutation(count)
 
 
 class Batches:
     """Batch b: positions [b*B, (b+1)*B) of the endless row of per-epoch permutations, B = batch_size * world.
 
     With `world` processes, process `rank` takes its consecutive `batch_size` of them. Augmentation draws from
-    (seed, epoch, index) alone, so neither workers nor processes nor a restart change a sample.
+    (seed, epoch, index) alone, so neither workers nor processes nor a restart change a sample. Batches that run `beside`
+    others of the same seed have random numbers of their own.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Batches:
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        beside: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size}: at least 1 is needed")
@@ -56,6 +61,7 @@ class Batches:
             raise ValueError("the data set has no samples")
         self.dataset, self.batch_size, self.seed, self.workers = dataset, batch_size, seed, workers
         self.rank, self.world = rank, world
+        self._shift = _BESIDE if beside else 0
 
     @property
     def global_batch(self) -> int:
@@ -75,12 +81,14 @@ class Batches:
         count = len(self.dataset)
         start = step * self.global_batch + self.rank * self.batch_size
         places = (divmod(position, count) for position in range(start, start + self.batch_size))
-        return [(epoch, int(_permutation(self.seed, epoch, count)[offset])) for epoch, offset in places]
+        order = _ORDER + self._shift
+        return [(epoch, int(_permutation(self.seed, order, epoch, count)[place])) for epoch, place in places]
 
     def at(self, step: int) -> dict[str, Any]:
         """The batch of a step: tensors stacked on a new first axis, tuples of tensors each, everything else in lists."""
+        augmentation = _AUGMENTATION + self._shift
         samples = [
-            self.dataset.sample(index, counter_rng(self.seed, _AUGMENTATION, epoch, index))
+            self.dataset.sample(index, counter_rng(self.seed, augmentation, epoch, index))
             for epoch, index in self.keys(step)
         ]
         return {key: stack([sample[key] for sample in samples]) for key in samples[0]}
@@ -88,69 +96,103 @@ class Batches:
     def stream(self, start_step: int = 0) -> Iterator[dict[str, Any]]:
         """Batches `start_step`, `start_step` + 1, ... without end, prepared ahead by `workers` processes,
         or by one thread where there are none. Closing the iterator ends them."""
-        return self._from_workers(start_step) if self.workers else self._from_thread(start_step)
+        return _prepared(self.at, start_step, self.workers)
 
-    def _from_workers(self, start_step: int) -> Iterator[dict[str, Any]]:
-        loader = DataLoader(
-            _Steps(self),
-            sampler=itertools.count(start_step),  # type: ignore[arg-type]
-            batch_size=None,
-            collate_fn=_unchanged,
-            num_workers=self.workers,
-            prefetch_factor=_AHEAD,
-            generator=torch.Generator(),  # otherwise the loader draws from the run's own random numbers
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*worker processes in total.*")
-            warnings.filterwarnings("ignore", message=".*use of fork.*", category=DeprecationWarning)
-            batches = iter(loader)
-        try:
-            for batch in batches:
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
-        finally:
-            del batches, loader  # the workers end with their iterator, which a traceback would keep alive
 
-    def _from_thread(self, start_step: int) -> Iterator[dict[str, Any]]:
-        ready: queue.Queue[dict[str, Any] | Exception] = queue.Queue(maxsize=_AHEAD)
-        closing = threading.Event()
+class Beside:
+    """Batches of pairs, each with inputs that have no target beside it: under "unlabelled", as "input" is.
 
-        def produce() -> None:
-            steps = _Steps(self)
-            for step in itertools.count(start_step):
-                batch = steps[step]
-                while not closing.is_set():
-                    try:
-                        ready.put(batch, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if closing.is_set() or isinstance(batch, Exception):
-                    return
+    Steps and epochs are those of the pairs. One thread, or the pairs' workers, prepare both.
 
-        thread = threading.Thread(target=produce, name="batches", daemon=True)
-        thread.start()
-        try:
-            while True:
-                batch = ready.get()
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
-        finally:
-            closing.set()
-            thread.join()
+    Args:
+        labelled: the pairs.
+        unlabelled: the inputs, of as many processes; made with `beside`, for random numbers of their own.
+    """
+
+    def __init__(self, labelled: Batches, unlabelled: Batches) -> None:
+        assert (labelled.rank, labelled.world) == (unlabelled.rank, unlabelled.world)
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.world, self.global_batch = labelled.world, labelled.global_batch
+        self.steps, self.epoch = labelled.steps, labelled.epoch
+
+    def at(self, step: int) -> dict[str, Any]:
+        """The batch of a step: the labelled one, and the inputs of the unlabelled one."""
+        return {**self.labelled.at(step), "unlabelled": self.unlabelled.at(step)["input"]}
+
+    def stream(self, start_step: int = 0) -> Iterator[dict[str, Any]]:
+        """As `Batches.stream`."""
+        return _prepared(self.at, start_step, self.labelled.workers)
+
+
+At = Callable[[int], dict[str, Any]]
+
+
+def _prepared(at: At, start_step: int, workers: int) -> Iterator[dict[str, Any]]:
+    return _from_workers(at, start_step, workers) if workers else _from_thread(at, start_step)
+
+
+def _from_workers(at: At, start_step: int, workers: int) -> Iterator[dict[str, Any]]:
+    loader = DataLoader(
+        _Steps(at),
+        sampler=itertools.count(start_step),  # type: ignore[arg-type]
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        prefetch_factor=_AHEAD,
+        generator=torch.Generator(),  # otherwise the loader draws from the run's own random numbers
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*worker processes in total.*")
+        warnings.filterwarnings("ignore", message=".*use of fork.*", category=DeprecationWarning)
+        batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    finally:
+        del batches, loader  # the workers end with their iterator, which a traceback would keep alive
+
+
+def _from_thread(at: At, start_step: int) -> Iterator[dict[str, Any]]:
+    ready: queue.Queue[dict[str, Any] | Exception] = queue.Queue(maxsize=_AHEAD)
+    closing = threading.Event()
+
+    def produce() -> None:
+        steps = _Steps(at)
+        for step in itertools.count(start_step):
+            batch = steps[step]
+            while not closing.is_set():
+                try:
+                    ready.put(batch, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if closing.is_set() or isinstance(batch, Exception):
+                return
+
+    thread = threading.Thread(target=produce, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch = ready.get()
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    finally:
+        closing.set()
+        thread.join()
 
 
 class _Steps(Dataset[dict[str, Any] | Exception]):
     """Whole batches by step; an error travels as a value, so that its one line arrives as it was written."""
 
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
+    def __init__(self, at: At) -> None:
+        self.at = at
 
     def __getitem__(self, step: int) -> dict[str, Any] | Exception:
         try:
-            return self.batches.at(step)
+            return self.at(step)
         except Exception as error:
             return error
 

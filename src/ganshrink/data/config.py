@@ -4,10 +4,11 @@ Defaults are those of Pix2Pix (Isola et al. 2017, section 6.2): resize to 286, c
 """
 
 import os
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from ganshrink.data.pictures import printable
 
@@ -15,12 +16,13 @@ Split = Literal["train", "val", "test"]
 Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
-# Which settings belong to one kind of data set only; the rest apply to all.
+_FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
+# Which settings belong to some kinds of data set only; the rest apply to all.
 _ONLY = {
-    "facades-synthetic": {"counts", "seed"},
-    "paired": {"root", "a", "b"},
+    "facades-synthetic": {"counts", "seed"} | _FEW,
+    "paired": {"root", "a", "b", "unlabelled"} | _FEW,
     "unpaired": {"root", "a", "b"},
-    "labelled": {"photos", "labels", "num_classes", "void", "label_size"},
+    "labelled": {"photos", "labels", "num_classes", "void", "label_size", "unlabelled"} | _FEW,
     "photos": {"photos"},
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
@@ -81,10 +83,35 @@ class DataConfig(BaseModel):
     label_size: int | Size | None = Field(
         None, description="labelled: size of the label maps that segmentation is scored on; none: size"
     )
+    label_fraction: float = Field(
+        1.0,
+        description='pairs: the share of the training images that may be used with their targets, such as "25%" or 0.25; '
+        "the others are inputs alone",
+    )
+    label_seed: int = Field(
+        0, ge=0, description="which images these are; smaller shares are part of larger ones"
+    )
+    unlabelled: str | None = Field(
+        None,
+        description='paired, labelled: a folder of more inputs without targets to train on, such as "{split}More": '
+        "pictures of the input side, or label-id PNGs",
+    )
     counts: Counts = Field(
         Counts(train=400, val=100, test=106), description="facades-synthetic: buildings per split"
     )
     seed: int = Field(0, ge=0, description="facades-synthetic: which city is drawn")
+
+    @field_validator("label_fraction", mode="before")
+    @classmethod
+    def _is_a_share(cls, given: Any) -> float:
+        text = str(given).strip()
+        try:
+            share = Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            if 0 < share <= 1:
+                return float(share)
+        except InvalidOperation:
+            pass
+        raise ValueError('a share is written as "25%", or as a number above 0 and at most 1')
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -158,8 +185,9 @@ class DataConfig(BaseModel):
         return (self.label_size, self.label_size) if isinstance(self.label_size, int) else self.label_size
 
     def relevant(self) -> dict[str, Any]:
-        """The settings that decide what a network trains on, JSON-ready, sizes resolved."""
-        settings = self.model_dump(mode="json", exclude={"label_size"} | self._others())
+        """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
+        beside = {"label_size", "unlabelled"} | _FEW
+        settings = self.model_dump(mode="json", exclude=beside | self._others())
         return settings | {"size": list(self.height_width), "load_size": list(self.load_height_width)}
 
 

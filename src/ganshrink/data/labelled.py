@@ -8,7 +8,7 @@ import torch
 
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_pairs, hash_files, open_pairs, sample_name
-from ganshrink.data.inputs import input_spec, map_ids, one_hot, preview_input
+from ganshrink.data.inputs import InputSpec, input_spec, map_ids, one_hot, preview_input
 from ganshrink.data.pictures import printable, read_image, read_labels, to_tensor
 from ganshrink.data.views import View, draw_view, view_image, view_labels
 
@@ -36,23 +36,12 @@ class LabelledImages:
         scored at (`label_size`), which may be finer than what the generator sees."""
         key, photo, label = self._pairs[index]
         view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
-        ids = self._read_ids(label)
-        seen = torch.from_numpy(view_labels(ids, view).astype(np.int64))
+        maps = label_maps(self._read_ids(label), view, self.config, augmented=rng is not None)
         target = to_tensor(view_image(read_image(photo), view))
-        if rng is None:
-            scored = self.config.label_height_width
-            labels = torch.from_numpy(view_labels(ids, View(scored, scored)).astype(np.int64))
-        else:
-            labels = seen
-        return {
-            "input": one_hot(seen, self.in_channels),
-            "target": target,
-            "labels": labels,
-            "name": sample_name(key),
-        }
+        return {**maps, "target": target, "name": sample_name(key)}
 
     def _read_ids(self, path: Path) -> np.ndarray:
-        return map_ids(read_labels(path), self.in_channels, void=self.spec.void, where=printable(path))
+        return read_ids(path, self.spec)
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; images are decoded unless over 3000."""
@@ -67,3 +56,20 @@ class LabelledImages:
     def preview(self, input: torch.Tensor) -> np.ndarray:
         """An input as uint8 (H, W, 3), a colour per class."""
         return preview_input(input, self.spec)
+
+
+def read_ids(path: Path, spec: InputSpec) -> np.ndarray:
+    """The class ids of a label PNG as a generator's input knows them. Raises as `map_ids`."""
+    return map_ids(read_labels(path), spec.channels, void=spec.void, where=printable(path))
+
+
+def label_maps(
+    ids: np.ndarray, view: View, config: DataConfig, *, augmented: bool
+) -> dict[str, torch.Tensor]:
+    """ "input" and "labels" of class ids, as in `LabelledImages.sample`."""
+    assert config.num_classes is not None
+    seen = scored = torch.from_numpy(view_labels(ids, view).astype(np.int64))
+    if not augmented:
+        size = config.label_height_width
+        scored = torch.from_numpy(view_labels(ids, View(size, size)).astype(np.int64))
+    return {"input": one_hot(seen, config.num_classes), "labels": scored}

@@ -1,17 +1,17 @@
-"""From settings to an open data set that has been checked, so that a run does not fail at image 4711."""
+"""From settings to an open data set that has been checked."""
 
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import torch
+from collections.abc import Sequence
+from typing import Any
 
 from ganshrink.data.config import DataConfig, Split
 from ganshrink.data.facades import SyntheticFacades
+from ganshrink.data.images import Images, check
 from ganshrink.data.labelled import LabelledImages
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
+from ganshrink.data.tensors import Part
+from ganshrink.data.unlabelled import InputFolder, InputsAlone, joined, labelled_indices
 from ganshrink.data.unpaired import UnpairedImages
-from ganshrink.generator import as_tuple, image_like
 
 _KINDS: dict[str, Any] = {
     "facades-synthetic": SyntheticFacades,
@@ -23,118 +23,55 @@ _KINDS: dict[str, Any] = {
 _SHOWN = 5  # problems quoted in the error; `check` gives all
 
 
-@runtime_checkable
-class Images(Protocol):
-    """What every data set offers; a user's own class with these members works everywhere.
-
-    `sample(index, rng)` gives "input": float32 (in_channels, H, W) in [-1, 1] or one-hot 0/1, "target":
-    float32 (out_channels, H, W) in [-1, 1], "name": str, and for labelled sets "labels": int64 (H, W). All
-    randomness comes from `rng`; None means evaluation, without augmentation. Sets of inputs alone have no
-    "target".
-
-    Two attributes are optional, read by `is_paired` and `num_inputs`: `paired = False` says that a sample's input and target
-    do not belong together, `num_inputs` that in evaluation only the first so many samples hold an "input".
-
-    For a generator of several inputs "input" is a tuple of tensors in the order of its arguments: images as above, and
-    float32 or int64 of any other shape. `in_channels` are then the channels of all images of `size` among them
-    together (0 where there is none), and `preview` is given the first of these.
-    """
-
-    in_channels: int
-    out_channels: int
-    size: tuple[int, int]
-
-    def __len__(self) -> int: ...
-
-    def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]: ...
-
-    def fingerprint(self) -> str: ...
-
-    def preview(self, input: torch.Tensor) -> np.ndarray: ...
-
-
-def is_paired(images: Images) -> bool:
-    """Whether the input and target of a sample belong together; so it is unless the set says otherwise."""
-    return getattr(images, "paired", True)
-
-
-def num_inputs(images: Images) -> int:
-    """How many samples hold an "input" in evaluation, the first ones; all unless the set says otherwise."""
-    return getattr(images, "num_inputs", len(images))
-
-
-def check(dataset: Images) -> list[str]:
-    """Everything that would break a run on this data set, one line each; empty when it is sound.
-
-    Folders: every image's header and size are read, and up to 3000 pairs every image is decoded whole and its
-    class ids looked at; beyond that a broken body is found only when it is reached. Any data set: the first
-    sample's shapes, types and range.
-    """
-    problems = list(dataset.problems()) if hasattr(dataset, "problems") else []
-    if not problems and len(dataset) == 0:
-        problems.append("the data set has no samples")
-    return problems or _check_sample(dataset)
-
-
-def _check_sample(dataset: Images) -> list[str]:
-    sample = dataset.sample(0, None)
-    given = sample.get("input")
-    if isinstance(given, tuple) or not dataset.in_channels:
-        problems = _check_inputs(dataset, as_tuple(given) if given is not None else ())
-    else:
-        problems = _check_image("input", given, (dataset.in_channels, *dataset.size))
-    if "target" in sample:
-        problems += _check_image("target", sample["target"], (dataset.out_channels, *dataset.size))
-    if not isinstance(sample.get("name"), str):
-        problems.append('sample 0: "name" must be a string')
-    return problems
-
-
-def _check_image(key: str, tensor: Any, shape: tuple[int, ...]) -> list[str]:
-    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32:
-        kind = f", not {tensor.dtype}" if isinstance(tensor, torch.Tensor) else ""
-        return [f"sample 0: {key!r} must be a float32 tensor{kind}"]
-    if tuple(tensor.shape) != shape:
-        return [f"sample 0: {key!r} is {tuple(tensor.shape)}, in_channels and size say {shape}"]
-    if not bool((tensor.abs() <= 1.001).all()):
-        return [f"sample 0: {key!r} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]"]
-    return []
-
-
-def _check_inputs(dataset: Images, inputs: tuple[torch.Tensor, ...]) -> list[str]:
-    """As `_check_image`, for several inputs or one that is no image: only what is an image has a range."""
-    problems = []
-    if not inputs:
-        problems.append("sample 0: 'input' must be a tensor, or a tuple of tensors")
-    for place, tensor in enumerate(inputs):
-        name = f"sample 0: input {place}"
-        if tensor.dtype not in (torch.float32, torch.int64):
-            problems.append(f"{name} is {tensor.dtype}: it must be float32, or int64 for class ids")
-        elif image_like([tensor[None]], dataset.size) and not bool((tensor.abs() <= 1.001).all()):
-            problems.append(f"{name} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]")
-        elif not bool(tensor.isfinite().all()):
-            problems.append(f"{name} holds NaN or infinite values")
-    channels = sum(image.shape[1] for image in image_like([t[None] for t in inputs], dataset.size))
-    if inputs and channels != dataset.in_channels:
-        problems.append(
-            f"sample 0: inputs of {dataset.size} have {channels} channels, in_channels says {dataset.in_channels}"
-        )
-    return problems
-
-
 def open_dataset(config: DataConfig, split: Split = "train") -> Images:
-    """Open a data set and check it (see `check`).
+    """Open a data set and check it (see `check`). Of the training pairs these are the ones that keep their targets, all of
+    them unless `label_fraction` says less.
 
     Raises:
         FileNotFoundError: a folder is missing; the message names the path tried and how to set it.
         ValueError: the data cannot be used; the message gives the first few problems and their count.
     """
     dataset: Images = _KINDS[config.name](config, split)
-    problems = check(dataset)
+    _refuse(check(dataset), split)
+    if split != "train":
+        return dataset
+    kept = _labelled(dataset, config)
+    return dataset if len(kept) == len(dataset) else Part(dataset, kept)
+
+
+def open_unlabelled(config: DataConfig) -> Images | None:
+    """The inputs to train on that have no target: of the pairs that `label_fraction` leaves out, and in the folder
+    `unlabelled`, which is checked. None where there are neither.
+
+    The pairs themselves are checked by `open_dataset`, not again here: there may be thousands to decode.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_dataset`.
+    """
+    folder = None
+    if config.unlabelled is not None:
+        folder = InputFolder(config)
+        _refuse(check(folder), "unlabelled")
+    return joined(_without_labels(config), folder)
+
+
+def _without_labels(config: DataConfig) -> Images | None:
+    if config.label_fraction == 1:
+        return None
+    dataset: Images = _KINDS[config.name](config, "train")
+    kept = set(_labelled(dataset, config))
+    rest = [index for index in range(len(dataset)) if index not in kept]
+    return InputsAlone(Part(dataset, rest)) if rest else None
+
+
+def _labelled(dataset: Images, config: DataConfig) -> list[int]:
+    return labelled_indices(len(dataset), config.label_fraction, seed=config.label_seed)
+
+
+def _refuse(problems: Sequence[str], which: str) -> None:
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         plural = "problem" if len(problems) == 1 else "problems"
         raise ValueError(
-            f"{len(problems)} {plural} in the {split} images: {'; '.join(problems[:_SHOWN])}{more}"
+            f"{len(problems)} {plural} in the {which} images: {'; '.join(problems[:_SHOWN])}{more}"
         )
-    return dataset

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganshrink.data.images import Images, is_paired, num_inputs
 from ganshrink.data.inputs import InputSpec, preview_input
-from ganshrink.data.opening import Images, is_paired, num_inputs
 from ganshrink.generator import Input, as_tuple, batch_of_one, image_like
 
 

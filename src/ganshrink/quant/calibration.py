@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images
-from ganshrink.data.opening import num_inputs
+from ganshrink.data.images import num_inputs
 from ganshrink.generator import Input, as_tuple, batch_of_one
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grids, LayerGrids, activation_grid, fitted_grid, observed_grid, trained_grid

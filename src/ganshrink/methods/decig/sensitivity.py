@@ -17,7 +17,7 @@ from ganshrink.channels import Channels, Group, Plan
 from ganshrink.channels.surgery import silenced
 from ganshrink.data import Images
 from ganshrink.data.batches import stack
-from ganshrink.data.opening import num_inputs
+from ganshrink.data.images import num_inputs
 from ganshrink.generator import Input, as_tuple, generate, image_of
 from ganshrink.methods.decig.hinges import by_size
 
