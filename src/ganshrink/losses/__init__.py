@@ -8,22 +8,40 @@ from ganshrink.losses.attention import (
     feature_distance,
     resized,
 )
+from ganshrink.losses.channel_distance import channel_distance
 from ganshrink.losses.gan import GanMode, discriminator_loss, generator_loss
 from ganshrink.losses.gka import Alignment, kernel_alignment
+from ganshrink.losses.online_distillation import (
+    FeatureNetwork,
+    Look,
+    OnlineWeights,
+    look,
+    online_distillation,
+    reduced,
+)
 from ganshrink.losses.perceptual import gram, perceptual_distance
+from ganshrink.losses.ssim import structural_similarity
 
 __all__ = [
     "Alignment",
+    "FeatureNetwork",
     "Fusion",
     "GanMode",
+    "Look",
+    "OnlineWeights",
     "attention_loss",
     "attention_map",
+    "channel_distance",
     "co_attention",
     "discriminator_loss",
     "feature_distance",
     "generator_loss",
     "gram",
     "kernel_alignment",
+    "look",
+    "online_distillation",
     "perceptual_distance",
+    "reduced",
     "resized",
+    "structural_similarity",
 ]

@@ -32,6 +32,7 @@ class Layout:
     pools: tuple[int, ...]
     taps: dict[int, str]
     style_weight: float  # brings the Gram terms of far images to the size of the content term
+    online: tuple[float, float]  # the weights of style and feature in the online distillation loss
 
     def says(self) -> str:
         """How its file is recognised, in words."""
@@ -45,6 +46,7 @@ VGG16 = Layout(
     pools=(4, 9, 16),
     taps={3: "relu1_2", 8: "relu2_2", 15: "relu3_3", 22: "relu4_3"},
     style_weight=STYLE_WEIGHT,
+    online=(1e4, 10),
 )
 VGG19_NORMALISED = Layout(
     "the normalised VGG-19",
@@ -52,7 +54,8 @@ VGG19_NORMALISED = Layout(
     {0: 3, 2: 64, 5: 64, 9: 128, 12: 128, 16: 256},
     pools=(7, 14),
     taps={6: "relu1_2", 13: "relu2_2", 17: "relu3_1"},
-    style_weight=1e3,  # its features are larger
+    style_weight=1e3,  # its features are larger, by about (1e5 / 1e3) ** (1 / 3) by these two weights
+    online=(500, 2),  # so about 1e4 / 4.6**2 and 10 / 4.6
 )
 LAYOUTS = (VGG16, VGG19_NORMALISED)
 
@@ -69,6 +72,7 @@ class VGG(nn.Module):
         content: the layer of the perceptual distance's content term.
         style: the layers of its style terms, all that `forward` gives.
         style_weight: of those terms: 1e5 for VGG-16, as in GAN Slimming's code, 1e3 for the normalised VGG-19.
+        online: weights of style and feature in OMGD's loss: 1e4 and 10 for VGG-16, as in its code, 500 and 2 for VGG-19.
         name: which release, with which preprocessing.
         sha256: the first 12 digits of the weights file's hash.
     """
@@ -82,7 +86,7 @@ class VGG(nn.Module):
         self.features = _vgg16() if layout is VGG16 else _vgg19_normalised()
         self.taps = layout.taps
         self.style = tuple(layout.taps.values())
-        self.style_weight = layout.style_weight
+        self.style_weight, self.online = layout.style_weight, layout.online
         self.name = layout.name + (", ImageNet mean and deviation" if normalize else "")
         self.sha256 = sha256
         mean, std = (MEAN_RGB, STD_RGB) if normalize else ((0.0,) * 3, (1.0,) * 3)
