@@ -73,7 +73,7 @@ def bisect_threshold(
     widths = _at(ladders, channels.full_widths(), -math.inf)
     if not fits(widths):
         if not fits(smallest := _at(ladders, widths, math.inf)):
-            raise ValueError(_infeasible(channels, limits, smallest))
+            raise ValueError(cannot_be_met(channels, limits, smallest))
         widths = _lowest_fitting(ladders, widths, fits)
     widths = _add_back(ladders, widths, fits)
     keep = np.ones(channels.num_atoms, bool)
@@ -160,7 +160,8 @@ def _add_back(ladders: Mapping[int, Ladder], widths: Index, fits: Callable[[Inde
     return widths
 
 
-def _infeasible(channels: Channels, limits: Budget, smallest: Index) -> str:
+def cannot_be_met(channels: Channels, limits: Budget, smallest: Index) -> str:
+    """What to tell of a budget that even the smallest network, of these widths per group, exceeds."""
     reached = []
     for limit in limits.limits:
         least = spending(channels, smallest, limit)

@@ -40,6 +40,14 @@ class CostModel:
     is_parameter: Mask
     images: int
 
+    def by_call(self, widths: Index, convention: Convention) -> Index:
+        """(calls,) multiply-accumulates of each call for all images of the example."""
+        coefficients = self.exact if convention == "exact" else self.paper
+        return coefficients * self._sizes(widths)[self.call_axes].prod(axis=1)
+
+    def _sizes(self, widths: Index) -> Index:
+        return np.append(self.members @ widths + self.always, 1)
+
     def evaluate(
         self,
         widths: Index,
@@ -48,9 +56,8 @@ class CostModel:
         gone_tensors: Mask | None = None,
     ) -> Cost:
         """The cost at `widths` kept atoms per group, without the calls and tensors of removed modules."""
-        sizes = np.append(self.members @ widths + self.always, 1)
-        coefficients = self.exact if convention == "exact" else self.paper
-        calls = coefficients * sizes[self.call_axes].prod(axis=1)
+        sizes = self._sizes(widths)
+        calls = self.by_call(widths, convention)
         tensors = self.tensor_fixed * sizes[self.tensor_axes].prod(axis=1)
         if gone_calls is not None:
             calls = calls[~gone_calls]

@@ -133,6 +133,11 @@ class Channels:
         gone_calls, gone_tensors = self._gone(self.removed(widths))
         return self.model.evaluate(widths, convention, gone_calls, gone_tensors)
 
+    def macs_by_call(self, widths: Index) -> Index:
+        """(calls,) exact multiply-accumulates of each call per image; 0 where its module is gone. See `makers`."""
+        macs = self.model.by_call(widths, "exact") // self.model.images
+        return macs if widths.all() else np.where(self._gone(self.removed(widths))[0], 0, macs)
+
     def _gone(self, removed: Removed) -> tuple[Mask, Mask]:
         if removed not in self.masks:
             self.masks[removed] = self._gone_anew(removed)

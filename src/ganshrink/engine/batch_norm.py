@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes, on any device (torch's SyncBatchNorm needs a GPU)."""
+"""Batch norm over the batches of all processes, on any device (torch's SyncBatchNorm needs a GPU), or counted anew."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganshrink.engine.processes import rank_and_world, sum_over_processes
+from ganshrink.generator import Input, as_tuple
 
 
 @contextmanager
@@ -58,3 +59,33 @@ def _note(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
     norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), share)
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Input]) -> nn.Module:
+    """Count the running statistics of a network's batch norms anew, in place: the plain mean over these batches.
+
+    A network cut out of another, or trained in part, computes other activations than those that its statistics are of.
+    Training flags and momenta stay; a network without running statistics is left alone, its batches not read.
+
+    Args:
+        batches: inputs (B, C, H, W), or tuples of them for a generator of several.
+    """
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not norms:
+        return network
+    flags, momenta = [(m, m.training) for m in network.modules()], [norm.momentum for norm in norms]
+    try:
+        network.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average
+            norm.train()
+        for inputs in batches:
+            network(*as_tuple(inputs))
+    finally:
+        for module, training in flags:
+            module.training = training
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return network

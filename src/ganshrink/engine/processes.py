@@ -6,7 +6,7 @@ what it wrote they meet it in `wait` or `agreed`. With a single process all of t
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 # The others wait while the leader evaluates, exports and times. A process that ends is noticed at once, without this.
 PATIENCE = timedelta(days=30)
@@ -97,6 +98,15 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         return _reduced(gradient, distributed.ReduceOp.SUM)
+
+
+def spread(score: Callable[[S], float], items: Sequence[S]) -> list[float]:
+    """`score` of every item, each computed by one process; all get all. Without others this one computes them all."""
+    rank, world = rank_and_world()
+    scores = torch.zeros(len(items), dtype=torch.float64)
+    for place in range(rank, len(items), world):
+        scores[place] = score(items[place])
+    return (scores if world == 1 else _reduced(scores, distributed.ReduceOp.SUM)).tolist()
 
 
 def speaks_first() -> bool:

@@ -22,8 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ganshrink.atomic import write_text
 from ganshrink.channels import Channels
 from ganshrink.channels.atoms import Index
+from ganshrink.channels.cost import Mask
 from ganshrink.latency.backends import Device, Place
 from ganshrink.latency.layers import Layer, Shape
+from ganshrink.nets.extra_blocks import in_extra_block
 
 Floats = NDArray[np.float64]
 
@@ -148,11 +150,26 @@ class ProfiledTimes:
     def __init__(self, profile: DeviceProfile) -> None:
         self.profile = profile
         self._sizes: WeakKeyDictionary[Channels, list[_Sizes]] = WeakKeyDictionary()
+        self._inserted_calls: WeakKeyDictionary[Channels, Mask] = WeakKeyDictionary()
 
     def __call__(self, channels: Channels, widths: Index) -> float:
-        """Milliseconds at these kept widths per group."""
+        """Milliseconds at these kept widths per group. Layers of inserted blocks, which the profiled network does not have,
+        count as much for each MAC as its own."""
         fit, (alone, made) = self.profile.fit, self.sums(channels, widths)
-        return fit.layers * alone + fit.nanoseconds * made / 1e6 + fit.constant
+        more = self._inserted(channels, widths)
+        return (1 + more) * (fit.layers * alone + fit.nanoseconds * made / 1e6) + fit.constant
+
+    def _inserted(self, channels: Channels, widths: Index) -> float:
+        """MACs of inserted blocks over those of all else."""
+        if channels not in self._inserted_calls:
+            makers = [None if maker is None else channels.producers[maker] for maker in channels.makers]
+            within = [maker is not None and in_extra_block(maker.module) for maker in makers]
+            self._inserted_calls[channels] = np.array(within)
+        inserted = self._inserted_calls[channels]
+        if not inserted.any():
+            return 0.0
+        macs = channels.macs_by_call(widths)
+        return float(macs[inserted].sum() / max(1, macs[~inserted].sum()))
 
     def sums(self, channels: Channels, widths: Index) -> tuple[float, float]:
         """Milliseconds of the layers, each alone, and how many numbers they make."""

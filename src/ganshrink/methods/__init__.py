@@ -5,6 +5,7 @@ from ganshrink.methods.cat import cat
 from ganshrink.methods.decig import decig
 from ganshrink.methods.dmad import dmad
 from ganshrink.methods.gan_slimming import gan_slimming
+from ganshrink.methods.ugc import ugc
 from ganshrink.methods.uniform import uniform
 
 METHODS: dict[str, Method] = {
@@ -12,6 +13,7 @@ METHODS: dict[str, Method] = {
     "decig": decig,
     "dmad": dmad,
     "gan_slimming": gan_slimming,
+    "ugc": ugc,
     "uniform": uniform,
 }
 

@@ -1,0 +1,242 @@
+"""UGC: Ren et al. 2023, "UGC: Unified GAN Compression for Efficient Image-to-Image Translation".
+
+Stage 1 trains all subnets of a supernet at once: the largest on labelled pairs, others on its images of unlabelled inputs
+(section 3.1). Evolution then finds the student, and two teachers, a wider and a deeper one. Stage 2 goes on training the
+teachers on labelled pairs while the student learns from both online, without a discriminator (section 3.2). No code was
+published; constants that the paper leaves open are in `config.py`.
+"""
+
+import copy
+import logging
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ganshrink.channels import Budget, Channels, Plan, extract, initialise, trace
+from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.channels.folding import folded_copy
+from ganshrink.channels.scores import evenly
+from ganshrink.channels.space import Space, space_of
+from ganshrink.channels.supernet import Supernet
+from ganshrink.engine import Taps
+from ganshrink.engine.batch_norm import recalibrate
+from ganshrink.job import Job, Nets, Result, describe, fit_nets, states
+from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, SpaceConfig, UgcConfig
+from ganshrink.methods.ugc.connectors import Connectors, connect
+from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
+from ganshrink.methods.ugc.fitness import chosen, inputs_of, metric_of
+from ganshrink.methods.ugc.images import TrainingImages, divided
+from ganshrink.methods.ugc.sandwich import Sandwich
+from ganshrink.methods.ugc.search import Search, within
+from ganshrink.methods.ugc.teaching import Lesson
+from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites, with_extra_blocks
+from ganshrink.run import Artefacts, Run, Stage
+from ganshrink.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
+    """UGC: a supernet and an evolutionary search, then online distillation from two teachers, with few labels."""
+    network = with_extra_blocks(folded_copy(job.build()), job.example, config.extra_blocks)
+    channels = trace(network, *job.example)
+    space = searched_space(network, channels, config)
+
+    # What cannot work fails here, before anything is trained.
+    images = divided(job, config)
+    method = Ugc(run, job, config, network, channels, space, images, Lesson(config))
+    job.check_reachable(method.reachable)
+
+    job.teacher()  # to compare with; a task without pairs learns from it
+    nets = method.train_supernet() if config.search else method.fresh_nets()
+    plans, found = method.search(nets) if config.search else (method.fixed(), None)
+    student = method.finetune(nets, plans)
+    return Result(
+        students={"G": student},
+        plans={"G": plans["student"]},
+        channels={"G": channels},
+        originals={"G": network},
+        extra_blocks=config.extra_blocks,
+        search=found,
+    )
+
+
+@dataclass(frozen=True)
+class Ugc:
+    """The trainings of a run, and what they share.
+
+    Attributes:
+        network: the original generator with the inserted blocks, not trained.
+        channels: its structure.
+        space: its subnets.
+        lesson: L_OD.
+    """
+
+    run: Run
+    job: Job
+    config: UgcConfig
+    network: nn.Module
+    channels: Channels
+    space: Space
+    images: TrainingImages
+    lesson: Lesson
+
+    def reachable(self, budget: Budget) -> Plan:
+        """A plan for a budget, whichever; fails where there is none, or its judge's weights are missing."""
+        if not self.config.search:
+            return self._uniform(budget)
+        if (fitness := chosen(self.config.fitness, self.job.metrics, self.images.held)) != "agreement":
+            metric_of(fitness, self.job.metrics)
+        return self.space.plan(
+            self.channels, within(budget, self.space, self.channels, self.config).newcomers()[0]
+        )
+
+    def train_supernet(self) -> Nets:
+        """Stage 1: the supernet "G" and, where the task has one, "D"."""
+        job, config = self.job, self.config
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("training the supernet")
+            nets = self.fresh_nets()
+            supernet = Supernet(nets["G"], self.channels)
+            sandwich = Sandwich(supernet, self.space, self.lesson, config, seed=job.training.seed)
+            whole = {**nets, "G": supernet}
+            self._fit(stage, whole, updates=sandwich.updates(self.task.updates(whole)))
+            return states(nets)
+
+        settings = config.model_dump(mode="json", include=set(SpaceConfig.model_fields))
+        found = self.run.stage(
+            "supernet", learn, made_from={**self._stamp(), "method": settings}, after=self._before()
+        )
+        return _loaded(self.fresh_nets(), found)
+
+    def search(self, nets: Nets) -> tuple[dict[str, Plan], dict[str, Any]]:
+        """The plans of "student", "wide" and "deep", the teachers; and what search.json says of them."""
+        job, config = self.job, self.config
+
+        def look(stage: Stage) -> Artefacts:
+            search = Search(
+                job, config, self.space, self.channels, self.images, nets["G"], stage.path / "scores.json"
+            )
+            plans = {"student": job.plan_within(search.student, self.network, self.channels)}
+            plans |= search.teachers(plans["student"])
+            found = {name: plan.to_json(self.channels) for name, plan in plans.items()}
+            return {**found, "found": search.report(plans)}
+
+        settings = config.model_dump(mode="json", include=SEARCHING)
+        stamp = {"budget": job.limits(), "method": settings, "held": self.images.held.fingerprint()}
+        stamp["fitness"] = chosen(config.fitness, job.metrics, self.images.held)
+        found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
+        plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
+        return plans, found["found"]
+
+    def fixed(self) -> dict[str, Plan]:
+        """Without a search (OMGD): the student of uniform widths, the original as the wide teacher, and as the deep one the
+        student with all of the inserted blocks, four times as wide inside or as wide as they are."""
+        student = self.job.plan_within(self._uniform, self.network, self.channels)
+        widths = self.channels.widths(student)
+        deep = np.where(widths == 0, self.channels.full_widths(), widths)
+        return {
+            "student": student,
+            "wide": self.space.plan(self.channels, self.space.shallow().largest()),
+            "deep": self.space.plan(self.channels, deep),
+        }
+
+    def finetune(self, nets: Nets, plans: dict[str, Plan]) -> nn.Module:
+        """Stage 2: the student, taught online by two teachers that go on learning."""
+        config = self.config
+        cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
+        found = {name: extract(nets["G"], self.channels, plan) for name, plan in cut.items()}
+        for network in found.values():
+            recalibrate(network, inputs_of(self.images.unlabelled, config.calibration_images))
+        if "D" in nets:
+            found |= two_headed(nets["D"], config.shared_layers)
+
+        if config.lambda_cd:
+            example, original = self.job.example, folded_copy(self.job.build())
+            found["connectors"] = connect(
+                original, found["G"], found["wide"], example, trace(original, *example), config.taps
+            )
+
+        def learn(stage: Stage) -> Artefacts:
+            logger.info("distilling from both teachers online")
+            with ExitStack() as stack:
+                taps = {}
+                if isinstance(connectors := found.get("connectors"), Connectors):
+                    paths = connectors.paths
+                    taps = {name: stack.enter_context(Taps(found[name], paths)) for name in ("G", "wide")}
+                lesson = OnlineDistillation(self.task, found, self.lesson, config, taps)
+                self._fit(stage, found, updates=lesson.updates(), forward=lesson.forward())
+            return states(found)
+
+        kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
+        settings = config.model_dump(mode="json", include=FINETUNING)
+        stamp = {**self._stamp(), "method": settings, "plans": kept}
+        before = ("search",) if config.search else self._before()
+        weights = self.run.stage("finetune", learn, made_from=stamp, after=before)
+        found["G"].load_state_dict(weights["G"])
+        return found["G"].eval()
+
+    @property
+    def task(self) -> Task:
+        """What the largest network and the teachers learn: of a task without pairs, its teacher's images."""
+        task = self.job.task
+        return task.distilling(self.job.teacher()["G"]) if "pairs" not in task.needs else task
+
+    def fresh_nets(self) -> Nets:
+        """The whole network "G" and, where there is one, "D", built anew."""
+        network = begin_as_identity(initialise(copy.deepcopy(self.network)))
+        return self.task.nets(network, self.job.data.in_channels, self.job.data.out_channels)
+
+    def _uniform(self, budget: Budget) -> Plan:
+        """The same share of every layer, and none of the inserted blocks."""
+        scores = evenly(self.channels)
+        for number in (number for site in self.space.sites for number in site):
+            scores[self.channels.groups[number].atoms] = -math.inf
+        limits: Any = {"floor": self.config.floor, "round_to": self.config.round_to}
+        return bisect_threshold(self.channels, scores, budget, **limits)
+
+    def _fit(self, stage: Stage, nets: Nets, **options: Any) -> None:
+        training = self.job.training.model_copy(
+            update={"compile": False}
+        )  # cuts are views of changing shapes
+        fit_nets(
+            stage, nets, self.task, self.images.labelled, training, unlabelled=self.images.unlabelled,
+            frozen=[] if self.lesson.vgg is None else [self.lesson.vgg], progress=self.job.progress, **options,
+        )  # fmt: skip
+
+    def _stamp(self) -> dict[str, Any]:
+        described = describe(self.job.task, self.images.labelled, self.job.training)
+        vgg = None if self.lesson.vgg is None else self.lesson.vgg.sha256
+        return {
+            "net": repr(self.network),
+            "unlabelled": self.images.unlabelled.fingerprint(),
+            "vgg": vgg,
+            **described,
+        }
+
+    def _before(self) -> tuple[str, ...] | None:
+        """The stages that a training from fresh weights builds on: the teacher's where the task learns from it."""
+        return () if "pairs" in self.job.task.needs else None
+
+
+def searched_space(network: nn.Module, channels: Channels, config: SpaceConfig) -> Space:
+    """The widths of every layer, and at every place where blocks were inserted how many of them run."""
+    number = {group.name: place for place, group in enumerate(channels.groups)}
+    sites = []
+    for site in extra_sites(network):
+        inside = [[n for name, n in number.items() if name.startswith(f"{path}.")] for path in site]
+        sites.append([groups[0] for groups in inside if groups])
+    round_to = config.round_to or 1
+    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
+
+
+def _loaded(nets: Nets, found: Artefacts) -> Nets:
+    for name, net in nets.items():
+        net.load_state_dict(found[name])
+        net.eval()
+    return nets

@@ -1,0 +1,174 @@
+"""How good a subnet is, on training images that were kept out of training (never the test set)."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ganshrink.data import Images
+from ganshrink.data.batches import stack
+from ganshrink.data.images import num_inputs
+from ganshrink.generator import as_tuple, generate
+from ganshrink.metrics import MetricsConfig, build, evaluate
+from ganshrink.metrics.value import Metric, Pictures
+
+Fitness = Literal["auto", "miou", "fd_squeezenet", "kd_squeezenet", "fid", "kid", "agreement"]
+
+BY_TARGETS: tuple[Fitness, ...] = (
+    "fd_squeezenet",
+    "kd_squeezenet",
+    "fid",
+    "kid",
+)  # which compare with other images' targets
+BATCH = 8
+
+
+def chosen(fitness: Fitness, metrics: MetricsConfig, held: Images) -> Fitness:
+    """What `auto` comes to: mIoU where a segmenter is among the metrics and the images have label maps, else a distance
+    between distributions that is, else agreement.
+
+    Raises:
+        ValueError: if mIoU is asked for and the images have no label maps.
+    """
+    labels = "labels" in held.sample(0, None)
+    if fitness == "miou" and not labels:
+        raise ValueError(
+            "method.fitness = 'miou' needs label maps, and these training images have none: use data name = 'labelled', or "
+            "another fitness"
+        )
+    if fitness != "auto":
+        return fitness
+    wanted = metrics.names or ()
+    if "miou" in wanted and labels:
+        return "miou"
+    return next((name for name in BY_TARGETS if name in wanted), "agreement")
+
+
+@dataclass
+class Judge:
+    """Scores generators; the higher the better. Made by `judge_of`."""
+
+    name: Fitness
+    score: Callable[[nn.Module], float]
+
+    def __call__(self, generator: nn.Module) -> float:
+        return self.score(generator)
+
+
+def judge_of(
+    fitness: Fitness, metrics: MetricsConfig, held: Images, labelled: Images, largest: nn.Module
+) -> Judge:
+    """A judge of generators.
+
+    Args:
+        fitness: see `chosen`.
+        metrics: where the judging networks' weights are.
+        held: training images kept out of training; their targets are not looked at.
+        labelled: training images whose targets a distribution is compared with.
+        largest: the supernet's largest network, in eval mode, with which agreement is measured.
+
+    Raises:
+        FileNotFoundError: if the weights of a judging network are missing.
+    """
+    name = chosen(fitness, metrics, held)
+    if name == "agreement":
+        return Judge(name, _Agreement(held, largest))
+    return Judge(name, _Scored(metric_of(name, metrics), held, labelled if name in BY_TARGETS else None))
+
+
+def metric_of(fitness: Fitness, metrics: MetricsConfig) -> Metric:
+    """The metric of that name, its networks loaded.
+
+    Raises:
+        FileNotFoundError: if a weights file is missing.
+    """
+    return build(metrics.model_copy(update={"names": (fitness,)}), split="held out of training")[0]
+
+
+class _Agreement:
+    """Minus the mean |difference| to the largest network's images."""
+
+    def __init__(self, held: Images, largest: nn.Module) -> None:
+        self.held = held
+        with torch.no_grad():
+            self.wanted = [generate(largest, batch["input"]) for batch in _inputs(held)]
+
+    def __call__(self, generator: nn.Module) -> float:
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for batch, wanted in zip(_inputs(self.held), self.wanted, strict=True):
+                made = generate(generator, batch["input"])
+                total += float((made - wanted).abs().double().sum())
+                count += wanted.numel()
+        return -total / count
+
+
+class _Scored:
+    """A metric of held-out images. The targets that a distribution is compared with pass through its network once."""
+
+    def __init__(self, metric: Metric, held: Images, labelled: Images | None) -> None:
+        self.held = held
+        metric.reset()
+        for batch in _targets(labelled) if labelled is not None else ():
+            metric.update(Pictures(fake=None, target=batch, paired=False))
+        self.metric = metric
+
+    def __call__(self, generator: nn.Module) -> float:
+        metric = _Primed(self.metric)
+        [value] = evaluate(generator, _inputs(self.held), [metric]).values()
+        return value.value if value.better == "higher" else -value.value
+
+
+class _Primed:
+    """A copy of a metric and of what it has seen, but not of its network, which forgets no more than it has to."""
+
+    def __init__(self, metric: Metric) -> None:
+        networks = {id(part): part for part in vars(metric).values() if _is_network(part)}
+        self.metric = copy.deepcopy(metric, networks)
+        self.name, self.needs = metric.name, frozenset[str]()
+
+    def reset(self) -> None:
+        """`evaluate` begins with this; the targets seen before stay."""
+
+    def update(self, batch: Pictures) -> None:
+        self.metric.update(batch)
+
+    def compute(self) -> Any:
+        return self.metric.compute()
+
+
+def _is_network(part: Any) -> bool:
+    return isinstance(getattr(part, "module", None), nn.Module) or hasattr(part, "predict")
+
+
+def _inputs(images: Images) -> Iterator[dict[str, Any]]:
+    """All inputs once, in order, with the label maps that come with them; unpaired: targets are other images'."""
+    count = num_inputs(images)
+    for start in range(0, count, BATCH):
+        samples = [images.sample(index, None) for index in range(start, min(start + BATCH, count))]
+        batch: dict[str, Any] = {"paired": False}
+        for key in ("input", "labels"):
+            if key in samples[0]:
+                batch[key] = stack([sample[key] for sample in samples])
+        yield batch
+
+
+def inputs_of(images: Images, count: int) -> Iterator[tuple[Tensor, ...]]:
+    """The inputs of at most `count` images spread over the set, in batches."""
+    available = num_inputs(images)
+    count = min(count, available)
+    places = [index * available // count for index in range(count)]
+    for start in range(0, count, BATCH):
+        chunk = [images.sample(place, None)["input"] for place in places[start : start + BATCH]]
+        yield as_tuple(stack(chunk))
+
+
+def _targets(images: Images) -> Iterator[Tensor]:
+    for start in range(0, len(images), BATCH):
+        samples = [images.sample(index, None) for index in range(start, min(start + BATCH, len(images)))]
+        present = [sample["target"] for sample in samples if "target" in sample]
+        if present:
+            yield stack(present)
