@@ -21,6 +21,7 @@ from ganshrink.methods.cat import CatConfig
 from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.dmad import DmadConfig
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
+from ganshrink.methods.ugc import UgcConfig
 from ganshrink.methods.uniform import UniformConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
@@ -67,6 +68,11 @@ TABLES: list[tuple[str, type[BaseModel], str]] = [
         "[method.quantization]",
         QuantConfig,
         "for `gan_slimming`: the quantizers that the network is trained under, see [int8.md](int8.md)",
+    ),
+    (
+        '[method] name = "ugc"',
+        UgcConfig,
+        "a supernet and an evolutionary search, two online teachers and few labels; OMGD; see [ugc.md](ugc.md)",
     ),
     ('[method] name = "uniform"', UniformConfig, "the baseline: the same share of every layer"),
     ("[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"),
@@ -127,6 +133,7 @@ API = [
     "channels.scores.norm_scale",
     "channels.scores.l2",
     "data.open_dataset",
+    "data.open_unlabelled",
     "recipe.read_recipe",
     "weights.load_network",
     "prediction.predict",

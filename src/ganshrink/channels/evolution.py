@@ -5,9 +5,9 @@ falls outside of the band walks back into it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,10 +31,10 @@ class Scored(NamedTuple):
 
 @dataclass(eq=False)
 class Evolution:
-    """A search that can be stopped after any generation. `evolve` drives it.
+    """A search, generation by generation. `evolve` drives it.
 
-    The generation g depends on the scores so far and on (seed, g) alone, so that a search that was stopped and taken up
-    again is the one that was not. Defaults are GAN Compression's.
+    The generation g depends on the scores so far and on (seed, g) alone: a search that was stopped is made again from the
+    scores that it had, without scoring a network twice. Defaults are GAN Compression's.
 
     Args:
         space: where to search.
@@ -120,39 +120,6 @@ class Evolution:
         self._add(members, values)
         self.history.append(self.best_score)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers and lists: what was scored, and the settings that it is of."""
-        return {
-            "settings": self._settings(),
-            "history": list(self.history),
-            "members": [member.widths.tolist() for member in self._ranked],
-            "scores": [member.score for member in self._ranked],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave.
-
-        Raises:
-            ValueError: for the state of another search.
-        """
-        for name, value in self._settings().items():
-            if state["settings"].get(name) != value:
-                raise ValueError(
-                    f"this is the state of a search with {name} {state['settings'].get(name)}, not {value}"
-                )
-        members = [np.array(widths, np.int64) for widths in state["members"]]
-        for widths in members:
-            if widths not in self.space or self._side(widths):
-                raise ValueError(f"the state has a network that this search has not: {widths.tolist()}")
-        self._ranked, self._seen = [], set()
-        self._add(members, state["scores"])
-        self.history = list(state["history"])
-
-    def _settings(self) -> dict[str, Any]:
-        """What generations depend on; how many there are may change."""
-        names = ("seed", "population", "parents", "mutations", "rate")
-        return {name: getattr(self, name) for name in names} | {"band": list(self.band)}
-
     def _add(self, members: Sequence[Index], scores: Sequence[float]) -> None:
         for widths, score in zip(members, scores, strict=True):
             self._ranked.append(Scored(widths.copy(), self._cost(widths), score))
@@ -166,8 +133,8 @@ class Evolution:
         """The first population: members that grow from the smallest to the largest each in its own way, at a cost drawn
         from the band."""
         rng, found = self._rng(), dict[bytes, Index]()
-        for _ in range(max(ENOUGH, TRIES * self.population)):
-            if len(found) == self.population:
+        for draw in range(max(ENOUGH, TRIES * self.population)):
+            if len(found) == self.population or (draw == ENOUGH and not found):
                 break
             member = self._into_band(self._near(rng), rng)
             if member is not None:

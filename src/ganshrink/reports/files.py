@@ -19,7 +19,7 @@ MADE_BY = {
     "stages": COMPRESS,
 }
 # In the order of the work, for folders without a stages.json; others follow by name.
-STAGES = ("teacher", "search", "condense", "hinges", "distill", "finetune", "narrow", "scratch")
+STAGES = ("teacher", "supernet", "search", "condense", "hinges", "distill", "finetune", "narrow", "scratch")
 IMAGE_TYPES = {
     b"\x89PNG": "image/png",
     b"\xff\xd8\xff": "image/jpeg",

@@ -11,6 +11,7 @@ from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
 from ganshrink.reports.hinges import hinges
 from ganshrink.reports.quantized import quantization, ratios
+from ganshrink.reports.search import search
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -51,6 +52,7 @@ def render(run: RunFiles) -> str:
         gallery=gallery,
         pair=sections.pair(gallery),
         widths=sections.widths(run),
+        search=search(run),
         hinges=hinges(run),
         frozen=sections.frozen(run),
         curves=loss_curves(run.stages),

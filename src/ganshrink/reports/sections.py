@@ -1,5 +1,6 @@
 """The page's sections below the table, as plain values for the template."""
 
+import re
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
@@ -9,6 +10,7 @@ from ganshrink.reports.summary import network_names
 ROWS = 24  # pictures beyond this many rows make the page heavy and tell nothing new
 NAME = 21  # longer names lose their middle: what tells them apart stands at both ends
 COLUMNS_FROM = 16  # groups: more than so many stand in two columns
+INSERTED = re.compile(r"_extra\.\d+\.body\.")  # names of layers in blocks that UGC inserts
 
 
 def gallery(run: RunFiles) -> dict[str, Any]:
@@ -37,7 +39,8 @@ def pair(gallery: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def widths(run: RunFiles) -> dict[str, Any]:
-    """Groups and layers with kept and total width, in percent of the widest; groups in one or two columns."""
+    """Groups and layers with kept and total width, in percent of the widest; groups in one or two columns. Blocks that the
+    method inserted and the student has none of are `unused`, not `removed`."""
     plan = run.get("plan.json")
     groups = [_bar(group, "name", group.get("kept")) for group in dicts(plan, "groups")]
     layers = [
@@ -52,6 +55,8 @@ def widths(run: RunFiles) -> dict[str, Any]:
         for bar in bars:
             bar["track"] = 100 * bar["of"] / widest
             bar["fill"] = 100 * bar["kept"] / bar["of"] if bar["of"] else 0
+    inserted = [bar for bar in groups if INSERTED.search(bar["name"])]
+    unused = sum(bar["removed"] for bar in inserted)
     bases = list(dict.fromkeys(str(group["basis"]) for group in dicts(plan, "groups") if group.get("basis")))
     return {
         "groups": _columns(groups),
@@ -59,7 +64,9 @@ def widths(run: RunFiles) -> dict[str, Any]:
         "kept": integer(sum(bar["kept"] for bar in groups)),
         "of": integer(sum(bar["of"] for bar in groups)),
         "count": len(groups),
-        "removed": sum(bar["removed"] for bar in groups),
+        "removed": sum(bar["removed"] for bar in groups) - unused,
+        "inserted": bool(inserted),
+        "unused": unused,
         "bases": bases,
     }
 

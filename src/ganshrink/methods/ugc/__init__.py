@@ -9,6 +9,7 @@ published; constants that the paper leaves open are in `config.py`.
 import copy
 import logging
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +53,14 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     job.check_reachable(method.reachable)
 
     job.teacher()  # to compare with; a task without pairs learns from it
-    nets = method.train_supernet() if config.search else method.fresh_nets()
-    plans, found = method.search(nets) if config.search else (method.fixed(), None)
-    student = method.finetune(nets, plans)
+    found: dict[str, Any] | None = None
+    if config.search:
+        trained = method.train_supernet()
+        plans, found = method.search(trained)
+        student = method.finetune(plans, lambda: trained)
+    else:
+        plans = method.fixed()
+        student = method.finetune(plans, method.fresh_nets)
     return Result(
         students={"G": student},
         plans={"G": plans["student"]},
@@ -87,12 +93,14 @@ class Ugc:
 
     def reachable(self, budget: Budget) -> Plan:
         """A plan for a budget, whichever; fails where there is none, or its judge's weights are missing."""
-        if not self.config.search:
+        held = self.images.held
+        if held is None:
             return self._uniform(budget)
-        if (fitness := chosen(self.config.fitness, self.job.metrics, self.images.held)) != "agreement":
+        if (fitness := chosen(self.config.fitness, self.job.metrics, held)) != "agreement":
             metric_of(fitness, self.job.metrics)
         return self.space.plan(
-            self.channels, within(budget, self.space, self.channels, self.config).newcomers()[0]
+            self.channels,
+            within(budget, self.space, self.channels, self.config, self.job.training.seed).newcomers()[0],
         )
 
     def train_supernet(self) -> Nets:
@@ -116,7 +124,8 @@ class Ugc:
 
     def search(self, nets: Nets) -> tuple[dict[str, Plan], dict[str, Any]]:
         """The plans of "student", "wide" and "deep", the teachers; and what search.json says of them."""
-        job, config = self.job, self.config
+        job, config, held = self.job, self.config, self.images.held
+        assert held is not None
 
         def look(stage: Stage) -> Artefacts:
             search = Search(
@@ -128,8 +137,8 @@ class Ugc:
             return {**found, "found": search.report(plans)}
 
         settings = config.model_dump(mode="json", include=SEARCHING)
-        stamp = {"budget": job.limits(), "method": settings, "held": self.images.held.fingerprint()}
-        stamp["fitness"] = chosen(config.fitness, job.metrics, self.images.held)
+        stamp = {"budget": job.limits(), "method": settings, "held": held.fingerprint()}
+        stamp["fitness"] = chosen(config.fitness, job.metrics, held)
         found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
         plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
         return plans, found["found"]
@@ -146,40 +155,48 @@ class Ugc:
             "deep": self.space.plan(self.channels, deep),
         }
 
-    def finetune(self, nets: Nets, plans: dict[str, Plan]) -> nn.Module:
-        """Stage 2: the student, taught online by two teachers that go on learning."""
-        config = self.config
-        cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
-        found = {name: extract(nets["G"], self.channels, plan) for name, plan in cut.items()}
-        for network in found.values():
-            recalibrate(network, inputs_of(self.images.unlabelled, config.calibration_images))
-        if "D" in nets:
-            found |= two_headed(nets["D"], config.shared_layers)
+    def finetune(self, plans: dict[str, Plan], whole: Callable[[], Nets]) -> nn.Module:
+        """Stage 2: the student, taught online by two teachers that go on learning.
 
-        if config.lambda_cd:
-            example, original = self.job.example, folded_copy(self.job.build())
-            found["connectors"] = connect(
-                original, found["G"], found["wide"], example, trace(original, *example), config.taps
-            )
+        Args:
+            whole: the nets that the plans cut; called in the stage, whose seed fresh ones start from.
+        """
+        config = self.config
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("distilling from both teachers online")
+            nets = self._taking_part(plans, whole())
             with ExitStack() as stack:
                 taps = {}
-                if isinstance(connectors := found.get("connectors"), Connectors):
+                if isinstance(connectors := nets.get("connectors"), Connectors):
                     paths = connectors.paths
-                    taps = {name: stack.enter_context(Taps(found[name], paths)) for name in ("G", "wide")}
-                lesson = OnlineDistillation(self.task, found, self.lesson, config, taps)
-                self._fit(stage, found, updates=lesson.updates(), forward=lesson.forward())
-            return states(found)
+                    taps = {name: stack.enter_context(Taps(nets[name], paths)) for name in ("G", "wide")}
+                online = OnlineDistillation(self.task, nets, self.lesson, config, taps)
+                self._fit(stage, nets, updates=online.updates(), forward=online.forward())
+            return states(nets)
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
         settings = config.model_dump(mode="json", include=FINETUNING)
         stamp = {**self._stamp(), "method": settings, "plans": kept}
         before = ("search",) if config.search else self._before()
         weights = self.run.stage("finetune", learn, made_from=stamp, after=before)
-        found["G"].load_state_dict(weights["G"])
-        return found["G"].eval()
+        student = extract(self.network, self.channels, plans["student"])
+        student.load_state_dict(weights["G"])
+        return student.eval()
+
+    def _taking_part(self, plans: dict[str, Plan], whole: Nets) -> Nets:
+        """The nets of stage 2: the student "G", its teachers, their discriminators, and what connects their channels."""
+        cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
+        nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
+        for network in nets.values():
+            recalibrate(network, inputs_of(self.images.unlabelled, self.config.calibration_images))
+        if "D" in whole:
+            nets |= two_headed(whole["D"], self.config.shared_layers)
+        if self.config.lambda_cd:
+            original, example = folded_copy(self.job.build()), self.job.example
+            paths, widest = self.config.taps, trace(original, *example)
+            nets["connectors"] = connect(original, nets["G"], nets["wide"], example, widest, paths)
+        return nets
 
     @property
     def task(self) -> Task:

@@ -57,6 +57,10 @@ class Judge:
     def __call__(self, generator: nn.Module) -> float:
         return self.score(generator)
 
+    def natural(self, score: float) -> float:
+        """A score as people know it: of distances, the distance."""
+        return score if self.name == "miou" else -score
+
 
 def judge_of(
     fitness: Fitness, metrics: MetricsConfig, held: Images, labelled: Images, largest: nn.Module

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ganshrink.data import Images, Part
 from ganshrink.data.images import is_paired, num_inputs
 from ganshrink.job import Job
-from ganshrink.methods.ugc.config import SpaceConfig
+from ganshrink.methods.ugc.config import UgcConfig
 
 logger = logging.getLogger(__name__)
 
@@ -20,21 +20,23 @@ class TrainingImages:
     Attributes:
         labelled: A of the paper, pairs.
         unlabelled: U, of which only inputs are read; the inputs of A where all images are labelled.
-        held: kept out of both, to score subnets on.
+        held: kept out of both, to score subnets on; none without a search.
     """
 
     labelled: Images
     unlabelled: Images
-    held: Images
+    held: Images | None
 
 
-def divided(job: Job, config: SpaceConfig) -> TrainingImages:
-    """Hold out images, spread over the unlabelled ones, or over all where none are unlabelled.
+def divided(job: Job, config: UgcConfig) -> TrainingImages:
+    """Hold out images for a search, spread over the unlabelled ones, or over all where none are unlabelled.
 
     Raises:
         ValueError: if there are too few.
     """
     source = job.data if job.unlabelled is None else job.unlabelled
+    if not config.search:
+        return TrainingImages(job.data, source, None)
     available = num_inputs(source)
     if available < 2:
         raise ValueError(

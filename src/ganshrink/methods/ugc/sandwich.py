@@ -54,11 +54,14 @@ class Sandwich:
     def _taught(self, inputs: tuple[Tensor, ...], step: int) -> Iterator[dict[str, Tensor]]:
         with torch.no_grad():
             wanted = self.lesson.look(self.supernet(*inputs))
-        random = self._subnet(self.space.random(np.random.default_rng([self.seed, step])))
-        for name, subnet in (("random", random), ("smallest", self.smallest)):
+        for name, subnet in (("random", self._subnet(self.random(step))), ("smallest", self.smallest)):
             made = self.lesson.look(self.supernet(*inputs, subnet=subnet))
             losses = self.lesson.losses(made, wanted)
             yield {f"{name}_{term}": self.config.subnet_weight * loss for term, loss in losses.items()}
+
+    def random(self, step: int) -> np.ndarray:
+        """(groups,) the widths of a step's random subnet."""
+        return self.space.random(np.random.default_rng([self.seed, step]))
 
     def _subnet(self, widths: np.ndarray) -> Subnet:
         return self.supernet.subnet(self.space.plan(self.supernet.channels, widths))

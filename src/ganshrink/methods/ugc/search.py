@@ -29,16 +29,8 @@ from ganshrink.methods.ugc.images import TrainingImages
 logger = logging.getLogger(__name__)
 
 Widths = np.ndarray
-FACTORS = (
-    1.5,
-    2,
-    3,
-    4,
-    8,
-    16,
-    32,
-    64,
-)  # of the student's widths: the deep teacher is no wider than it has to be
+# Of the student's widths, tried in turn: the deep teacher is no wider than it has to be.
+FACTORS = (1.5, 2, 3, 4, 8, 16, 32, 64)
 
 
 class Search:
@@ -64,8 +56,10 @@ class Search:
     ) -> None:
         self.job, self.config, self.space, self.channels = job, config, space, channels
         self.images, self.network, self.file = images, network.eval(), file
+        assert images.held is not None
+        self.held = images.held
         largest = recalibrate(self._cut(space.largest()), self._calibration())
-        self.judge = judge_of(config.fitness, job.metrics, images.held, images.labelled, largest)
+        self.judge = judge_of(config.fitness, job.metrics, self.held, images.labelled, largest)
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores: dict[str, float] = agreed(_known(file) if leads() else {})
 
@@ -77,13 +71,17 @@ class Search:
         """
         if not budget.limits:
             return self.space.plan(self.channels, self.space.largest())
-        found = self._evolved("student", within(budget, self.space, self.channels, self.config))
+        found = self._evolved(
+            "student", within(budget, self.space, self.channels, self.config, self.job.training.seed)
+        )
         return self.space.plan(self.channels, found)
 
     def teachers(self, student: Plan) -> dict[str, Plan]:
         """The wider and the deeper teacher of a student."""
         found = {}
-        for name, evolution in teachers_of(student, self.space, self.channels, self.config).items():
+        for name, evolution in teachers_of(
+            student, self.space, self.channels, self.config, self.job.training.seed
+        ).items():
             widths = evolution if isinstance(evolution, np.ndarray) else self._evolved(name, evolution)
             found[name] = self.space.plan(self.channels, widths)
         return found
@@ -103,7 +101,7 @@ class Search:
             }
             for name, found in widths.items()
         }
-        return {"fitness": self.judge.name, "images": len(self.images.held), "networks": networks}
+        return {"fitness": self.judge.name, "images": len(self.held), "networks": networks}
 
     def score(self, widths: Widths) -> float:
         """How good a subnet is."""
@@ -120,12 +118,16 @@ class Search:
         size = evolution.population
         with ProgressDisplay(
             f"searching the {name}", done=0, total=size * evolution.generations,
-            images_per_step=len(self.images.held), enabled=self.job.progress and leads(),
+            images_per_step=len(self.held), enabled=self.job.progress and leads(),
         ) as display:  # fmt: skip
 
             def score(members: Sequence[Widths]) -> list[float]:
                 begin = size * evolution.generation
-                best = {"best": evolution.best_score} if evolution.generation else {}
+                best = (
+                    {self.judge.name: self.judge.natural(evolution.best_score)}
+                    if evolution.generation
+                    else {}
+                )
                 world = rank_and_world()[1]
                 for start in range(0, len(members), world):
                     self._score_new(members[start : start + world])
@@ -137,8 +139,8 @@ class Search:
         self.searches[name] = {"scored": evolution.scored, "history": evolution.history}
         cost = self.channels.cost_at(widths)
         logger.info(
-            "the %s: %s %.4g after %d networks, %s MACs, %s parameters", name, self.judge.name, abs(evolution.best_score),
-            evolution.scored, readable(cost.macs), readable(cost.params),
+            "the %s: %s %.4g after %d networks, %s MACs, %s parameters", name, self.judge.name,
+            self.judge.natural(evolution.best_score), evolution.scored, readable(cost.macs), readable(cost.params),
         )  # fmt: skip
         return widths
 
@@ -152,7 +154,7 @@ class Search:
             write_json(self.file, self.scores)
 
 
-def within(budget: Budget, space: Space, channels: Channels, config: UgcConfig) -> Evolution:
+def within(budget: Budget, space: Space, channels: Channels, config: UgcConfig, seed: int) -> Evolution:
     """The search of a student: subnets that cost between `config.band` and all of a budget.
 
     Raises:
@@ -173,7 +175,7 @@ def within(budget: Budget, space: Space, channels: Channels, config: UgcConfig) 
         raise ValueError(cannot_be_met(channels, budget, smallest))
     low = min(config.band, share(space.largest()))  # a budget above the largest network keeps all of it
     try:
-        return _evolution(space, share, (low, 1.0), config, write=write)
+        return _evolution(space, share, (low, 1.0), config, seed, write=write)
     except ValueError as error:
         raise ValueError(
             f"the budget {budget} cannot be met: {error}; lower method.band, or raise method.steps"
@@ -181,7 +183,7 @@ def within(budget: Budget, space: Space, channels: Channels, config: UgcConfig) 
 
 
 def teachers_of(
-    student: Plan, space: Space, channels: Channels, config: UgcConfig
+    student: Plan, space: Space, channels: Channels, config: UgcConfig, seed: int
 ) -> dict[str, "Evolution | Widths"]:
     """The searches of both teachers; widths where nothing is to be searched, since no network is in the band: the nearest.
 
@@ -204,7 +206,7 @@ def teachers_of(
             if cost(candidate.largest()) >= band[0]:
                 break
         try:
-            found[name] = _evolution(candidate, cost, (band[0], band[1]), config, write=readable)
+            found[name] = _evolution(candidate, cost, (band[0], band[1]), config, seed, write=readable)
         except ValueError:
             ends = [candidate.smallest(), candidate.largest()]
             nearest = min(ends, key=lambda end: abs(np.log(cost(end) / (config.teacher_ratio * macs))))
@@ -221,12 +223,13 @@ def _evolution(
     cost: Callable[[Widths], float],
     band: tuple[float, float],
     config: UgcConfig,
+    seed: int,
     *,
     write: Callable[[float], str],
 ) -> Evolution:
     return Evolution(
         space, cost, band, population=config.population, generations=config.generations, parents=config.parents,
-        rate=config.mutation, write=write,
+        rate=config.mutation, seed=seed, write=write,
     )  # fmt: skip
 
 
@@ -235,7 +238,11 @@ def _key(widths: Widths) -> str:
 
 
 def _known(file: Path) -> dict[str, float]:
+    """Scores of an earlier attempt at this stage; they are of its supernet and settings alone, as its folder is."""
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # not there yet: nothing has been scored
+        return {key: float(score) for key, score in json.loads(file.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (AttributeError, TypeError, ValueError):
+        logger.warning("%s is damaged: networks are scored again", file)
         return {}
