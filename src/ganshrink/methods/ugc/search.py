@@ -123,11 +123,9 @@ class Search:
 
             def score(members: Sequence[Widths]) -> list[float]:
                 begin = size * evolution.generation
-                best = (
-                    {self.judge.name: self.judge.natural(evolution.best_score)}
-                    if evolution.generation
-                    else {}
-                )
+                best: dict[str, float] = {}
+                if evolution.generation:
+                    best[self.judge.name] = self.judge.natural(evolution.best_score)
                 world = rank_and_world()[1]
                 for start in range(0, len(members), world):
                     self._score_new(members[start : start + world])
