@@ -26,10 +26,10 @@ from ganshrink.channels.supernet import Supernet
 from ganshrink.engine import Taps
 from ganshrink.engine.batch_norm import recalibrate
 from ganshrink.job import Job, Nets, Result, describe, fit_nets, states
-from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, SpaceConfig, UgcConfig
+from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, LossConfig, SpaceConfig, UgcConfig
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
-from ganshrink.methods.ugc.fitness import chosen, inputs_of, metric_of
+from ganshrink.methods.ugc.fitness import chosen, hashes_of, inputs_of
 from ganshrink.methods.ugc.images import TrainingImages, divided
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.search import Search, within
@@ -51,6 +51,8 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     images = divided(job, config)
     method = Ugc(run, job, config, network, channels, space, images, Lesson(config))
     job.check_reachable(method.reachable)
+    if config.lambda_cd and config.taps:
+        Taps(network, config.taps).close()
 
     job.teacher()  # to compare with; a task without pairs learns from it
     found: dict[str, Any] | None = None
@@ -96,8 +98,7 @@ class Ugc:
         held = self.images.held
         if held is None:
             return self._uniform(budget)
-        if (fitness := chosen(self.config.fitness, self.job.metrics, held)) != "agreement":
-            metric_of(fitness, self.job.metrics)
+        hashes_of(chosen(self.config.fitness, self.job.metrics, held), self.job.metrics)
         return self.space.plan(
             self.channels,
             within(budget, self.space, self.channels, self.config, self.job.training.seed).newcomers()[0],
@@ -138,7 +139,8 @@ class Ugc:
 
         settings = config.model_dump(mode="json", include=SEARCHING)
         stamp = {"budget": job.limits(), "method": settings, "held": held.fingerprint()}
-        stamp["fitness"] = chosen(config.fitness, job.metrics, held)
+        stamp["fitness"] = fitness = chosen(config.fitness, job.metrics, held)
+        stamp["judges"] = hashes_of(fitness, job.metrics)
         found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
         plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
         return plans, found["found"]
@@ -176,7 +178,7 @@ class Ugc:
             return states(nets)
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
-        settings = config.model_dump(mode="json", include=FINETUNING)
+        settings = config.model_dump(mode="json", include=FINETUNING | LossConfig.model_fields.keys())
         stamp = {**self._stamp(), "method": settings, "plans": kept}
         before = ("search",) if config.search else self._before()
         weights = self.run.stage("finetune", learn, made_from=stamp, after=before)

@@ -19,6 +19,7 @@ SEARCHING = {
     "calibration_images",
 }
 FINETUNING = {
+    "calibration_images",
     "teachers_every",
     "shared_layers",
     "finetune_unlabelled",

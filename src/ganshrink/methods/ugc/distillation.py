@@ -140,6 +140,11 @@ class OnlineDistillation:
                 first.add_param_group({**group, "params": others})
 
         def losses(context: OnlineContext) -> Iterator[dict[str, Tensor]]:
+            if (
+                self.config.finetune_unlabelled
+            ):  # what the student learns from is from before this step's updates
+                for one in context.unlabelled.values():
+                    taught(one)
             for name, update in zip(TEACHERS, updates, strict=True):
                 for terms in update.losses(context.labelled[name]):
                     yield {f"{name}_{term}": loss for term, loss in terms.items()}

@@ -13,6 +13,8 @@ from ganshrink.data.batches import stack
 from ganshrink.data.images import num_inputs
 from ganshrink.generator import as_tuple, generate
 from ganshrink.metrics import MetricsConfig, build, evaluate
+from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.value import Metric, Pictures
 
 Fitness = Literal["auto", "miou", "fd_squeezenet", "kd_squeezenet", "fid", "kid", "agreement"]
@@ -92,6 +94,17 @@ def metric_of(fitness: Fitness, metrics: MetricsConfig) -> Metric:
     return build(metrics.model_copy(update={"names": (fitness,)}), split="held out of training")[0]
 
 
+def hashes_of(fitness: Fitness, metrics: MetricsConfig) -> list[str]:
+    """Of the weights of the networks that judge; none for agreement.
+
+    Raises:
+        FileNotFoundError: if a weights file is missing.
+    """
+    if fitness == "agreement":
+        return []
+    return [network.sha256 for network in _networks(metric_of(fitness, metrics))]
+
+
 class _Agreement:
     """Minus the mean |difference| to the largest network's images."""
 
@@ -130,8 +143,7 @@ class _Primed:
     """A copy of a metric and of what it has seen, but not of its network, which forgets no more than it has to."""
 
     def __init__(self, metric: Metric) -> None:
-        networks = {id(part): part for part in vars(metric).values() if _is_network(part)}
-        self.metric = copy.deepcopy(metric, networks)
+        self.metric = copy.deepcopy(metric, {id(network): network for network in _networks(metric)})
         self.name, self.needs = metric.name, frozenset[str]()
 
     def reset(self) -> None:
@@ -144,8 +156,8 @@ class _Primed:
         return self.metric.compute()
 
 
-def _is_network(part: Any) -> bool:
-    return isinstance(getattr(part, "module", None), nn.Module) or hasattr(part, "predict")
+def _networks(metric: Metric) -> list[FeatureNetwork | Segmenter]:
+    return [part for part in vars(metric).values() if isinstance(part, FeatureNetwork | Segmenter)]
 
 
 def _inputs(images: Images) -> Iterator[dict[str, Any]]:
