@@ -18,7 +18,7 @@ from torch.func import functional_call
 from ganshrink.channels.folding import folded_copy
 from ganshrink.channels.graph import Channels
 from ganshrink.channels.plan import Plan
-from ganshrink.channels.surgery import Identity, Zero, check_shapes, named
+from ganshrink.channels.surgery import Identity, Zero, check_shapes, named, stated_widths
 
 Runs = tuple[tuple[int, int], ...]  # (start, length) of neighbouring kept positions
 
@@ -30,13 +30,13 @@ class Subnet:
     Attributes:
         pieces: per parameter or buffer and axis that is cut, the runs of kept positions: one run of the first so many, and
             of an axis behind a concatenation one for each tensor that was joined.
-        attributes: module, attribute and the width that it states.
+        attributes: by module and attribute the width that it states.
         removed: modules that a stand-in takes the place of, by path.
     """
 
     plan: Plan
     pieces: Mapping[str, tuple[tuple[int, Runs], ...]]
-    attributes: tuple[tuple[str, str, int], ...]
+    attributes: Mapping[tuple[str, str], int]
     removed: Mapping[str, nn.Module]
 
 
@@ -69,7 +69,8 @@ class Supernet(nn.Module):
         if subnet is None:
             return self.network(*inputs)  # type: ignore[no-any-return]
         with _standing_in(self.network, subnet):
-            return functional_call(self.network, self._views(subnet), inputs)  # type: ignore[no-any-return]
+            views = self._views(subnet)  # under each of a tensor's names
+            return functional_call(self.network, views, inputs, tie_weights=False)  # type: ignore[no-any-return]
 
     def subnet(self, plan: Plan) -> Subnet:
         """A plan made ready, which takes longer than to run it once on a small image: keep what runs often.
@@ -90,23 +91,33 @@ class Supernet(nn.Module):
             )
             if cuts and not name.startswith(gone):
                 pieces[name] = cuts
-        attributes = tuple(
-            (path, attribute, int(alive[atoms].sum()))
+        attributes = {
+            (path, attribute): int(alive[atoms].sum())
             for path, attribute, atoms in channels.attributes
-            if not alive[atoms].all() and not f"{path}.".startswith(gone)
-        )
+            if not f"{path}.".startswith(gone)
+        }
+        for path, module in self.network.named_modules():
+            if (weight := f"{path}.weight") in pieces:
+                shape = _cut(named(self.network, weight).detach(), pieces[weight]).shape
+                stated = stated_widths(module, shape, attributes.get((path, "groups")))
+                attributes |= {(path, attribute): width for attribute, width in stated.items()}
         stand_ins: dict[str, nn.Module] = {path: Zero() for path in removed.zeros}
         stand_ins |= {path: Identity() for path in removed.identities}
         return Subnet(plan, pieces, attributes, stand_ins)
 
     def _views(self, subnet: Subnet) -> dict[str, Tensor]:
+        """By name what a subnet has in a tensor's place. A module with several names counts once: its tensors are swapped,
+        and put back, one time each."""
+        cuts = {id(named(self.network, name)): found for name, found in subnet.pieces.items()}
         views: dict[str, Tensor] = {}
-        for name, buffer in self.network.named_buffers():
-            # a copy, since a norm in training writes into what it is given
-            views[name] = _cut(buffer.detach(), subnet.pieces.get(name, ())).clone()
-        for name, cuts in subnet.pieces.items():
-            if name not in views:
-                views[name] = _cut(named(self.network, name), cuts)
+        for path, module in self.network.named_modules():
+            at = f"{path}." if path else ""
+            for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+                # a copy, since a norm in training writes into what it is given
+                views[at + name] = _cut(buffer.detach(), cuts.get(id(buffer), ())).clone()
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                if id(parameter) in cuts:
+                    views[at + name] = _cut(parameter, cuts[id(parameter)])
         return views
 
 
@@ -126,19 +137,21 @@ def _runs(alive: np.ndarray) -> Runs:
 
 @contextmanager
 def _standing_in(network: nn.Module, subnet: Subnet) -> Iterator[None]:
-    """For one pass: attributes that state widths, and stand-ins for modules that the plan leaves nothing of."""
-    before: list[tuple[nn.Module, str, Any]] = []
+    """For one pass: attributes that state widths, and another `forward` for modules that the plan leaves nothing of, which
+    may be called from anywhere."""
+    changes: list[tuple[nn.Module, str, Any]] = []
+    for (path, attribute), width in subnet.attributes.items():
+        changes.append((network.get_submodule(path), attribute, width))
+    for path, stand_in in subnet.removed.items():
+        changes.append((network.get_submodule(path), "forward", stand_in.forward))
+    before = [(module, name, vars(module).get(name)) for module, name, _ in changes]
     try:
-        for path, attribute, width in subnet.attributes:
-            module = network.get_submodule(path)
-            before.append((module, attribute, getattr(module, attribute)))
-            setattr(module, attribute, width)
-        for path, stand_in in subnet.removed.items():
-            owner, _, name = path.rpartition(".")
-            parent = network.get_submodule(owner)
-            before.append((parent, name, getattr(parent, name)))
-            setattr(parent, name, stand_in)
+        for module, name, value in changes:
+            setattr(module, name, value)
         yield
     finally:
-        for module, attribute, value in reversed(before):
-            setattr(module, attribute, value)
+        for module, name, value in before:
+            if value is None:
+                delattr(module, name)
+            else:
+                setattr(module, name, value)

@@ -1,6 +1,7 @@
 """Carrying out a plan: the small network (`extract`), and the big one with the same channels at zero (`zeroed`)."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -77,7 +78,10 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
         if not f"{path}.".startswith(gone):
             setattr(small.get_submodule(path), attribute, int(alive[atoms].sum()))
     for module in small.modules():
-        _state_widths(module)
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor):
+            for attribute, width in stated_widths(module, weight.shape).items():
+                setattr(module, attribute, width)
     return small
 
 
@@ -91,20 +95,24 @@ def _selected(tensor: torch.Tensor, axes: tuple[Any, ...], alive: np.ndarray) ->
     return nn.Parameter(out.clone(), requires_grad=tensor.requires_grad)
 
 
-def _state_widths(module: nn.Module) -> None:
-    """Attributes that torch's own layers state beside their weights."""
+def stated_widths(module: nn.Module, weight: Sequence[int], groups: int | None = None) -> dict[str, int]:
+    """Attributes that torch's own layers state beside their weights, for a weight of this shape.
+
+    Args:
+        groups: of a convolution; none: its own.
+    """
     if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Embedding):
-        module.num_embeddings, module.embedding_dim = module.weight.shape
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
-    elif isinstance(module, nn.modules.conv._ConvNd):
-        first, second = module.weight.shape[:2]
-        if module.transposed:
-            module.in_channels, module.out_channels = first, second * module.groups
-        else:
-            module.in_channels, module.out_channels = second * module.groups, first
+        return {"out_features": weight[0], "in_features": weight[1]}
+    if isinstance(module, nn.Embedding):
+        return {"num_embeddings": weight[0], "embedding_dim": weight[1]}
+    if isinstance(module, nn.PReLU):
+        return {"num_parameters": weight[0]}
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return {}
+    (first, second), groups = weight[:2], groups or module.groups
+    if module.transposed:
+        return {"in_channels": first, "out_channels": second * groups}
+    return {"in_channels": second * groups, "out_channels": first}
 
 
 @single_threaded()

@@ -13,14 +13,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ganshrink.nets.layers import Norm, norm_layer, residual_block
+from ganshrink.nets.layers import Norm, Residual, norm_layer, residual_block
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d)
 RESIZING = (nn.Upsample, nn.PixelShuffle, nn.AvgPool2d, nn.MaxPool2d)
 # What belongs to a stage when it follows its convolution.
 FOLLOWING = (*NORMS, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Dropout, nn.Dropout2d)
-SUFFIX = "_extra"
+SUFFIX, LAYERS = "_extra", 7  # of an inserted sequence's name; in each of its blocks
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def with_extra_blocks(network: nn.Module, example: Sequence[Tensor], count: int)
         blocks.to(like.device, like.dtype).train(network.training)
         _insert(grown.get_submodule(stage.parent), stage.last, blocks)
     begin_as_identity(grown)
-    if count and not torch.equal(_made(network, example), _made(grown, example)):
+    if count and not _same(network, grown, example):
         raise ValueError(
             f"blocks inserted into {type(network).__name__} change what it computes: its forward picks layers by their "
             "position; set method.extra_blocks = 0, or call the layers of each nn.Sequential in order"
@@ -84,7 +84,7 @@ def extra_sites(network: nn.Module) -> list[list[str]]:
     return [
         [f"{path}.{name}" for name, _ in module.named_children()]
         for path, module in network.named_modules()
-        if path.endswith(SUFFIX) and isinstance(module, nn.Sequential)
+        if path.endswith(SUFFIX) and isinstance(module, nn.Sequential) and all(map(_is_block, module))
     ]
 
 
@@ -151,8 +151,26 @@ def _insert(parent: nn.Module, last: str, blocks: nn.Module) -> None:
             parent.add_module(f"{name}{SUFFIX}", blocks)
 
 
-def _made(network: nn.Module, example: Sequence[Tensor]) -> Tensor:
-    return _watched(network, example)[2]
+def _is_block(module: nn.Module) -> bool:
+    return isinstance(module, Residual) and len(list(module.body.children())) == LAYERS
+
+
+def _same(network: nn.Module, grown: nn.Module, example: Sequence[Tensor]) -> bool:
+    """Whether two networks make the same image, from the same noise where they draw any."""
+    images = []
+    for one in (network, grown):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            try:
+                images.append(_watched(one, example)[2])
+            except (
+                RuntimeError,
+                TypeError,
+                IndexError,
+                ValueError,
+            ):  # what shapes that no longer fit may raise
+                return False
+    return torch.equal(*images)
 
 
 def _watched(network: nn.Module, example: Sequence[Tensor]) -> tuple[dict[str, Tensor], Counter[str], Tensor]:

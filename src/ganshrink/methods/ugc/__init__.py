@@ -29,7 +29,7 @@ from ganshrink.job import Job, Nets, Result, describe, fit_nets, states
 from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, LossConfig, SpaceConfig, UgcConfig
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
-from ganshrink.methods.ugc.fitness import chosen, hashes_of, inputs_of
+from ganshrink.methods.ugc.fitness import check_enough, chosen, hashes_of, inputs_of
 from ganshrink.methods.ugc.images import TrainingImages, divided
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.search import Search, within
@@ -98,7 +98,9 @@ class Ugc:
         held = self.images.held
         if held is None:
             return self._uniform(budget)
-        hashes_of(chosen(self.config.fitness, self.job.metrics, held), self.job.metrics)
+        fitness = chosen(self.config.fitness, self.job.metrics, held)
+        check_enough(fitness, held, self.images.labelled)
+        hashes_of(fitness, self.job.metrics)
         return self.space.plan(
             self.channels,
             within(budget, self.space, self.channels, self.config, self.job.training.seed).newcomers()[0],

@@ -25,7 +25,7 @@ BY_TARGETS: tuple[Fitness, ...] = (
     "fid",
     "kid",
 )  # which compare with other images' targets
-BATCH = 8
+LEAST, BATCH = 3, 8
 
 
 def chosen(fitness: Fitness, metrics: MetricsConfig, held: Images) -> Fitness:
@@ -65,7 +65,12 @@ class Judge:
 
 
 def judge_of(
-    fitness: Fitness, metrics: MetricsConfig, held: Images, labelled: Images, largest: nn.Module
+    fitness: Fitness,
+    metrics: MetricsConfig,
+    held: Images,
+    labelled: Images,
+    largest: nn.Module,
+    device: torch.device | str = "cpu",
 ) -> Judge:
     """A judge of generators.
 
@@ -75,23 +80,39 @@ def judge_of(
         held: training images kept out of training; their targets are not looked at.
         labelled: training images whose targets a distribution is compared with.
         largest: the supernet's largest network, in eval mode, with which agreement is measured.
+        device: where the networks that are scored are, and judging networks are put.
 
     Raises:
         FileNotFoundError: if the weights of a judging network are missing.
     """
     name = chosen(fitness, metrics, held)
     if name == "agreement":
-        return Judge(name, _Agreement(held, largest))
-    return Judge(name, _Scored(metric_of(name, metrics), held, labelled if name in BY_TARGETS else None))
+        return Judge(name, _Agreement(held, largest, device))
+    metric = metric_of(name, metrics, device)
+    return Judge(name, _Scored(metric, held, labelled if name in BY_TARGETS else None, device))
 
 
-def metric_of(fitness: Fitness, metrics: MetricsConfig) -> Metric:
+def metric_of(fitness: Fitness, metrics: MetricsConfig, device: torch.device | str = "cpu") -> Metric:
     """The metric of that name, its networks loaded.
 
     Raises:
         FileNotFoundError: if a weights file is missing.
     """
-    return build(metrics.model_copy(update={"names": (fitness,)}), split="held out of training")[0]
+    wanted = metrics.model_copy(update={"names": (fitness,)})
+    return build(wanted, device, split="held out of training")[0]
+
+
+def check_enough(fitness: Fitness, held: Images, labelled: Images) -> None:
+    """Refuse a distance between distributions of too few images.
+
+    Raises:
+        ValueError: with how many there are of either kind.
+    """
+    if fitness in BY_TARGETS and min(num_inputs(held), len(labelled)) < LEAST:
+        raise ValueError(
+            f"subnets are to be compared by {fitness}, on {num_inputs(held)} images kept out of training against "
+            f"{len(labelled)} labelled ones: it needs {LEAST} of each; set method.fitness = 'agreement', or give more images"
+        )
 
 
 def hashes_of(fitness: Fitness, metrics: MetricsConfig) -> list[str]:
@@ -108,34 +129,40 @@ def hashes_of(fitness: Fitness, metrics: MetricsConfig) -> list[str]:
 class _Agreement:
     """Minus the mean |difference| to the largest network's images."""
 
-    def __init__(self, held: Images, largest: nn.Module) -> None:
-        self.held = held
-        with torch.no_grad():
-            self.wanted = [generate(largest, batch["input"]) for batch in _inputs(held)]
+    def __init__(self, held: Images, largest: nn.Module, device: torch.device | str) -> None:
+        self.held, self.device = held, device
+        self.wanted = list(self._images(largest))
 
     def __call__(self, generator: nn.Module) -> float:
         total, count = 0.0, 0
-        with torch.no_grad():
-            for batch, wanted in zip(_inputs(self.held), self.wanted, strict=True):
-                made = generate(generator, batch["input"])
-                total += float((made - wanted).abs().double().sum())
-                count += wanted.numel()
+        for made, wanted in zip(self._images(generator), self.wanted, strict=True):
+            total += float((made - wanted).abs().double().sum())
+            count += wanted.numel()
         return -total / count
+
+    @torch.no_grad()
+    def _images(self, generator: nn.Module) -> Iterator[Tensor]:
+        for batch in _inputs(self.held):
+            yield generate(
+                generator, tuple(tensor.to(self.device) for tensor in as_tuple(batch["input"]))
+            ).cpu()
 
 
 class _Scored:
     """A metric of held-out images. The targets that a distribution is compared with pass through its network once."""
 
-    def __init__(self, metric: Metric, held: Images, labelled: Images | None) -> None:
-        self.held = held
+    def __init__(
+        self, metric: Metric, held: Images, labelled: Images | None, device: torch.device | str
+    ) -> None:
+        self.held, self.device = held, device
         metric.reset()
         for batch in _targets(labelled) if labelled is not None else ():
-            metric.update(Pictures(fake=None, target=batch, paired=False))
+            metric.update(Pictures(fake=None, target=batch.to(device), paired=False))
         self.metric = metric
 
     def __call__(self, generator: nn.Module) -> float:
         metric = _Primed(self.metric)
-        [value] = evaluate(generator, _inputs(self.held), [metric]).values()
+        [value] = evaluate(generator, _inputs(self.held), [metric], device=self.device).values()
         return value.value if value.better == "higher" else -value.value
 
 

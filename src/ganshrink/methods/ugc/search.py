@@ -3,6 +3,7 @@ cost, one wider and one deeper."""
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ganshrink.channels.space import Space
 from ganshrink.channels.surgery import cut
 from ganshrink.engine import agreed, leads, rank_and_world
 from ganshrink.engine.batch_norm import recalibrate
+from ganshrink.engine.devices import open_machine
 from ganshrink.engine.processes import spread
 from ganshrink.engine.progress import ProgressDisplay
 from ganshrink.job import Job
@@ -58,8 +60,9 @@ class Search:
         self.images, self.network, self.file = images, network.eval(), file
         assert images.held is not None
         self.held = images.held
+        self.device = open_machine(job.training).fabric.device
         largest = recalibrate(self._cut(space.largest()), self._calibration())
-        self.judge = judge_of(config.fitness, job.metrics, self.held, images.labelled, largest)
+        self.judge = judge_of(config.fitness, job.metrics, self.held, images.labelled, largest, self.device)
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores: dict[str, float] = agreed(_known(file) if leads() else {})
 
@@ -108,10 +111,11 @@ class Search:
         return self.judge(recalibrate(self._cut(widths), self._calibration()))
 
     def _cut(self, widths: Widths) -> nn.Module:
-        return cut(self.network, self.channels, self.space.plan(self.channels, widths)).eval()
+        return cut(self.network, self.channels, self.space.plan(self.channels, widths)).eval().to(self.device)
 
     def _calibration(self) -> Iterator[Any]:
-        return inputs_of(self.images.unlabelled, self.config.calibration_images)
+        for inputs in inputs_of(self.images.unlabelled, self.config.calibration_images):
+            yield tuple(tensor.to(self.device) for tensor in inputs)
 
     def _evolved(self, name: str, evolution: Evolution) -> Widths:
         """The best member, with a progress display of networks scored."""
@@ -130,7 +134,8 @@ class Search:
                 for start in range(0, len(members), world):
                     self._score_new(members[start : start + world])
                     display.step(begin + start + 1, best)
-                display.step(begin + size, best)
+                if len(members) < size:  # what the band does not hold
+                    display.step(begin + size, best)
                 return [self.scores[_key(widths)] for widths in members]
 
             widths = evolve(evolution, score)
@@ -149,7 +154,7 @@ class Search:
         for widths, score in zip(new, spread(self.score, new), strict=True):
             self.scores[_key(widths)] = score
         if leads():
-            write_json(self.file, self.scores)
+            write_json(self.file, {key: score for key, score in self.scores.items() if math.isfinite(score)})
 
 
 def within(budget: Budget, space: Space, channels: Channels, config: UgcConfig, seed: int) -> Evolution:
@@ -238,7 +243,8 @@ def _key(widths: Widths) -> str:
 def _known(file: Path) -> dict[str, float]:
     """Scores of an earlier attempt at this stage; they are of its supernet and settings alone, as its folder is."""
     try:
-        return {key: float(score) for key, score in json.loads(file.read_text(encoding="utf-8")).items()}
+        found = json.loads(file.read_text(encoding="utf-8")).items()
+        return {key: float(score) for key, score in found if math.isfinite(score)}
     except FileNotFoundError:
         return {}
     except (AttributeError, TypeError, ValueError):
