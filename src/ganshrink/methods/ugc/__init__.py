@@ -99,8 +99,8 @@ class Ugc:
         if held is None:
             return self._uniform(budget)
         fitness = chosen(self.config.fitness, self.job.metrics, held)
-        check_enough(fitness, held, self.images.labelled)
         hashes_of(fitness, self.job.metrics)
+        check_enough(fitness, held, self.images.labelled)
         return self.space.plan(
             self.channels,
             within(budget, self.space, self.channels, self.config, self.job.training.seed).newcomers()[0],

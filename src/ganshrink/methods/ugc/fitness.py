@@ -25,7 +25,7 @@ BY_TARGETS: tuple[Fitness, ...] = (
     "fid",
     "kid",
 )  # which compare with other images' targets
-LEAST, BATCH = 3, 8
+BATCH = 8
 
 
 def chosen(fitness: Fitness, metrics: MetricsConfig, held: Images) -> Fitness:
@@ -108,10 +108,13 @@ def check_enough(fitness: Fitness, held: Images, labelled: Images) -> None:
     Raises:
         ValueError: with how many there are of either kind.
     """
-    if fitness in BY_TARGETS and min(num_inputs(held), len(labelled)) < LEAST:
+    least = (
+        2 if fitness in ("fd_squeezenet", "fid") else 3
+    )  # for a covariance; for an error of the kernel's distance
+    if fitness in BY_TARGETS and min(num_inputs(held), len(labelled)) < least:
         raise ValueError(
             f"subnets are to be compared by {fitness}, on {num_inputs(held)} images kept out of training against "
-            f"{len(labelled)} labelled ones: it needs {LEAST} of each; set method.fitness = 'agreement', or give more images"
+            f"{len(labelled)} labelled ones: it needs {least} of each; set method.fitness = 'agreement', or give more images"
         )
 
 
