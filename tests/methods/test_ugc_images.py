@@ -61,11 +61,34 @@ def test_where_all_have_labels_some_are_held_out_of_both(base):
 @pytest.mark.parametrize("wanted", [1, 3, 200])
 @pytest.mark.parametrize("available", [2, 4, 5, 9, 10, 33])
 def test_so_many_as_asked_for_are_held_out_but_at_most_a_fifth(base, available, wanted):
-    for unlabelled in (None, available):
-        work = given(base, available if unlabelled is None else 4, unlabelled)
-        images = divided(work, few.settings(search_images=wanted))
-        assert len(images.held) == max(1, min(wanted, available // 5))
-        assert len(images.unlabelled) == available - len(images.held)
+    images = divided(given(base, available, None), few.settings(search_images=wanted))
+    assert len(images.held) == max(1, min(wanted, available // 5))
+    assert len(images.unlabelled) == len(images.labelled) == available - len(images.held)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "inputs", "wanted", "of_inputs", "of_pairs"),
+    [
+        (10, 30, 200, 6, 0),  # a fifth of the unlabelled ones, when that is most of a fifth of all
+        (10, 30, 2, 2, 0),
+        (4, 9, 200, 1, 0),
+        (30, 10, 200, 2, 6),  # else pairs beside them, a fifth of these
+        (30, 10, 3, 2, 0),
+        (39, 1, 200, 0, 7),
+        (9, 3, 200, 0, 1),
+    ],
+)
+def test_pairs_are_held_out_where_unlabelled_images_are_too_few(
+    base, pairs, inputs, wanted, of_inputs, of_pairs
+):
+    work = given(base, pairs, inputs)
+    images = divided(work, few.settings(search_images=wanted))
+    held = pixels(images.held)
+    assert len(set(held) & set(pixels(work.unlabelled))) == of_inputs
+    assert len(set(held) & set(pixels(work.data))) == of_pairs and len(held) == of_inputs + of_pairs
+    assert set(pixels(images.labelled)) == set(pixels(work.data)) - set(held)
+    assert set(pixels(images.unlabelled)) == set(pixels(work.unlabelled)) - set(held)
+    assert "target" not in images.held.sample(0, None)
 
 
 def test_they_are_spread_over_the_set(base):
@@ -82,10 +105,10 @@ def test_the_same_ones_are_held_out_every_time_and_others_make_another_stamp(bas
     assert same == again and not set(same) & set(other)
 
 
-@pytest.mark.parametrize(("count", "unlabelled"), [(1, None), (4, 1)])
-def test_a_single_image_is_too_few(base, count, unlabelled):
-    work = given(base, count, unlabelled)
-    with pytest.raises(ValueError, match="there is only 1: give at least 2") as error:
+@pytest.mark.parametrize("unlabelled", [None, 3])
+def test_a_single_pair_is_too_few(base, unlabelled):
+    work = given(base, 1, unlabelled)
+    with pytest.raises(ValueError, match="there are only [14]: give at least 2 pairs, or 5 inputs") as error:
         divided(work, few.settings())
     assert "\n" not in str(error.value)
 

@@ -96,7 +96,7 @@ def test_miou_needs_label_maps(tmp_path):
 
 def test_a_single_image_to_search_on_is_too_few(tmp_path):
     alone = few.job(data=TensorPairs(tiny.pairs().pairs[:1]), unlabelled=None, batch_size=1)
-    assert "there is only 1: give at least 2" in refusal(tmp_path, alone)
+    assert "there are only 1: give at least 2 pairs" in refusal(tmp_path, alone)
 
 
 def test_a_network_of_which_nothing_may_be_cut_is_refused(tmp_path):
@@ -196,7 +196,7 @@ STAGES = {"supernet", "search", "finetune"}
         ({"seed": 1}, {}, STAGES),
         ({"teacher": 8}, {}, {"teacher"}),  # pairs are learnt from, not its images
     ],
-    ids=str,
+    ids=lambda value: None if isinstance(value, set) else str(value),
 )
 def test_a_stage_is_done_again_if_what_it_is_made_from_changed(once, tmp_path, of_job, changes, again):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)

@@ -17,6 +17,7 @@ from ganshrink.channels.space import Space
 SPREAD = 1.0  # of the logarithms of the exponents by which groups grow, so that no two grow alike
 HALVINGS = 12  # of the share at which a network meets its cost: more than any group has widths
 CROSSINGS = 20  # how often a walk may leap over the band before it is given up
+MUTATIONS = 0.5  # of a generation; the others are crossovers, while these give anything new
 TRIES = 10  # draws per member that is wanted
 ENOUGH = 200  # draws before a band is called empty, however small the population
 
@@ -43,7 +44,6 @@ class Evolution:
         population: members of a generation; fewer where the band does not hold as many.
         generations: how many of them, the random first one included.
         parents: how many of the best breed, as a share of the population.
-        mutations: the share of a generation that are mutations; the others are crossovers while these give anything new.
         rate: how likely a mutation draws a group's width, or a site's depth, anew.
         write: how a cost is written in errors.
 
@@ -58,7 +58,6 @@ class Evolution:
     population: int = 100
     generations: int = 20
     parents: float = 0.25
-    mutations: float = 0.5
     rate: float = 0.2
     seed: int = 0
     write: Callable[[float], str] = "{:.6g}".format
@@ -168,7 +167,7 @@ class Evolution:
         def mutated() -> Index:
             return self.space.mutated(parents[rng.integers(len(parents))], rng, self.rate)
 
-        crossovers = self.population - round(self.mutations * self.population)
+        crossovers = self.population - round(MUTATIONS * self.population)
         for breed, count in ((crossed, crossovers), (mutated, self.population)):
             for _ in range(TRIES * (count - len(found))):
                 if len(found) == count:
@@ -222,18 +221,12 @@ class Evolution:
         return f"no network found that costs {self.write(low)} to {self.write(high)}: {near}"
 
 
-def evolve(
-    evolution: Evolution,
-    score: Callable[[Sequence[Index]], Sequence[float]],
-    *,
-    after: Callable[[Evolution], None] | None = None,
-) -> Index:
-    """Run what is left of a search.
+def evolve(evolution: Evolution, score: Callable[[Sequence[Index]], Sequence[float]]) -> Index:
+    """Run a search.
 
     Args:
         score: how good these members (groups,) are, the higher the better; called once a generation with those that are
             new, so that it may spread them over processes. No member is ever scored twice.
-        after: called after each generation, to save the state and to show how far it is.
 
     Returns:
         (groups,) the widths of the best member.
@@ -244,6 +237,4 @@ def evolve(
     while evolution.generation < evolution.generations:
         members = evolution.newcomers()
         evolution.record(members, score(members) if members else [])
-        if after is not None:
-            after(evolution)
     return evolution.best

@@ -15,7 +15,7 @@ import torch
 from ganshrink.data.batches import LABELS, counter_rng
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name
-from ganshrink.data.images import Images
+from ganshrink.data.images import Images, num_inputs
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.labelled import label_maps, read_ids
 from ganshrink.data.pictures import read_image, to_tensor
@@ -47,7 +47,7 @@ class InputsAlone:
     def __init__(self, whole: Images) -> None:
         self.whole = whole
         self.in_channels, self.out_channels, self.size = whole.in_channels, whole.out_channels, whole.size
-        self.spec = getattr(whole, "spec", None)
+        self.spec, self.num_inputs = getattr(whole, "spec", None), num_inputs(whole)
 
     def __len__(self) -> int:
         return len(self.whole)

@@ -18,6 +18,7 @@ from ganshrink.engine import agreed, leads
 from ganshrink.latency.backends import Run, network_run
 from ganshrink.latency.measuring import interleave, torch_threads
 from ganshrink.latency.profiles import DeviceProfile
+from ganshrink.nets.extra_blocks import in_extra_block
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,10 @@ def settled(
     assert limit is not None
     assert limit.times is not None
     times, others = limit.times, Budget(tuple(other for other in budget.limits if other.kind != "latency"))
-    if limit.amount >= stopwatch.profile.original:
+    inserted = any(
+        in_extra_block(group.name) for group in channels.groups
+    )  # the whole may be slower than the original
+    if limit.amount >= stopwatch.profile.original and not inserted:
         return propose(others)
 
     def at(milliseconds: float) -> Plan:

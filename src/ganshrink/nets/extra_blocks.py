@@ -99,7 +99,7 @@ def find_stages(network: nn.Module, example: Sequence[Tensor]) -> list[Stage]:
 
     Not where the map is a single pixel high or wide, where it is the network's image, or where the layer runs twice.
     """
-    outputs, calls, image = _watched(network, example)
+    shapes, calls, image = _watched(network, example)
     first = next((module for module in network.modules() if isinstance(module, NORMS)), None)
     found = []
     for path, parent in network.named_modules():
@@ -111,13 +111,13 @@ def find_stages(network: nn.Module, example: Sequence[Tensor]) -> list[Stage]:
         for begin, end in pairwise([-1, *ends]):
             name = layers[end][0]
             full = f"{path}.{name}" if path else name
-            made = outputs.get(full)
-            if made is None or calls[full] != 1 or made.ndim != 4 or min(made.shape[2:]) < 2:
+            made = shapes.get(full)
+            if made is None or calls[full] != 1 or len(made) != 4 or min(made[2:]) < 2:
                 continue
-            if made.shape == image.shape:
+            if made == image.shape:
                 continue
             own = [layer for _, layer in layers[begin + 1 : end + 1] if isinstance(layer, NORMS)]
-            found.append(Stage(path, name, made.shape[1], own[-1] if own else first))
+            found.append(Stage(path, name, made[1], own[-1] if own else first))
     return found
 
 
@@ -173,9 +173,11 @@ def _same(network: nn.Module, grown: nn.Module, example: Sequence[Tensor]) -> bo
     return torch.equal(*images)
 
 
-def _watched(network: nn.Module, example: Sequence[Tensor]) -> tuple[dict[str, Tensor], Counter[str], Tensor]:
-    """What every module gave, how often it ran, and the network's image, in evaluation."""
-    outputs: dict[str, Tensor] = {}
+def _watched(
+    network: nn.Module, example: Sequence[Tensor]
+) -> tuple[dict[str, torch.Size], Counter[str], Tensor]:
+    """The shape of what every module gave, how often it ran, and the network's image, in evaluation."""
+    shapes: dict[str, torch.Size] = {}
     calls: Counter[str] = Counter()
     flags = [(module, module.training) for module in network.modules()]
 
@@ -183,7 +185,7 @@ def _watched(network: nn.Module, example: Sequence[Tensor]) -> tuple[dict[str, T
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             calls[path] += 1
             if isinstance(output, Tensor):
-                outputs[path] = output
+                shapes[path] = output.shape
 
         return hook
 
@@ -196,4 +198,4 @@ def _watched(network: nn.Module, example: Sequence[Tensor]) -> tuple[dict[str, T
             module.training = training
         for handle in hooks:
             handle.remove()
-    return outputs, calls, image
+    return shapes, calls, image

@@ -6,7 +6,6 @@ teachers on labelled pairs while the student learns from both online, without a 
 published; constants that the paper leaves open are in `config.py`.
 """
 
-import copy
 import logging
 import math
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from ganshrink.channels import Budget, Channels, Plan, extract, initialise, trace
@@ -29,7 +27,7 @@ from ganshrink.job import Job, Nets, Result, describe, fit_nets, states
 from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, LossConfig, SpaceConfig, UgcConfig
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
-from ganshrink.methods.ugc.fitness import check_enough, chosen, hashes_of, inputs_of
+from ganshrink.methods.ugc.fitness import check_enough, chosen, hashes_of, inputs_of, label_size
 from ganshrink.methods.ugc.images import TrainingImages, divided
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.search import Search, within
@@ -43,13 +41,15 @@ logger = logging.getLogger(__name__)
 
 def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     """UGC: a supernet and an evolutionary search, then online distillation from two teachers, with few labels."""
-    network = with_extra_blocks(folded_copy(job.build()), job.example, config.extra_blocks)
+    network = _grown(job, config)
     channels = trace(network, *job.example)
     space = searched_space(network, channels, config)
 
     # What cannot work fails here, before anything is trained.
     images = divided(job, config)
-    method = Ugc(run, job, config, network, channels, space, images, Lesson(config))
+    method = Ugc(
+        run, job, config, network, channels, space, images, Lesson(config, accumulate=job.training.accumulate)
+    )
     job.check_reachable(method.reachable)
     if config.lambda_cd and config.taps:
         Taps(network, config.taps).close()
@@ -116,10 +116,12 @@ class Ugc:
             supernet = Supernet(nets["G"], self.channels)
             sandwich = Sandwich(supernet, self.space, self.lesson, config, seed=job.training.seed)
             whole = {**nets, "G": supernet}
-            self._fit(stage, whole, updates=sandwich.updates(self.task.updates(whole)))
+            updates = sandwich.updates(self.task.updates(whole))
+            self._fit(stage, whole, unlabelled=config.search_unlabelled, updates=updates)
             return states(nets)
 
-        settings = config.model_dump(mode="json", include=set(SpaceConfig.model_fields))
+        decisive = SpaceConfig.model_fields.keys() - LossConfig.model_fields.keys() - {"search_images"}
+        settings = config.model_dump(mode="json", include=decisive)
         found = self.run.stage(
             "supernet", learn, made_from={**self._stamp(), "method": settings}, after=self._before()
         )
@@ -143,6 +145,7 @@ class Ugc:
         stamp = {"budget": job.limits(), "method": settings, "held": held.fingerprint()}
         stamp["fitness"] = fitness = chosen(config.fitness, job.metrics, held)
         stamp["judges"] = hashes_of(fitness, job.metrics)
+        stamp["metrics"] = {"seed": job.metrics.seed, "labels": label_size(held)}
         found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
         plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
         return plans, found["found"]
@@ -152,7 +155,9 @@ class Ugc:
         student with all of the inserted blocks, four times as wide inside or as wide as they are."""
         student = self.job.plan_within(self._uniform, self.network, self.channels)
         widths = self.channels.widths(student)
-        deep = np.where(widths == 0, self.channels.full_widths(), widths)
+        deep = widths.copy()
+        for number in (number for site in self.space.sites for number in site):
+            deep[number] = len(self.channels.groups[number])
         return {
             "student": student,
             "wide": self.space.plan(self.channels, self.space.shallow().largest()),
@@ -176,11 +181,14 @@ class Ugc:
                     paths = connectors.paths
                     taps = {name: stack.enter_context(Taps(nets[name], paths)) for name in ("G", "wide")}
                 online = OnlineDistillation(self.task, nets, self.lesson, config, taps)
-                self._fit(stage, nets, updates=online.updates(), forward=online.forward())
+                updates, forward = online.updates(), online.forward()
+                self._fit(
+                    stage, nets, unlabelled=config.finetune_unlabelled, updates=updates, forward=forward
+                )
             return states(nets)
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
-        settings = config.model_dump(mode="json", include=FINETUNING | LossConfig.model_fields.keys())
+        settings = config.model_dump(mode="json", include=FINETUNING)
         stamp = {**self._stamp(), "method": settings, "plans": kept}
         before = ("search",) if config.search else self._before()
         weights = self.run.stage("finetune", learn, made_from=stamp, after=before)
@@ -192,8 +200,8 @@ class Ugc:
         """The nets of stage 2: the student "G", its teachers, their discriminators, and what connects their channels."""
         cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
         nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
-        for network in nets.values():
-            recalibrate(network, inputs_of(self.images.unlabelled, self.config.calibration_images))
+        # the teachers only train, by the statistics of their batches
+        recalibrate(nets["G"], inputs_of(self.images.unlabelled, self.config.calibration_images))
         if "D" in whole:
             nets |= two_headed(whole["D"], self.config.shared_layers)
         if self.config.lambda_cd:
@@ -209,8 +217,9 @@ class Ugc:
         return task.distilling(self.job.teacher()["G"]) if "pairs" not in task.needs else task
 
     def fresh_nets(self) -> Nets:
-        """The whole network "G" and, where there is one, "D", built anew."""
-        network = begin_as_identity(initialise(copy.deepcopy(self.network)))
+        """The whole network "G" and, where there is one, "D", built anew: by a stage's seed, since not all of a network is
+        what `initialise` touches."""
+        network = begin_as_identity(initialise(_grown(self.job, self.config)))
         return self.task.nets(network, self.job.data.in_channels, self.job.data.out_channels)
 
     def _uniform(self, budget: Budget) -> Plan:
@@ -221,22 +230,22 @@ class Ugc:
         limits: Any = {"floor": self.config.floor, "round_to": self.config.round_to}
         return bisect_threshold(self.channels, scores, budget, **limits)
 
-    def _fit(self, stage: Stage, nets: Nets, **options: Any) -> None:
+    def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
         training = self.job.training.model_copy(
             update={"compile": False}
         )  # cuts are views of changing shapes
         fit_nets(
-            stage, nets, self.task, self.images.labelled, training, unlabelled=self.images.unlabelled,
+            stage, nets, self.task, self.images.labelled, training,
+            unlabelled=self.images.unlabelled if unlabelled else None,
             frozen=[] if self.lesson.vgg is None else [self.lesson.vgg], progress=self.job.progress, **options,
         )  # fmt: skip
 
     def _stamp(self) -> dict[str, Any]:
         described = describe(self.job.task, self.images.labelled, self.job.training)
-        vgg = None if self.lesson.vgg is None else self.lesson.vgg.sha256
         return {
             "net": repr(self.network),
             "unlabelled": self.images.unlabelled.fingerprint(),
-            "vgg": vgg,
+            "loss": self.lesson.describe(),
             **described,
         }
 
@@ -254,6 +263,11 @@ def searched_space(network: nn.Module, channels: Channels, config: SpaceConfig) 
         sites.append([groups[0] for groups in inside if groups])
     round_to = config.round_to or 1
     return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
+
+
+def _grown(job: Job, config: SpaceConfig) -> nn.Module:
+    """The original generator with the inserted blocks."""
+    return with_extra_blocks(folded_copy(job.build()), job.example, config.extra_blocks)
 
 
 def _loaded(nets: Nets, found: Artefacts) -> Nets:

@@ -90,8 +90,8 @@ class SpaceConfig(LossConfig):
     search_images: int = Field(
         default=200,
         ge=1,
-        description="training images, unlabelled ones where there are any, kept out of both stages to score subnets on; at "
-        "most a fifth of what there is; 200 as in GAN Compression",
+        description="training images kept out of both stages to score subnets on: unlabelled ones, or pairs where these are "
+        "too few; at most a fifth of what there is; 200 as in GAN Compression",
     )
 
 

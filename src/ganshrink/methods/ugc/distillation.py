@@ -180,7 +180,8 @@ class OnlineDistillation:
 
 
 def taught(context: Any) -> Tensor:
-    """A teacher's image of this step, from before its own update where it had one."""
+    """A teacher's image of this step, from before its own update where it had one. (A training that accumulates batches
+    makes the images anew for each update, so that this one is then from after it.)"""
     with torch.no_grad():
         image: Tensor = context.fake
     return image.detach()

@@ -3,10 +3,11 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ganshrink.data import Images
 from ganshrink.data.batches import stack
@@ -17,15 +18,14 @@ from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.value import Metric, Pictures
 
+B = TypeVar("B")
+
 Fitness = Literal["auto", "miou", "fd_squeezenet", "kd_squeezenet", "fid", "kid", "agreement"]
 
-BY_TARGETS: tuple[Fitness, ...] = (
-    "fd_squeezenet",
-    "kd_squeezenet",
-    "fid",
-    "kid",
-)  # which compare with other images' targets
+# Those that compare with other images' targets.
+BY_TARGETS: tuple[Fitness, ...] = ("fd_squeezenet", "kd_squeezenet", "fid", "kid")
 BATCH = 8
+REMEMBERED = 2**30  # bytes of inputs that are read from disk once
 
 
 def chosen(fitness: Fitness, metrics: MetricsConfig, held: Images) -> Fitness:
@@ -69,7 +69,7 @@ def judge_of(
     metrics: MetricsConfig,
     held: Images,
     labelled: Images,
-    largest: nn.Module,
+    largest: nn.Module | None,
     device: torch.device | str = "cpu",
 ) -> Judge:
     """A judge of generators.
@@ -79,7 +79,7 @@ def judge_of(
         metrics: where the judging networks' weights are.
         held: training images kept out of training; their targets are not looked at.
         labelled: training images whose targets a distribution is compared with.
-        largest: the supernet's largest network, in eval mode, with which agreement is measured.
+        largest: the supernet's largest network, in eval mode, with which agreement is measured; else none.
         device: where the networks that are scored are, and judging networks are put.
 
     Raises:
@@ -87,6 +87,7 @@ def judge_of(
     """
     name = chosen(fitness, metrics, held)
     if name == "agreement":
+        assert largest is not None
         return Judge(name, _Agreement(held, largest, device))
     metric = metric_of(name, metrics, device)
     return Judge(name, _Scored(metric, held, labelled if name in BY_TARGETS else None, device))
@@ -108,9 +109,7 @@ def check_enough(fitness: Fitness, held: Images, labelled: Images) -> None:
     Raises:
         ValueError: with how many there are of either kind.
     """
-    least = (
-        2 if fitness in ("fd_squeezenet", "fid") else 3
-    )  # for a covariance; for an error of the kernel's distance
+    least = 2 if fitness in ("fd_squeezenet", "fid") else 3  # a covariance, a jackknife
     if fitness in BY_TARGETS and min(num_inputs(held), len(labelled)) < least:
         raise ValueError(
             f"subnets are to be compared by {fitness}, on {num_inputs(held)} images kept out of training against "
@@ -129,11 +128,17 @@ def hashes_of(fitness: Fitness, metrics: MetricsConfig) -> list[str]:
     return [network.sha256 for network in _networks(metric_of(fitness, metrics))]
 
 
+def label_size(held: Images) -> list[int] | None:
+    """(H, W) of the label maps that mIoU sees, which no fingerprint of images holds."""
+    labels = held.sample(0, None).get("labels")
+    return None if labels is None else list(labels.shape)
+
+
 class _Agreement:
     """Minus the mean |difference| to the largest network's images."""
 
     def __init__(self, held: Images, largest: nn.Module, device: torch.device | str) -> None:
-        self.held, self.device = held, device
+        self.inputs, self.device = remembered(lambda: _inputs(held)), device
         self.wanted = list(self._images(largest))
 
     def __call__(self, generator: nn.Module) -> float:
@@ -145,7 +150,7 @@ class _Agreement:
 
     @torch.no_grad()
     def _images(self, generator: nn.Module) -> Iterator[Tensor]:
-        for batch in _inputs(self.held):
+        for batch in self.inputs():
             yield generate(
                 generator, tuple(tensor.to(self.device) for tensor in as_tuple(batch["input"]))
             ).cpu()
@@ -157,7 +162,7 @@ class _Scored:
     def __init__(
         self, metric: Metric, held: Images, labelled: Images | None, device: torch.device | str
     ) -> None:
-        self.held, self.device = held, device
+        self.inputs, self.device = remembered(lambda: _inputs(held)), device
         metric.reset()
         for batch in _targets(labelled) if labelled is not None else ():
             metric.update(Pictures(fake=None, target=batch.to(device), paired=False))
@@ -165,7 +170,7 @@ class _Scored:
 
     def __call__(self, generator: nn.Module) -> float:
         metric = _Primed(self.metric)
-        [value] = evaluate(generator, _inputs(self.held), [metric], device=self.device).values()
+        [value] = evaluate(generator, self.inputs(), [metric], device=self.device).values()
         return value.value if value.better == "higher" else -value.value
 
 
@@ -200,6 +205,18 @@ def _inputs(images: Images) -> Iterator[dict[str, Any]]:
             if key in samples[0]:
                 batch[key] = stack([sample[key] for sample in samples])
         yield batch
+
+
+def remembered(batches: Callable[[], Iterator[B]]) -> Callable[[], Iterator[B]]:
+    """Batches that every candidate sees, kept in memory as far as they are small enough, else read again."""
+    kept: list[B] = []
+    room = REMEMBERED
+    for batch in batches():
+        room -= sum(tensor.nbytes for tensor in tree_leaves(batch) if isinstance(tensor, Tensor))
+        if room < 0:
+            return batches
+        kept.append(batch)
+    return lambda: iter(kept)
 
 
 def inputs_of(images: Images, count: int) -> Iterator[tuple[Tensor, ...]]:

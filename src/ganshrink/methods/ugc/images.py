@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from ganshrink.data import Images, Part
+from ganshrink.data import Images, InputsAlone, Part, joined
 from ganshrink.data.images import is_paired, num_inputs
 from ganshrink.job import Job
 from ganshrink.methods.ugc.config import UgcConfig
@@ -29,26 +29,40 @@ class TrainingImages:
 
 
 def divided(job: Job, config: UgcConfig) -> TrainingImages:
-    """Hold out images for a search, spread over the unlabelled ones, or over all where none are unlabelled.
+    """Hold out images for a search: unlabelled ones, so that no label is lost; pairs where these are far too few.
 
     Raises:
-        ValueError: if there are too few.
+        ValueError: if there are too few of both.
     """
-    source = job.data if job.unlabelled is None else job.unlabelled
+    pairs, inputs = job.data, job.unlabelled
+    source = pairs if inputs is None else inputs
     if not config.search:
-        return TrainingImages(job.data, source, None)
-    available = num_inputs(source)
-    if available < 2:
-        raise ValueError(
-            f"UGC keeps a training image apart to compare subnets on, and there is only {available}: give at least 2"
-        )
-    count = max(1, min(config.search_images, available // SHARE))
-    places = {index * available // count for index in range(count)}
-    held = Part(source, sorted(places))
-    if not is_paired(source):
+        return TrainingImages(pairs, source, None)
+    if not is_paired(pairs):
         logger.warning(
             "unpaired images have no samples to keep apart: subnets are scored on inputs that they train on"
         )
-        return TrainingImages(job.data, source, held)
-    rest = Part(source, [index for index in range(len(source)) if index not in places])
-    return TrainingImages(rest if job.unlabelled is None else job.data, rest, held)
+        return TrainingImages(
+            pairs, source, _split(pairs, max(1, min(config.search_images, num_inputs(pairs) // SHARE)))[0]
+        )
+    available = len(pairs) + (0 if inputs is None else len(inputs))
+    wanted = max(1, min(config.search_images, available // SHARE))
+    spare = 0 if inputs is None else min(wanted, len(inputs) // SHARE)
+    held, left = (None, inputs) if inputs is None or not spare else _split(inputs, spare)
+    if left is not None and 2 * spare >= wanted:
+        return TrainingImages(pairs, left, held)
+    if len(pairs) < 2:
+        raise ValueError(
+            f"UGC keeps training images apart to compare subnets on, and there are only {available}: give at least 2 pairs, "
+            f"or {SHARE} inputs without targets"
+        )
+    more, rest = _split(pairs, min(wanted - spare, max(1, len(pairs) // SHARE)))
+    return TrainingImages(rest, rest if left is None else left, joined(held, InputsAlone(more)))
+
+
+def _split(images: Images, count: int) -> tuple[Part, Part]:
+    """So many images, spread over the set, and the others."""
+    available = num_inputs(images)
+    places = {index * available // count for index in range(count)}
+    rest = Part(images, [index for index in range(len(images)) if index not in places])
+    return Part(images, sorted(places)), rest

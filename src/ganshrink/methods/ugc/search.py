@@ -4,7 +4,7 @@ cost, one wider and one deeper."""
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ganshrink.engine.processes import spread
 from ganshrink.engine.progress import ProgressDisplay
 from ganshrink.job import Job
 from ganshrink.methods.ugc.config import UgcConfig
-from ganshrink.methods.ugc.fitness import inputs_of, judge_of
+from ganshrink.methods.ugc.fitness import chosen, inputs_of, judge_of, remembered
 from ganshrink.methods.ugc.images import TrainingImages
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,10 @@ class Search:
         assert images.held is not None
         self.held = images.held
         self.device = open_machine(job.training).fabric.device
-        largest = recalibrate(self._cut(space.largest()), self._calibration())
-        self.judge = judge_of(config.fitness, job.metrics, self.held, images.labelled, largest, self.device)
+        self.calibration = remembered(lambda: inputs_of(images.unlabelled, config.calibration_images))
+        fitness = chosen(config.fitness, job.metrics, self.held)
+        largest = self._subnet(space.largest()) if fitness == "agreement" else None
+        self.judge = judge_of(fitness, job.metrics, self.held, images.labelled, largest, self.device)
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores: dict[str, float] = agreed(_known(file) if leads() else {})
 
@@ -108,14 +110,15 @@ class Search:
 
     def score(self, widths: Widths) -> float:
         """How good a subnet is."""
-        return self.judge(recalibrate(self._cut(widths), self._calibration()))
+        return self.judge(self._subnet(widths))
 
-    def _cut(self, widths: Widths) -> nn.Module:
-        return cut(self.network, self.channels, self.space.plan(self.channels, widths)).eval().to(self.device)
-
-    def _calibration(self) -> Iterator[Any]:
-        for inputs in inputs_of(self.images.unlabelled, self.config.calibration_images):
-            yield tuple(tensor.to(self.device) for tensor in inputs)
+    def _subnet(self, widths: Widths) -> nn.Module:
+        """A network of its own, its batch norms counted anew."""
+        network = (
+            cut(self.network, self.channels, self.space.plan(self.channels, widths)).eval().to(self.device)
+        )
+        batches = (tuple(tensor.to(self.device) for tensor in inputs) for inputs in self.calibration())
+        return recalibrate(network, batches)
 
     def _evolved(self, name: str, evolution: Evolution) -> Widths:
         """The best member, with a progress display of networks scored."""
@@ -206,7 +209,7 @@ def teachers_of(
     found: dict[str, Evolution | Widths] = {}
     for name, tried in spaces.items():
         for candidate in tried:
-            if cost(candidate.largest()) >= band[0]:
+            if cost(candidate.largest()) >= config.teacher_ratio * macs:
                 break
         try:
             found[name] = _evolution(candidate, cost, (band[0], band[1]), config, seed, write=readable)
