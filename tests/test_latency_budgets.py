@@ -276,3 +276,11 @@ def test_a_profile_with_other_times_is_another_budget(method: str, here: Path, t
     second = compress(recipe)
     assert second["budget"]["timing"]["estimated_ms"] <= second["budget"]["resolved"]["latency"]
     assert second["student"]["params"] < first["student"]["params"]
+
+
+@pytest.mark.usefixtures("steady")
+def test_inserted_blocks_are_no_way_past_a_budget_as_long_as_the_original(here: Path, tmp_path: Path) -> None:
+    """Other methods keep the whole network then; with inserted blocks the whole is slower than the original."""
+    recipe = recipe_of("ugc", tmp_path / "run", "latency=100%@cpu", "method.extra_blocks=1")
+    budget = compress(recipe, here)["budget"]
+    assert 0 < budget["timing"]["measured_ms"] <= budget["resolved"]["latency"]

@@ -105,10 +105,15 @@ def test_the_same_ones_are_held_out_every_time_and_others_make_another_stamp(bas
     assert same == again and not set(same) & set(other)
 
 
-@pytest.mark.parametrize("unlabelled", [None, 3])
+def test_the_only_pair_is_not_held_out(base):
+    images = divided(given(base, 1, 3), few.settings())
+    assert (len(images.labelled), len(images.unlabelled), len(images.held)) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("unlabelled", [None, 1])
 def test_a_single_pair_is_too_few(base, unlabelled):
     work = given(base, 1, unlabelled)
-    with pytest.raises(ValueError, match="there are only [14]: give at least 2 pairs, or 5 inputs") as error:
+    with pytest.raises(ValueError, match="there are only [12]: give at least 2 pairs, or 2 inputs") as error:
         divided(work, few.settings())
     assert "\n" not in str(error.value)
 

@@ -48,13 +48,15 @@ def divided(job: Job, config: UgcConfig) -> TrainingImages:
     available = len(pairs) + (0 if inputs is None else len(inputs))
     wanted = max(1, min(config.search_images, available // SHARE))
     spare = 0 if inputs is None else min(wanted, len(inputs) // SHARE)
+    if inputs is not None and len(inputs) > 1 and len(pairs) < 2:
+        spare = max(1, spare)  # the only pair is not for this
     held, left = (None, inputs) if inputs is None or not spare else _split(inputs, spare)
-    if left is not None and 2 * spare >= wanted:
+    if left is not None and (2 * spare >= wanted or (spare and len(pairs) < 2)):
         return TrainingImages(pairs, left, held)
     if len(pairs) < 2:
         raise ValueError(
             f"UGC keeps training images apart to compare subnets on, and there are only {available}: give at least 2 pairs, "
-            f"or {SHARE} inputs without targets"
+            "or 2 inputs without targets"
         )
     more, rest = _split(pairs, min(wanted - spare, max(1, len(pairs) // SHARE)))
     return TrainingImages(rest, rest if left is None else left, joined(held, InputsAlone(more)))
