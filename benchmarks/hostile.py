@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from hostile_files import CASES, FINE, RGB, Case, changed, picture, saved
 
-from ganshrink import cli, nets
+from ganshrink import nets
+from ganshrink.cli.main import main as ganshrink
 from ganshrink.data import Batches, DataConfig, InputSpec, open_dataset, prepare, read_image, to_uint8
 from ganshrink.data.pictures import printable
-from ganshrink.weights import NetworkSpec, load_network, save_network
+from ganshrink.workflow.saved_networks import NetworkSpec, load_network, save_network
 
 SIZE = 32
 SECONDS = 120  # more is a hang
@@ -130,7 +131,7 @@ def predict(student: Path, source: Path, target: Path) -> tuple[int, list[str]]:
             signal.alarm(SECONDS)
             sys.argv = ["ganshrink", "predict", "--", *map(str, (student, source, target))]
             try:
-                cli.main()
+                ganshrink()
             except SystemExit as stop:
                 sys.stdout.flush()
                 os._exit(stop.code if isinstance(stop.code, int) else 1)
@@ -172,7 +173,7 @@ def predicted_together(cases: list[Case], folder: Path, student: Path, network: 
     for case in cases:
         case.write(folder / case.file)
     target = folder.with_name("out")
-    command = [sys.executable, "-m", "ganshrink.cli", "predict", student, folder, target]
+    command = [sys.executable, "-m", "ganshrink", "predict", student, folder, target]
     done = subprocess.run(command, capture_output=True, text=True)
     code, lines = done.returncode, done.stderr.splitlines()
     unusable = sum(isinstance(case.rgb, str) for case in cases)

@@ -37,8 +37,9 @@ from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import load_file
 
-from ganshrink import nets, pipeline
-from ganshrink.recipe import read_recipe
+from ganshrink import nets
+from ganshrink.workflow import compress
+from ganshrink.workflow.recipe import read_recipe
 
 QUICK = Path(__file__).parents[1] / "recipes/cat/quick.toml"
 SMALL = [
@@ -257,7 +258,7 @@ def run(folder: Path, writer: int, target: Target | None) -> None:
 
     sys.addaudithook(hook)
     try:
-        pipeline.compress_recipe(read_recipe(QUICK, [*SMALL, f"run={folder}"]), progress=False)
+        compress.compress_recipe(read_recipe(QUICK, [*SMALL, f"run={folder}"]), progress=False)
         os._exit(0)
     except BaseException:
         traceback.print_exc()

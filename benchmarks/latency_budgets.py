@@ -15,14 +15,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ganshrink.channels import Budget, Channels, Plan, extract, trace
-from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.graph import trace
 from ganshrink.latency.backends import network_run
 from ganshrink.latency.devices import device_of, with_times
-from ganshrink.latency.looking import look_at
 from ganshrink.latency.measuring import interleave, torch_threads
-from ganshrink.latency.settling import Stopwatch, settled
+from ganshrink.latency.plan_by_timing import Stopwatch, plan_by_timing
+from ganshrink.latency.profile_device import profile_device
 from ganshrink.nets import build
+from ganshrink.pruning import Budget, Channels, Plan, extract
+from ganshrink.pruning.allocate import bisect_threshold
 
 SIZE = 256
 BUDGETS = (70, 40, 15)
@@ -55,7 +56,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in options.nets.split(","):
         network, example = build(name).eval(), (torch.rand(1, 3, SIZE, SIZE),)
-        profile, channels = look_at(network, example, device), trace(network, *example)
+        profile, channels = profile_device(network, example, device), trace(network, *example)
         with TemporaryDirectory() as folder:
             stopwatch = Stopwatch(profile, network, example, Path(folder) / "measured.json")
             for share in BUDGETS:
@@ -84,7 +85,7 @@ def fitting(budget: Budget, channels: Channels, stopwatch: Stopwatch, step: int)
     def propose(aimed: Budget) -> Plan:
         return bisect_threshold(channels, scores, aimed, round_to=step)
 
-    return settled(propose, budget, stopwatch, stopwatch.original, channels)
+    return plan_by_timing(propose, budget, stopwatch, stopwatch.original, channels)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ SAME = ["teacher.log_every=1", "teacher.accelerator=cpu", "export.onnx=false", "
 
 def run(verb: str, folder: Path, words: list[str], *, launcher: Sequence[str] = ()) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [*launcher, "-m", "ganshrink.cli", verb, RECIPE, "--quiet", *SAME, *words, f"run={folder}"]
+    command = [*launcher, "-m", "ganshrink", verb, RECIPE, "--quiet", *SAME, *words, f"run={folder}"]
     subprocess.run([sys.executable, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -8,9 +8,9 @@ import time
 import torch
 
 from ganshrink import nets
-from ganshrink.channels import trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.scores import norm_scale
+from ganshrink.graph import trace
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.scores import norm_scale
 
 
 def main(rounds: int = 5) -> None:

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink import nets
-from ganshrink.channels import extract, initialise, trace
-from ganshrink.channels.supernet import Supernet
-from ganshrink.engine import Context, Update, adam
+from ganshrink.graph import trace
 from ganshrink.methods.ugc import searched_space
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.sandwich import Sandwich
-from ganshrink.methods.ugc.teaching import Lesson
+from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.nets.extra_blocks import begin_as_identity, with_extra_blocks
-from ganshrink.tasks import TASKS
+from ganshrink.pruning import extract, initialise
+from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.training import Context, Update, adam
+from ganshrink.training.tasks import TASKS
 
 KINDS = ("largest", "supernet")
 
@@ -60,7 +61,7 @@ class Steps:
         self.network = begin_as_identity(initialise(with_extra_blocks(dense, example, given.blocks)))
         self.channels = trace(self.network, *example)
         self.space = searched_space(self.network, self.channels, self.config)
-        self.task, self.lesson = TASKS["pix2pix"](), Lesson(self.config)
+        self.task, self.lesson = TASKS["pix2pix"](), DistillationLoss(self.config)
         self.count = 0
 
     def context(self, trained: dict[str, nn.Module]) -> Context:

@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
-from ganshrink.cli import app
+from ganshrink.cli.main import app
 from ganshrink.data import Counts, DataConfig
-from ganshrink.job import Training
+from ganshrink.methods.base import Training
 from ganshrink.methods.cat import CatConfig
 from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.dmad import DmadConfig
@@ -26,8 +26,8 @@ from ganshrink.methods.uniform import UniformConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
 from ganshrink.quant import QuantConfig, QuantizationConfig
-from ganshrink.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
-from ganshrink.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+from ganshrink.training.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 
 PAGE = Path(__file__).with_suffix(".md")
 TEXT = Path(__file__).with_name("reference.txt")
@@ -125,18 +125,18 @@ API = [
     "Plan.to_json",
     "Plan.from_json",
     "nets.build",
-    "channels.add_affine",
-    "channels.zeroed",
-    "channels.initialise",
-    "channels.Channels.cost",
-    "channels.allocate.bisect_threshold",
-    "channels.scores.norm_scale",
-    "channels.scores.l2",
+    "pruning.add_affine",
+    "pruning.zeroed",
+    "pruning.initialise",
+    "pruning.Channels.cost",
+    "pruning.allocate.bisect_threshold",
+    "pruning.scores.norm_scale",
+    "pruning.scores.l2",
     "data.open_dataset",
     "data.open_unlabelled",
-    "recipe.read_recipe",
-    "weights.load_network",
-    "prediction.predict",
+    "workflow.recipe.read_recipe",
+    "workflow.saved_networks.load_network",
+    "workflow.predict.predict",
     "metrics.inception.fetch_inception",
 ]
 

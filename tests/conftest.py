@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))
+# what several test files share lies beside the tests that it is closest to
+sys.path[:0] = [
+    str(Path(__file__).parent / room) for room in (".", "graph", "methods", "pruning/search", "training")
+]
 
 
 def pytest_configure() -> None:

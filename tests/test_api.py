@@ -8,8 +8,8 @@ from torch import nn
 
 import ganshrink
 from ganshrink.data import TensorPairs
-from ganshrink.finished import load_networks
-from ganshrink.prediction import predict
+from ganshrink.workflow.predict import predict
+from ganshrink.workflow.verbs import load_networks
 
 
 class Mine(nn.Module):
@@ -48,8 +48,8 @@ def test_the_names_that_others_rely_on_are_there():
     names = "trace extract Plan Budget compress train evaluate export measure report"
     assert all(callable(getattr(ganshrink, name)) for name in names.split())
     assert callable(ganshrink.channels.zeroed) and callable(ganshrink.nets.build)
-    assert callable(ganshrink.channels.allocate.bisect_threshold) and callable(
-        ganshrink.channels.scores.norm_scale
+    assert callable(ganshrink.pruning.allocate.bisect_threshold) and callable(
+        ganshrink.pruning.scores.norm_scale
     )
     with pytest.raises(AttributeError, match="has no attribute 'compres'"):
         ganshrink.compres  # noqa: B018

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganshrink.recipe import resolve
+from ganshrink.workflow.recipe import resolve
 
 PAGES = [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
 RECIPES = [

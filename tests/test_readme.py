@@ -36,7 +36,7 @@ for line in sys.argv[1:]:
     print("$", line, file=sys.stderr)
     sys.argv = shlex.split(line)
     try:
-        cli.main()
+        main()
     except SystemExit as stop:
         if stop.code:
             raise

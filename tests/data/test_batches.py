@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganshrink.data import Batches, Beside, DataConfig, SyntheticFacades, TensorInputs
+from ganshrink.data import Batches, DataConfig, PairedWithUnlabelled, SyntheticFacades, TensorInputs
 
 
 class Numbers:
@@ -148,7 +148,7 @@ def test_a_broken_sample_reaches_the_reader_as_it_was_written(workers):
 def beside(world=1, rank=0, workers=0, seed=0):
     """Batches of 2 pairs of 10, and of 2 inputs of 7 beside them."""
     settings = {"batch_size": 2, "seed": seed, "workers": workers, "rank": rank, "world": world}
-    return Beside(Batches(Numbers(), **settings), Batches(Numbers(7), **settings, beside=True))
+    return PairedWithUnlabelled(Batches(Numbers(), **settings), Batches(Numbers(7), **settings, beside=True))
 
 
 def test_inputs_beside_pairs_are_a_key_more_and_an_epoch_is_one_of_the_pairs():
@@ -167,7 +167,7 @@ def test_inputs_beside_pairs_are_a_key_more_and_an_epoch_is_one_of_the_pairs():
 def test_inputs_of_several_tensors_stay_several_beside_pairs():
     inputs = [(torch.zeros(3, 4, 4), torch.tensor(i)) for i in range(3)]
     pairs, alone = Batches(Numbers(), batch_size=2), Batches(TensorInputs(inputs), batch_size=2, beside=True)
-    images, ids = Beside(pairs, alone).at(0)["unlabelled"]
+    images, ids = PairedWithUnlabelled(pairs, alone).at(0)["unlabelled"]
     assert images.shape == (2, 3, 4, 4) and ids.tolist() == [index for _, index in alone.keys(0)]
 
 
@@ -205,7 +205,7 @@ def test_processes_share_what_is_beside_too():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_input_beside_pairs_reaches_the_reader(workers):
     pairs = Batches(Numbers(), batch_size=2, workers=workers)
-    stream = Beside(pairs, Batches(Numbers(4, broken=2), batch_size=2, beside=True)).stream()
+    stream = PairedWithUnlabelled(pairs, Batches(Numbers(4, broken=2), batch_size=2, beside=True)).stream()
     with pytest.raises(ValueError, match=r"^cannot use image 2.png: it is broken$"):
         for _ in range(3):
             next(stream)

@@ -14,8 +14,8 @@ from ganshrink.data import DataConfig, InputSpec, check, open_dataset, read_imag
 from ganshrink.data.folders import list_images
 from ganshrink.data.photos import Photos
 from ganshrink.data.pictures import printable, read_size
-from ganshrink.prediction import predict
-from ganshrink.weights import NetworkSpec, save_network
+from ganshrink.workflow.predict import predict
+from ganshrink.workflow.saved_networks import NetworkSpec, save_network
 
 SIZE = 16
 SHORT = [case for case in CASES if not case.slow]

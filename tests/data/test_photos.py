@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ganshrink.data import DataConfig, Images, Photos, check, open_dataset, to_uint8
-from ganshrink.outcome import evaluation_batches, offered_by
+from ganshrink.workflow.outputs import evaluation_batches, offered_by
 
 
 def paint(path, red):

@@ -12,13 +12,13 @@ from ganshrink.data import (
     Batches,
     DataConfig,
     Images,
-    Part,
+    Subset,
     UnpairedImages,
     check,
     input_spec,
     open_dataset,
 )
-from ganshrink.outcome import evaluation_batches, offered_by
+from ganshrink.workflow.outputs import evaluation_batches, offered_by
 
 
 def paint(path: Path, red: int, green: int) -> None:
@@ -116,13 +116,13 @@ def test_names_are_those_of_the_inputs_and_then_of_what_is_left(domains):
 def test_there_are_targets_but_no_pairs(domains):
     images = open_dataset(config(domains))
     assert offered_by(images) == {"target"}
-    held = Part(images, [0])
+    held = Subset(images, [0])
     assert offered_by(held) == {"target"} and held.num_inputs == 1
 
 
 def test_a_part_knows_which_of_its_samples_hold_inputs(domains):
     images = open_dataset(config(domains), "test")  # 2 inputs and 4 targets
-    rest, held = Part(images, [1, 2]), Part(images, [0, 3])
+    rest, held = Subset(images, [1, 2]), Subset(images, [0, 3])
     for part in (rest, held):
         present = ["input" in part.sample(i, None) for i in range(len(part))]
         assert present == [i < part.num_inputs for i in range(len(part))]

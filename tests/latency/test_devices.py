@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from ganshrink.channels import Budget, trace
+from ganshrink.graph import trace
 from ganshrink.latency import devices
 from ganshrink.latency.backends import Device
 from ganshrink.latency.devices import device_of, is_here, open_profile, usual_runtime, with_times
-from ganshrink.latency.machine import core_count, cpu_name
 from ganshrink.latency.profiles import DeviceProfile, Machine, read_profile, write_profile
+from ganshrink.pruning import Budget
+from ganshrink.system.machine import core_count, cpu_name
 from made_up_device import profile_of
 
 IMAGE = torch.zeros(1, 3, 12, 16)

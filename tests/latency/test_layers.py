@@ -7,8 +7,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from ganshrink import nets
-from ganshrink.channels import Plan, extract, trace
+from ganshrink.graph import trace
 from ganshrink.latency.layers import Layer, Shape, layers_of
+from ganshrink.pruning import Plan, extract
 
 IMAGE = torch.zeros(1, 3, 16, 24)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ganshrink.channels import trace
+from ganshrink.graph import trace
 from ganshrink.latency.profiles import DeviceProfile, Fit
 from ganshrink.methods.decig.condensing import NEXT_TO_NOTHING, layer_factors, maker_times
 from made_up_device import profile_of

@@ -10,18 +10,18 @@ import torch
 from typer.testing import CliRunner
 
 from ganshrink import nets
-from ganshrink.cli import app
-from ganshrink.finished import profile_device
-from ganshrink.latency import layer_times, looking
+from ganshrink.cli.main import app
+from ganshrink.latency import layer_times, profile_device
 from ganshrink.latency.layers import layers_of
 from ganshrink.latency.profiles import read_profile, same_layers
-from ganshrink.weights import NetworkSpec, save_network
+from ganshrink.workflow import verbs
+from ganshrink.workflow.saved_networks import NetworkSpec, save_network
 from tiny_recipe import tiny
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr(looking, "ROUNDS", 4)
+    monkeypatch.setattr(profile_device, "ROUNDS", 4)
     monkeypatch.setattr(layer_times, "RUNS", 2)
 
 
@@ -97,4 +97,4 @@ def test_what_it_refuses(recipe: Path, measure, tmp_path: Path, monkeypatch) -> 
 
 def test_from_python(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "phone.toml"
-    assert profile_device(recipe, out, runtime="torch", threads=1) == read_profile(out)
+    assert verbs.profile_device(recipe, out, runtime="torch", threads=1) == read_profile(out)

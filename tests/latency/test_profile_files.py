@@ -8,7 +8,7 @@ import tomli_w
 import torch
 from torch import nn
 
-from ganshrink.channels import trace
+from ganshrink.graph import trace
 from ganshrink.latency.profiles import Fit, Machine, read_profile, write_profile
 from made_up_device import profile_of
 

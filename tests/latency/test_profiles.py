@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, Channels, Plan, add_affine, extract, trace
-from ganshrink.channels.allocate import bisect_threshold, share_of_each
-from ganshrink.channels.folding import folded_copy
+from ganshrink.graph import trace
 from ganshrink.latency.devices import with_times
 from ganshrink.latency.layers import layers_of
 from ganshrink.latency.profiles import DeviceProfile, fit_times, same_layers
+from ganshrink.pruning import Budget, Channels, Plan, add_affine, extract
+from ganshrink.pruning.allocate import bisect_threshold, share_of_each
+from ganshrink.pruning.folding import folded_copy
 from made_up_device import formula, profile_of
 
 IMAGE = torch.zeros(1, 3, 32, 64)

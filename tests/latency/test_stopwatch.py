@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from ganshrink.channels import Plan, add_affine, trace
 from ganshrink.exporters.runtime import runtime_version
-from ganshrink.latency import settling
+from ganshrink.graph import trace
+from ganshrink.latency import plan_by_timing
+from ganshrink.latency.plan_by_timing import Stopwatch
 from ganshrink.latency.profiles import DeviceProfile
-from ganshrink.latency.settling import Stopwatch
+from ganshrink.pruning import Plan, add_affine
 from made_up_device import profile_of
 
 RUNTIMES = ["torch", "onnxruntime"]
@@ -31,21 +32,21 @@ def profile(runtime: str = "torch", **facts) -> DeviceProfile:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch) -> None:
-    monkeypatch.setattr(settling, "ROUNDS", 4)
+    monkeypatch.setattr(plan_by_timing, "ROUNDS", 4)
 
 
 @pytest.fixture
-def deaf(monkeypatch):
+def unscalable(monkeypatch):
     """From the call on nothing can be run."""
 
     def refuse(*args, **options) -> None:
         raise AssertionError("a network was run")
 
-    return lambda: monkeypatch.setattr(settling, "network_run", refuse)
+    return lambda: monkeypatch.setattr(plan_by_timing, "network_run", refuse)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_plan_is_run_and_remembered(runtime: str, tmp_path: Path, deaf) -> None:
+def test_a_plan_is_run_and_remembered(runtime: str, tmp_path: Path, unscalable) -> None:
     net, file = network(), tmp_path / "search.json"
     channels, before = trace(net, IMAGE), torch.get_num_threads()
     half = Plan.random(channels, 0.5)
@@ -57,12 +58,12 @@ def test_a_plan_is_run_and_remembered(runtime: str, tmp_path: Path, deaf) -> Non
     assert kept["device"] == profile(runtime).describe() and list(kept) == ["device", "measured"]
     (entry,) = kept["measured"].values()
     assert time == entry["share"] * 20 > 0
-    deaf()
+    unscalable()
     assert watch(net, channels, half) == time
     assert Stopwatch(profile(runtime), net, [IMAGE], file)(net, channels, half) == time
 
 
-def test_what_the_file_says_counts(tmp_path: Path, deaf) -> None:
+def test_what_the_file_says_counts(tmp_path: Path, unscalable) -> None:
     net, file = network(), tmp_path / "search.json"
     channels = trace(net, IMAGE)
     plans = Plan.full(channels), Plan.random(channels, 0.5)
@@ -73,14 +74,14 @@ def test_what_the_file_says_counts(tmp_path: Path, deaf) -> None:
     for share, entry in zip((0.25, 0.125), kept["measured"].values(), strict=True):
         entry["share"] = share
     file.write_text(json.dumps(kept))
-    deaf()
+    unscalable()
     watch = Stopwatch(profile(), net, [IMAGE], file)
     assert [watch(net, channels, plan) for plan in plans] == [5.0, 2.5]
     slower = Stopwatch(profile().model_copy(update={"original": 200.0}), net, [IMAGE], file)
     assert slower(net, channels, plans[0]) == 50.0  # shares are what is measured
 
 
-def test_which_channels_stay_takes_no_time_but_how_many(tmp_path: Path, deaf) -> None:
+def test_which_channels_stay_takes_no_time_but_how_many(tmp_path: Path, unscalable) -> None:
     net, file = network(), tmp_path / "search.json"
     channels = trace(net, IMAGE)
     watch = Stopwatch(profile(), net, [IMAGE], file)
@@ -89,7 +90,7 @@ def test_which_channels_stay_takes_no_time_but_how_many(tmp_path: Path, deaf) ->
     assert other != Plan.random(channels, 0.5, seed=0)
     affine = add_affine(net).eval()
     again = network(), trace(network(), IMAGE)  # other weights
-    deaf()
+    unscalable()
     assert watch(net, channels, other) == watch(*again, other) == time
     scaled = trace(affine, IMAGE)
     for asked in (

@@ -10,14 +10,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.scores import norm_scale
 from ganshrink.data import Batches, TensorPairs
-from ganshrink.job import Job, Training
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Training
 from ganshrink.methods.cat import CatConfig, cat
-from ganshrink.run import Run
-from ganshrink.tasks import Pix2Pix, Pix2PixConfig
+from ganshrink.pruning import Budget
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.scores import norm_scale
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
 
 SIZE = 32
 

@@ -14,15 +14,16 @@ from tiny_decig import Road
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.channels import Channels, Plan, extract, trace
 from ganshrink.data import Batches
-from ganshrink.job import Job, Result, fit_nets
+from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods import BOTH_WAYS, METHODS
+from ganshrink.methods.base import Job, Result, fit_nets
 from ganshrink.methods.decig import DecigConfig, decig
 from ganshrink.methods.decig.condensing import layer_factors, magnitudes, penalty
 from ganshrink.methods.decig.cutting import cut_at_hinges
-from ganshrink.run import Run, Stage
+from ganshrink.pruning import Channels, Plan, extract
+from ganshrink.training.stages import Run, Stage
 
 STAGES = ("condense", "finetune")
 
@@ -90,7 +91,7 @@ def test_the_road_ends_at_students_within_their_budgets(road):
         assert not any(module.training for module in student.modules())
         assert tiny.same(student.state_dict(), tiny.saved(road.folder, "finetune", name))
         assert set(result.basis) == set(widths(plan, channels))
-        layers = result.one(of).hinges["G"]["layers"]
+        layers = result.for_direction(of).hinges["G"]["layers"]
         assert {layer["name"]: layer["kept"] for layer in layers} == widths(plan, channels)
     assert set(result.basis.values()) == {f"L1 ({road.config.importance})"}
 

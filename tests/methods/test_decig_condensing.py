@@ -8,14 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganshrink import nets
-from ganshrink.channels import trace
-from ganshrink.methods.decig.condensing import (
-    calibrated,
-    channel_factors,
-    layer_factors,
-    magnitudes,
-    penalty,
-)
+from ganshrink.graph import trace
+from ganshrink.methods.decig.condensing import calibrated, channel_factors, layer_factors, magnitudes, penalty
 
 SHAPES = {
     "uniform": lambda j: 1.0,

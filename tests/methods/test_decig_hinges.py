@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ganshrink import nets
-from ganshrink.channels import Budget, trace
+from ganshrink.graph import trace
 from ganshrink.methods.decig.condensing import magnitudes
 from ganshrink.methods.decig.hinges import Hinge, _otsu, find_hinge, hinges_within
+from ganshrink.pruning import Budget
 
 SIZES = (16, 30, 64, 256, 512, 1024)
 SEEDS = range(25)

@@ -12,12 +12,12 @@ import tiny_dmad as tiny
 from torch import nn
 from typer.testing import CliRunner
 
-from ganshrink.cli import app
-from ganshrink.job import Job
+from ganshrink.cli.main import app
+from ganshrink.methods.base import Job
 from ganshrink.methods.decig import DecigConfig, decig
-from ganshrink.pipeline import compress_recipe
-from ganshrink.recipe import read_recipe
-from ganshrink.run import Run
+from ganshrink.training.stages import Run
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe
 
 # What is refused
 

@@ -10,13 +10,14 @@ import tiny_dmad as tiny
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels import Channels, Plan, trace, zeroed
 from ganshrink.data import DataConfig, TensorInputs, UnpairedImages
+from ganshrink.graph import trace
 from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.decig.condensing import magnitudes
 from ganshrink.methods.decig.cutting import cut_at_hinges
 from ganshrink.methods.decig.hinges import find_hinge
 from ganshrink.methods.decig.sensitivity import Checked, calibration_batches, checked_hinges
+from ganshrink.pruning import Channels, Plan, zeroed
 
 WIDTH = 96
 

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import instance_norm, l1_loss
 
 from ganshrink import nets
-from ganshrink.channels import Channels, Plan, add_affine, extract, initialise, trace
-from ganshrink.channels.masks import maskable
-from ganshrink.engine import Taps
-from ganshrink.job import Job, Nets, Result
+from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods import METHODS
+from ganshrink.methods.base import Job, Nets, Result
 from ganshrink.methods.dmad import Dmad, DmadConfig, dmad
-from ganshrink.methods.dmad.lesson import Lesson
-from ganshrink.run import Run
+from ganshrink.methods.dmad.lesson import DistillationLoss
+from ganshrink.pruning import Channels, Plan, add_affine, extract, initialise
+from ganshrink.pruning.search.masks import maskable
+from ganshrink.training import Taps
+from ganshrink.training.stages import Run
 
 BUDGETS = {1: "macs=45%,params=60%", 0.5: "macs=20%,params=30%"}
 TAPS = ("down.6", "blocks.0", "blocks.1")
@@ -112,9 +113,9 @@ def test_the_first_lesson_is_the_trained_teacher_s(road):
     folder, work, result, before, width = road
     student, batch = tiny.cut_from_the_search(folder, result, width=width), tiny.first_batch(work)
     wise = {name: tiny.loaded(work.teacher()[name], before[name]).eval() for name in "GD"}
-    lesson = Lesson("G", DmadConfig(), wise["D"], TAPS)
+    lesson = DistillationLoss("G", DmadConfig(), wise["D"], TAPS)
     with Taps(student, TAPS) as learnt, Taps(wise["G"], TAPS) as taught:
-        task = work.task.guided({"G": wise["G"]})
+        task = work.task.with_teachers({"G": wise["G"]})
         context = task.forward({"G": student}, {"G": learnt, "teacher": taught})(batch, 0, 0)
         wanted = {name: loss.item() for name, loss in lesson.losses(context.ways["G"]).items()}
     line = tiny.logged(folder, "distill")[0]["losses"]

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ganshrink import nets
-from ganshrink.channels import add_affine, extract, trace
-from ganshrink.channels.masks import Masks, maskable
+from ganshrink.graph import trace
 from ganshrink.methods.dmad.config import SearchConfig
 from ganshrink.methods.dmad.search import group_weights, sparsity_loss
+from ganshrink.pruning import add_affine, extract
+from ganshrink.pruning.search.masks import Masks, maskable
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 

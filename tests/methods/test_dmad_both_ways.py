@@ -11,14 +11,15 @@ import tiny_dmad as tiny
 import torch
 from torch.nn.functional import l1_loss
 
-from ganshrink.channels import add_affine, trace
 from ganshrink.data import TensorPairs
-from ganshrink.engine import Taps
-from ganshrink.job import Job, Result
+from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.dmad import DmadConfig, dmad
-from ganshrink.methods.dmad.lesson import Lesson
-from ganshrink.run import Run
+from ganshrink.methods.dmad.lesson import DistillationLoss
+from ganshrink.pruning import add_affine
+from ganshrink.training import Taps
+from ganshrink.training.stages import Run
 
 TAPS = tiny.SMALL_TAPS
 BUDGETS = ("macs=85%", "macs=40%")
@@ -93,9 +94,9 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
     for name, job in (("G_A", work), ("G_B", work.back)):
         teachers[name] = job.teacher()["G"]
         taps |= {name: Taps(students[name], TAPS), name.replace("G", "teacher"): Taps(teachers[name], TAPS)}
-    context = work.task.guided(teachers).forward(students, taps)(batch, 0, 0)
+    context = work.task.with_teachers(teachers).forward(students, taps)(batch, 0, 0)
     for name, job in (("G_A", work), ("G_B", work.back)):
-        wanted |= Lesson(name, DmadConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
+        wanted |= DistillationLoss(name, DmadConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
         judge = tiny.loaded(job.teacher()["D"], tiny.saved(folder, "search", name.replace("G", "D")))
         wanted[f"{name}_gan"] = (judge(context.ways[name].fake) - 1).square().mean()
         real = batch[WAYS[name[-1]][1]]

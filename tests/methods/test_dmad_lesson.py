@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ganshrink import nets
-from ganshrink.engine import Taps
 from ganshrink.methods.dmad import DmadConfig, dmad
-from ganshrink.methods.dmad.lesson import Lesson, nearest
-from ganshrink.run import Run
-from ganshrink.tasks import Task
+from ganshrink.methods.dmad.lesson import DistillationLoss, nearest
+from ganshrink.training import Taps
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import Task
 
 TAPS = ("down.6", "blocks.0", "blocks.1")
 
@@ -123,13 +123,15 @@ def test_the_lesson_is_the_paper_s(changes, name):
     torch.manual_seed(4)
     student, teacher = tiny.resnet(ngf=3).train(), tiny.seasoned(tiny.resnet())
     judge = tiny.seasoned(judge_of(6 if name == "G" else 3))
-    lesson = Lesson(name, config, judge if config.lambda_fea or config.fusion != "none" else None, TAPS)
+    lesson = DistillationLoss(
+        name, config, judge if config.lambda_fea or config.fusion != "none" else None, TAPS
+    )
     pictures = {"input": torch.stack(tiny.pictures(2, 5)), "target": torch.stack(tiny.pictures(2, 6))}
     x = pictures["target" if name == "G_B" else "input"]
     networks = dict.fromkeys(("G", "G_A", "G_B"), student)
     with Taps(student, TAPS) as learnt, Taps(teacher, TAPS) as taught:
         taps = {name: learnt, name.replace("G", "teacher"): taught}
-        context = task.guided({name: teacher}).forward(networks, taps)(pictures, 0, 0)
+        context = task.with_teachers({name: teacher}).forward(networks, taps)(pictures, 0, 0)
         losses = lesson.losses(context.ways[name])
     wanted = by_the_paper(
         config, student, teacher, judge, x, beside=name == "G", mixes=lesson.mixes or [None] * 3

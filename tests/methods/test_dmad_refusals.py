@@ -14,13 +14,14 @@ from torch.nn.functional import instance_norm
 from typer.testing import CliRunner
 
 from ganshrink import nets
-from ganshrink.channels import Plan, add_affine, trace
-from ganshrink.cli import app
-from ganshrink.job import Job, Nets
+from ganshrink.cli.main import app
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Nets
 from ganshrink.methods.dmad import dmad
-from ganshrink.pipeline import compress_recipe
-from ganshrink.recipe import read_recipe
-from ganshrink.run import Run
+from ganshrink.pruning import Plan, add_affine
+from ganshrink.training.stages import Run
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe
 
 
 class Unscaled(nn.Module):

@@ -11,10 +11,11 @@ from tiny_slimming import EXAMPLE, generator
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, add_affine, extract, trace
-from ganshrink.channels.masks import Masks, maskable
+from ganshrink.graph import trace
 from ganshrink.methods.dmad.config import SearchConfig
 from ganshrink.methods.dmad.search import MaskSearch, boundary_at, group_weights, sparsity_loss
+from ganshrink.pruning import Budget, add_affine, extract
+from ganshrink.pruning.search.masks import Masks, maskable
 
 # ---- Eq. 4
 

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from ganshrink import nets
-from ganshrink.channels import Channels, Gates, Plan, add_affine, extract, trace, zeroed
-from ganshrink.channels.scores import norm_scale
 from ganshrink.data import Batches
+from ganshrink.graph import trace
 from ganshrink.methods.gan_slimming import GanSlimmingConfig, gan_slimming
+from ganshrink.pruning import Channels, Plan, add_affine, extract, zeroed
+from ganshrink.pruning.scores import norm_scale
+from ganshrink.pruning.search.gates import Gates
 from ganshrink.quant import QuantConfig, Quantizers
-from ganshrink.run import Run
-from ganshrink.tasks import Pix2Pix, Pix2PixConfig
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
 
 BETA, RHO, ETA, LR, STEPS, POOL = 3.0, 0.5, 0.2, 1e-2, 3, 2
 

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from ganshrink.channels import Plan, trace
-from ganshrink.cli import app
-from ganshrink.job import Job
+from ganshrink.cli.main import app
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job
 from ganshrink.methods.gan_slimming import gan_slimming
 from ganshrink.nets.layers import Residual
-from ganshrink.pipeline import compress_recipe
-from ganshrink.recipe import read_recipe
-from ganshrink.run import Run
+from ganshrink.pruning import Plan
+from ganshrink.training.stages import Run
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe
 
 
 def nothing_to_learn() -> tuple[Job, dict]:

@@ -9,13 +9,13 @@ import tiny_slimming as tiny
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels import Plan, extract
 from ganshrink.data import Batches, TensorInputs
-from ganshrink.job import Job, Result
 from ganshrink.methods import METHODS
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
+from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantConfig, Quantizers, calibrate
-from ganshrink.run import Run
+from ganshrink.training.stages import Run
 
 BITS = QuantConfig()
 STAGES = {  # of each variant, and whether it distils there

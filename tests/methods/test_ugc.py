@@ -12,16 +12,17 @@ import torch
 from tiny_decig import Interrupting
 from torch import Tensor
 
-from ganshrink.channels import extract, trace
-from ganshrink.engine.batch_norm import recalibrate
-from ganshrink.job import Job, Result
+from ganshrink.graph import trace
 from ganshrink.methods import BOTH_WAYS, METHODS
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.ugc import ugc
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.fitness import inputs_of
 from ganshrink.methods.ugc.images import divided
 from ganshrink.nets.extra_blocks import in_extra_block
-from ganshrink.run import Run
+from ganshrink.pruning import extract
+from ganshrink.training.batch_norm import recalibrate
+from ganshrink.training.stages import Run
 
 SEARCHED = {"supernet": 1, "search": 1, "finetune": 1}
 FIXED = {"finetune": 1}

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from ganshrink.channels import extract
-from ganshrink.engine import Taps
-from ganshrink.job import Job, Nets
+from ganshrink.methods.base import Job, Nets
 from ganshrink.methods.ugc import ugc
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import OnlineDistillation
-from ganshrink.methods.ugc.teaching import Lesson
-from ganshrink.run import Run
+from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.pruning import extract
+from ganshrink.training import Taps
+from ganshrink.training.stages import Run
 
 PATHS = ("5", "9")
 CD = {"lambda_cd": 50, "taps": PATHS}
@@ -68,7 +68,7 @@ def test_the_loss_is_the_formula_on_labelled_images_alone_and_teaches_student_an
     batch, twins = few.batch_at(work, 0), copy.deepcopy(nets)
     with Taps(nets["G"], PATHS) as ours, Taps(nets["wide"], PATHS) as theirs:
         taps = {"G": ours, "wide": theirs}
-        online = OnlineDistillation(task, nets, Lesson(config), config, taps)
+        online = OnlineDistillation(task, nets, DistillationLoss(config), config, taps)
         [student] = [update for update in online.updates() if update.name == "student"]
         of_labelled, of_unlabelled = student.losses(online.forward()(batch, 0, 0))
     assert of_labelled["A_cd"].item() == pytest.approx(50 * naive(twins, batch["input"]), rel=1e-4)

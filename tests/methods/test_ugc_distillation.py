@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, relu
 
-from ganshrink.channels import extract
-from ganshrink.job import Job, Nets, fit_nets
+from ganshrink.methods.base import Job, Nets, fit_nets
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.distillation import OnlineDistillation, two_headed
-from ganshrink.methods.ugc.teaching import Lesson
-from ganshrink.run import Stage
-from ganshrink.tasks import Pix2Pix
+from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.pruning import extract
+from ganshrink.training.stages import Stage
+from ganshrink.training.tasks import Pix2Pix
 
 STRONG = {"lambda_tv": 0.01, "teachers_every": 2}
 
@@ -50,7 +50,7 @@ def ready(config: UgcConfig, task: Pix2Pix) -> Nets:
 def online(config: UgcConfig, task: Pix2Pix, nets: Nets, **options: Any) -> OnlineDistillation:
     for net in nets.values():
         net.train()
-    return OnlineDistillation(task, nets, Lesson(config), config, **options)
+    return OnlineDistillation(task, nets, DistillationLoss(config), config, **options)
 
 
 def fitted(work: Job, config: UgcConfig, nets: Nets, folder: Path, steps: int) -> list[dict[str, float]]:

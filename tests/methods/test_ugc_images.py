@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.data import DataConfig, Images, TensorPairs, open_dataset
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.distillation import RealnessFilter
 from ganshrink.methods.ugc.images import divided
 

@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import load_file
 
 from ganshrink import nets
-from ganshrink.channels import Budget, trace
 from ganshrink.data import open_dataset, open_unlabelled
-from ganshrink.job import Job
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import searched_space
 from ganshrink.methods.ugc.images import divided
 from ganshrink.methods.ugc.search import Search
 from ganshrink.nets.extra_blocks import with_extra_blocks
-from ganshrink.recipe import read_recipe
-from ganshrink.tasks import Pix2Pix
+from ganshrink.pruning import Budget
+from ganshrink.training.tasks import Pix2Pix
+from ganshrink.workflow.recipe import read_recipe
 
 RECIPE = """
 budget = "macs=30%"
@@ -58,8 +59,8 @@ TORCHRUN = [
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from ganshrink.pipeline import compress_recipe
-from ganshrink.recipe import read_recipe
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe
 outcome = compress_recipe(read_recipe(Path(sys.argv[1]), sys.argv[2:]), progress=False)
 weights = {name: tensor.double().sum().item() for name, tensor in outcome.student.state_dict().items()}
 made = {"plan": outcome.plan.keep.tolist(), "student": weights}

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import ganshrink
 from ganshrink import nets
-from ganshrink.channels import trace
-from ganshrink.finished import load_networks
+from ganshrink.graph import trace
 from ganshrink.nets.layers import Residual
-from ganshrink.pipeline import compress_recipe
-from ganshrink.prediction import predict
-from ganshrink.recipe import resolve
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.predict import predict
+from ganshrink.workflow.recipe import resolve
+from ganshrink.workflow.verbs import load_networks
 from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
 
 METHOD = {

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ganshrink.data import TensorPairs
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import ugc
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.squeezenet import SqueezeNet
-from ganshrink.pipeline import compress_recipe
-from ganshrink.recipe import read_recipe, resolve
-from ganshrink.run import Run
+from ganshrink.training.stages import Run
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe, resolve
 from tiny_recipe import tiny as tiny_recipe
 
 QUICK = {"population": 1, "generations": 1}

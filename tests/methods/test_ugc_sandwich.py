@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.channels import Plan, extract
-from ganshrink.channels.supernet import Supernet
-from ganshrink.job import Job, Nets, fit_nets
+from ganshrink.methods.base import Job, Nets, fit_nets
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.sandwich import Sandwich
-from ganshrink.methods.ugc.teaching import Lesson
-from ganshrink.run import Stage
+from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.pruning import Plan, extract
+from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.training.stages import Stage
 
 STRONG = {"lambda_tv": 0.01}  # so that no term hides behind another
 
@@ -50,7 +50,7 @@ def ready(work: Job, *, seed: int = 5, **changes: Any) -> Trained:
     torch.manual_seed(4)
     judge = work.task.nets(whole.network, 3, 3)["D"]
     nets = {"G": Supernet(whole.network, whole.channels), "D": tiny.seasoned(judge)}
-    sandwich = Sandwich(nets["G"], whole.space, Lesson(config), config, seed=seed)
+    sandwich = Sandwich(nets["G"], whole.space, DistillationLoss(config), config, seed=seed)
     before = copy.deepcopy({"G": whole.network, "D": judge})
     return Trained(nets, sandwich, before, whole, work, config)
 

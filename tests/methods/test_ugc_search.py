@@ -12,12 +12,12 @@ import tiny_ugc as few
 import torch
 from torch import nn
 
-from ganshrink.channels import Budget, Plan
-from ganshrink.channels.budget import spending
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.images import divided
 from ganshrink.methods.ugc.search import Search, teachers_of
+from ganshrink.pruning import Budget, Plan
+from ganshrink.pruning.budget import spending
 
 
 class Counting(Search):

@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, Channels, Plan, trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.scores import evenly
 from ganshrink.data import TensorPairs
-from ganshrink.job import Job, Training
+from ganshrink.graph import trace
 from ganshrink.methods import METHODS
+from ganshrink.methods.base import Job, Training
 from ganshrink.methods.uniform import UniformConfig, uniform
-from ganshrink.run import Run
-from ganshrink.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
+from ganshrink.pruning import Budget, Channels, Plan
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.scores import evenly
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
 
 SIZE = 16
 

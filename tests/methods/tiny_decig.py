@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.channels import Channels, trace
 from ganshrink.data import TensorPairs
-from ganshrink.job import Job, Nets, Result
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Nets, Result
 from ganshrink.methods.decig import Decig, DecigConfig
 from ganshrink.methods.decig.condensing import layer_factors
 from ganshrink.nets.layers import Residual
-from ganshrink.run import Run
-from ganshrink.tasks import CycleGAN, Image2Image
+from ganshrink.pruning import Channels
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import CycleGAN, Image2Image
 
 BUDGETS = ("macs=85%", "macs=40%")
 

@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganshrink import nets
-from ganshrink.channels import Budget, Plan, extract, initialise, trace
-from ganshrink.channels.allocate import share_of_each
-from ganshrink.channels.masks import maskable
 from ganshrink.data import Batches, Images, TensorInputs, TensorPairs
-from ganshrink.job import Job, Result, Training
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Result, Training
 from ganshrink.methods.dmad import DmadConfig
 from ganshrink.nets.layers import Residual
-from ganshrink.tasks import (
+from ganshrink.pruning import Budget, Plan, extract, initialise
+from ganshrink.pruning.allocate import share_of_each
+from ganshrink.pruning.search.masks import maskable
+from ganshrink.training.tasks import (
     CycleGAN,
     CycleGANConfig,
     Image2Image,

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ganshrink.channels import Budget, trace
 from ganshrink.data import Images, TensorInputs, TensorPairs
-from ganshrink.job import Job, Training
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Training
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.nets.layers import Residual
-from ganshrink.tasks import Image2Image, Image2ImageConfig, Task
+from ganshrink.pruning import Budget
+from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Task
 
 SIZE = 16
 EXAMPLE = (torch.zeros(1, 3, SIZE, SIZE),)

@@ -13,17 +13,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ganshrink.channels import Channels, Plan, trace
-from ganshrink.channels.space import Space
-from ganshrink.data import Batches, Beside, Images, TensorInputs
-from ganshrink.job import Job, Nets, batches_of
+from ganshrink.data import Batches, Images, PairedWithUnlabelled, TensorInputs
+from ganshrink.graph import trace
 from ganshrink.losses import structural_similarity
+from ganshrink.methods.base import Job, Nets, batches_of
 from ganshrink.methods.ugc import searched_space
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.metrics.segmenters.espnet import CLASSES
 from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 from ganshrink.nets.extra_blocks import with_extra_blocks
-from ganshrink.run import Run
+from ganshrink.pruning import Channels, Plan
+from ganshrink.pruning.search.space import Space
+from ganshrink.training.stages import Run
 
 
 def settings(**changes: Any) -> UgcConfig:
@@ -82,7 +83,7 @@ def batch_at(work: Job, step: int) -> dict[str, Any]:
         batches_of(work.unlabelled, work.training, beside=True),
     )
     assert isinstance(pairs, Batches)
-    return Beside(pairs, more).at(step)
+    return PairedWithUnlabelled(pairs, more).at(step)
 
 
 def l_od(student: Tensor, teacher: Tensor) -> Tensor:

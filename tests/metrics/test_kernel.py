@@ -8,12 +8,7 @@ from torch import Tensor
 
 from ganshrink.metrics import Pictures
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.kernel import (
-    KernelDistance,
-    Reservoir,
-    kernel_distance,
-    unpaired_kernel_distance,
-)
+from ganshrink.metrics.kernel import KernelDistance, Reservoir, kernel_distance, unpaired_kernel_distance
 
 
 def features(n: int, *, seed: int, dim: int = 5) -> Tensor:

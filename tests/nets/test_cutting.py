@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.channels import Plan, extract, trace, zeroed
+from ganshrink.graph import trace
+from ganshrink.pruning import Plan, extract, zeroed
 
 SMALL = {
     "resnet9": ({"ngf": 8, "blocks": 2}, (16, 24)),

@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
-from ganshrink.channels import Plan, extract, initialise, trace
+from ganshrink.graph import trace
 from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites, find_stages, with_extra_blocks
+from ganshrink.pruning import Plan, extract, initialise
 
 SMALL = {
     "resnet9": ({"ngf": 8, "blocks": 1}, (16, 24)),

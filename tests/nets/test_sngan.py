@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganshrink.channels import Plan, extract, trace, zeroed
+from ganshrink.graph import trace
+from ganshrink.pruning import Plan, extract, zeroed
 
 LATENT = 128
 

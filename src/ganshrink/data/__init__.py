@@ -1,6 +1,6 @@
 """Data sets, checked before use, and the endless stream of batches drawn from them."""
 
-from ganshrink.data.batches import Batches, Beside
+from ganshrink.data.batches import Batches, PairedWithUnlabelled
 from ganshrink.data.config import Counts, DataConfig, Split
 from ganshrink.data.facades import SyntheticFacades
 from ganshrink.data.images import Images, check
@@ -10,13 +10,13 @@ from ganshrink.data.opening import open_dataset, open_unlabelled
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
 from ganshrink.data.pictures import read_image, read_labels, to_tensor, to_uint8, write_png
-from ganshrink.data.tensors import Part, TensorInputs, TensorPairs, hold_out
+from ganshrink.data.tensors import Subset, TensorInputs, TensorPairs, hold_out
 from ganshrink.data.unlabelled import InputsAlone, joined
 from ganshrink.data.unpaired import UnpairedImages
 
 __all__ = [
     "Batches",
-    "Beside",
+    "PairedWithUnlabelled",
     "Counts",
     "DataConfig",
     "Images",
@@ -24,7 +24,7 @@ __all__ = [
     "InputsAlone",
     "LabelledImages",
     "PairedImages",
-    "Part",
+    "Subset",
     "Photos",
     "Split",
     "SyntheticFacades",

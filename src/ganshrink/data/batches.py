@@ -99,7 +99,7 @@ class Batches:
         return _prepared(self.at, start_step, self.workers)
 
 
-class Beside:
+class PairedWithUnlabelled:
     """Batches of pairs, each with inputs that have no target beside it: under "unlabelled", as "input" is.
 
     Steps and epochs are those of the pairs. One thread, or the pairs' workers, prepare both.

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from ganshrink.generator import as_tuple, image_like
+from ganshrink.system.generator import as_tuple, image_like
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from ganshrink.data.images import Images, check
 from ganshrink.data.labelled import LabelledImages
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
-from ganshrink.data.tensors import Part
+from ganshrink.data.tensors import Subset
 from ganshrink.data.unlabelled import InputFolder, InputsAlone, joined, labelled_indices
 from ganshrink.data.unpaired import UnpairedImages
 
@@ -36,7 +36,7 @@ def open_dataset(config: DataConfig, split: Split = "train") -> Images:
     if split != "train":
         return dataset
     kept = _labelled(dataset, config)
-    return dataset if len(kept) == len(dataset) else Part(dataset, kept)
+    return dataset if len(kept) == len(dataset) else Subset(dataset, kept)
 
 
 def open_unlabelled(config: DataConfig) -> Images | None:
@@ -61,7 +61,7 @@ def _without_labels(config: DataConfig) -> Images | None:
     dataset: Images = _KINDS[config.name](config, "train")
     kept = set(_labelled(dataset, config))
     rest = [index for index in range(len(dataset)) if index not in kept]
-    return InputsAlone(Part(dataset, rest)) if rest else None
+    return InputsAlone(Subset(dataset, rest)) if rest else None
 
 
 def _labelled(dataset: Images, config: DataConfig) -> list[int]:

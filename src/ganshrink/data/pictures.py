@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ganshrink.atomic import replacing
+from ganshrink.system.atomic import replacing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 # Only these decoders are tried, whatever the suffix says: Pillow knows others that start programs (EPS).

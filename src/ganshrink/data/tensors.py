@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganshrink.data.images import Images, is_paired, num_inputs
 from ganshrink.data.inputs import InputSpec, preview_input
-from ganshrink.generator import Input, as_tuple, batch_of_one, image_like
+from ganshrink.system.generator import Input, as_tuple, batch_of_one, image_like
 
 
 class TensorInputs:
@@ -193,7 +193,7 @@ def _hash(elements: Iterable[Input]) -> str:
     return digest.hexdigest()[:16]
 
 
-class Part:
+class Subset:
     """Some samples of a data set, by index."""
 
     def __init__(self, whole: Images, indices: Sequence[int]) -> None:
@@ -217,7 +217,7 @@ class Part:
         return self.whole.preview(tensor)
 
 
-def hold_out(dataset: Images, *, every: int = 10) -> tuple[Part, Part]:
+def hold_out(dataset: Images, *, every: int = 10) -> tuple[Subset, Subset]:
     """The data set without every tenth sample, and those samples.
 
     Raises:
@@ -230,4 +230,4 @@ def hold_out(dataset: Images, *, every: int = 10) -> tuple[Part, Part]:
     if len(dataset) < 2:
         raise ValueError("at least two samples are needed: one to train on, one to score")
     held = range(0, len(dataset), every)
-    return Part(dataset, [i for i in range(len(dataset)) if i % every]), Part(dataset, held)
+    return Subset(dataset, [i for i in range(len(dataset)) if i % every]), Subset(dataset, held)

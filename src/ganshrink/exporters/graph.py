@@ -17,7 +17,7 @@ from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs
 from ganshrink.exporters.runtime import PACKAGES, load_optional
-from ganshrink.generator import as_tuple
+from ganshrink.system.generator import as_tuple
 
 Encode = Callable[[Inputs], Inputs]
 FILE_LIMIT = 2_000_000_000  # a protobuf message, weights included, ends at 2 GiB

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganshrink.atomic import replacing
 from ganshrink.exporters.graph import prepare, write
 from ganshrink.exporters.parity import levels, psnr_of_mse
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import Inputs, other_scale, probes
 from ganshrink.exporters.runtime import has_openvino, load_optional, open_openvino, open_session
-from ganshrink.generator import Input, generate
+from ganshrink.system.atomic import replacing
+from ganshrink.system.generator import Input, generate
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ganshrink.atomic import replacing
 from ganshrink.exporters.graph import prepare, write
 from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import other_scale, probes
-from ganshrink.generator import Input
+from ganshrink.system.atomic import replacing
+from ganshrink.system.generator import Input
 
 
 def export_onnx(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganshrink.exporters.picture import PictureIO, to_picture
 from ganshrink.exporters.runtime import open_session
-from ganshrink.generator import Input, as_tuple, generate
+from ganshrink.system.generator import Input, as_tuple, generate
 
 MAX_ABS_DIFF = 0.5  # levels of 255: below this no rounded pixel moves by more than one level
 MAX_ABS_DIFF_UINT8 = 1.0  # already rounded: a value at the edge of a level may fall on either side

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganshrink.generator import generate
+from ganshrink.system.generator import generate
 
 ImageIO = Literal["uint8", "float32"]
 DTYPES: dict[str, torch.dtype] = {"uint8": torch.uint8, "float32": torch.float32}

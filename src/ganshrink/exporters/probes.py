@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters.picture import is_one_hot
-from ganshrink.generator import Input, as_tuple, batch_of_one
+from ganshrink.system.generator import Input, as_tuple, batch_of_one
 
 RANDOM = 3  # random images at batch 1, beside the batch of two
 Inputs = tuple[Tensor, ...]

@@ -12,7 +12,7 @@ from torch import nn
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.picture import to_picture
 from ganshrink.exporters.runtime import input_dtypes, open_openvino, open_session
-from ganshrink.generator import Input, as_tuple
+from ganshrink.system.generator import Input, as_tuple
 
 Run = Callable[[], object]
 Place = Literal["cpu", "cuda"]

@@ -9,15 +9,15 @@ from typing import cast, get_args
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels import Budget, Channels
-from ganshrink.engine import agreed, leads
 from ganshrink.exporters.runtime import load_optional, runtime_version
 from ganshrink.latency.backends import Device, Place
 from ganshrink.latency.layers import Layer, layers_of
-from ganshrink.latency.looking import look_at
-from ganshrink.latency.machine import core_count, device_name
 from ganshrink.latency.measuring import RUNTIMES
+from ganshrink.latency.profile_device import measure_profile
 from ganshrink.latency.profiles import DeviceProfile, read_profile, same_layers, write_profile
+from ganshrink.pruning import Budget, Channels
+from ganshrink.system.distributed import broadcast, is_main_process
+from ganshrink.system.machine import core_count, device_name
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def open_profile(
     layers = layers_of(network, example)
     if name not in get_args(Place):
         return _given(name, layers, runtime)
-    if not leads():  # the others wait for the first one's look
-        return cast(DeviceProfile, agreed(None))
+    if not is_main_process():  # the others wait for the first one's look
+        return cast(DeviceProfile, broadcast(None))
     file = folder / f"device-{name}.toml"
     kept = _kept(file)
     if kept is not None:
@@ -61,9 +61,9 @@ def open_profile(
         or not same_layers(kept, layers)
         or not _same_machine(kept, str(file))
     ):
-        kept = look_at(network, example, device)
+        kept = measure_profile(network, example, device)
         write_profile(kept, file)
-    return agreed(kept)
+    return broadcast(kept)
 
 
 def _given(name: str, layers: Sequence[Layer], runtime: str | None) -> DeviceProfile:
@@ -124,7 +124,7 @@ def _knows_cuda(runtime: str) -> bool:
 def is_here(profile: DeviceProfile, *, where: str) -> bool:
     """Whether a profile is of this machine and the runtime installed on it, as the first process sees it; if not, a warning
     names both."""
-    return agreed(_same_machine(profile, where) if leads() else False)
+    return broadcast(_same_machine(profile, where) if is_main_process() else False)
 
 
 def _same_machine(profile: DeviceProfile, where: str) -> bool:

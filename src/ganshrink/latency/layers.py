@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganshrink.channels.folding import folded_copy
+from ganshrink.pruning.folding import folded_copy
 
 aten = torch.ops.aten
 

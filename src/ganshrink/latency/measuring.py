@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, runtime_version
-from ganshrink.generator import as_tuple
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
-from ganshrink.latency.machine import core_count, cpu_name, device_name
+from ganshrink.system.generator import as_tuple
+from ganshrink.system.machine import core_count, cpu_name, device_name
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 MIN_ROUNDS = 3

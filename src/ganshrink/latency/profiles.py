@@ -19,13 +19,13 @@ import tomli_w
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ganshrink.atomic import write_text
-from ganshrink.channels import Channels
-from ganshrink.channels.atoms import Index
-from ganshrink.channels.cost import Mask
 from ganshrink.latency.backends import Device, Place
 from ganshrink.latency.layers import Layer, Shape
 from ganshrink.nets.extra_blocks import in_extra_block
+from ganshrink.pruning import Channels
+from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.cost import Mask
+from ganshrink.system.atomic import write_text
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """The published methods: one file each, named as in its paper; and the baseline that they have to beat."""
 
-from ganshrink.job import Method
+from ganshrink.methods.base import Method
 from ganshrink.methods.cat import cat
 from ganshrink.methods.decig import decig
 from ganshrink.methods.dmad import dmad

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganshrink.channels import Budget, Plan, add_affine, extract, trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.scores import norm_scale, norm_scale_basis
-from ganshrink.job import Job, Result
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.students import TeachingConfig, distill, tap_paths
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Result
+from ganshrink.methods.distill import TeachingConfig, distill, tap_paths
+from ganshrink.pruning import Budget, Plan, add_affine, extract
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.scores import norm_scale, norm_scale_basis
+from ganshrink.training.stages import Artefacts, Run, Stage
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ganshrink.channels import extract, trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.scores import evenly
-from ganshrink.job import Job, Result
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.students import TeachingConfig, distill, tap_paths, train_alone
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Result
+from ganshrink.methods.distill import TeachingConfig, distill, tap_paths, train_alone
+from ganshrink.pruning import extract
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.scores import evenly
+from ganshrink.training.stages import Artefacts, Run, Stage
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from ganshrink.metrics.segmenters import SEGMENTERS
 from ganshrink.metrics.squeezenet import load_squeezenet
 from ganshrink.metrics.value import Metric
 from ganshrink.metrics.vgg import load_vgg
-from ganshrink.spelling import did_you_mean
+from ganshrink.system.spelling import did_you_mean
 
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
 NAMES = (

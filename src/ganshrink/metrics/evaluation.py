@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganshrink.generator import as_tuple, generate
 from ganshrink.metrics.value import Metric, Pictures, Value
+from ganshrink.system.generator import as_tuple, generate
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from ganshrink.nets.own import build_own, own_options
 from ganshrink.nets.patchgan import PatchGAN
 from ganshrink.nets.resnet import ResNet
 from ganshrink.nets.unet import UNet
-from ganshrink.spelling import did_you_mean
+from ganshrink.system.spelling import did_you_mean
 
 NETS: Mapping[str, Callable[..., nn.Module]] = {
     "resnet9": partial(ResNet, blocks=9),

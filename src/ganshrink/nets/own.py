@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ganshrink.spelling import did_you_mean
+from ganshrink.system.spelling import did_you_mean
 
 
 def own_options(name: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ganshrink.data import Images
 from ganshrink.data.images import num_inputs
-from ganshrink.generator import Input, as_tuple, batch_of_one
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grids, LayerGrids, activation_grid, fitted_grid, observed_grid, trained_grid
 from ganshrink.quant.layers import Layers, device_of, evaluating, find_layers
 from ganshrink.quant.quantizers import Quantizers
+from ganshrink.system.generator import Input, as_tuple, batch_of_one
 
 # Of what a convolution makes: runtimes want it in bytes, however few the bits of what it reads.
 OUTPUT_BITS = 8

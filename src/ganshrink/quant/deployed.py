@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, pad
 
 from ganshrink.exporters.parity import psnr_of_mse
-from ganshrink.generator import Input, as_tuple, generate
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grid, Grids, LayerGrids
 from ganshrink.quant.layers import Conv, device_of, evaluating
 from ganshrink.quant.quantizers import Quantizers
+from ganshrink.system.generator import Input, as_tuple, generate
 
 INT32 = 2**31 - 1
 NOTES = {  # how runtimes take each kind of layer

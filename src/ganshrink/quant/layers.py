@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ganshrink.generator import as_tuple
-from ganshrink.spelling import did_you_mean
+from ganshrink.system.generator import as_tuple
+from ganshrink.system.spelling import did_you_mean
 
 Conv = nn.Conv2d | nn.ConvTranspose2d
 

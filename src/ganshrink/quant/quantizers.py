@@ -7,11 +7,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ganshrink.generator import as_tuple
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.fake import pass_weight, quantize_to
 from ganshrink.quant.grid import Grid, Grids, activation_grid, trained_grid, weight_grid
 from ganshrink.quant.layers import Conv, device_of, evaluating, find_layers
+from ganshrink.system.generator import as_tuple
 
 
 class Quantizers:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ganshrink.atomic import write_text
 from ganshrink.reports import sections, summary
 from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
 from ganshrink.reports.hinges import hinges
 from ganshrink.reports.quantized import quantization, ratios
 from ganshrink.reports.search import search
+from ganshrink.system.atomic import write_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

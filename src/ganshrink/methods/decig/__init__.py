@@ -15,17 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.channels import Channels, Plan, extract, initialise, trace
-from ganshrink.channels.folding import folded_copy
-from ganshrink.engine import Update, rank_and_world, sum_over_processes, total_steps
-from ganshrink.generator import generate
-from ganshrink.job import Job, Nets, Result, batches_of, fit_nets, states
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Nets, Result, batches_of, fit_nets, states
 from ganshrink.methods.decig.condensing import calibrated, layer_factors, magnitudes, maker_times, penalty
 from ganshrink.methods.decig.config import CUTTING, CondensingConfig, DecigConfig
 from ganshrink.methods.decig.cutting import cut_at_hinges
 from ganshrink.methods.decig.hinges import hinges_within
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.tasks import Task
+from ganshrink.pruning import Channels, Plan, extract, initialise
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.system.distributed import rank_and_world, sum_over_processes
+from ganshrink.system.generator import generate
+from ganshrink.training import Update, total_steps
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +220,7 @@ class Decig:
 
     def _task(self, teachers: Mapping[str, Nets]) -> Task:
         task = self.job.task
-        return task.distilling(teachers["G"]["G"]) if task.needs_teacher else task
+        return task.as_student_task(teachers["G"]["G"]) if task.needs_teacher else task
 
     def _fresh_nets(self, task: Task) -> Nets:
         """Every net of the task, built anew."""

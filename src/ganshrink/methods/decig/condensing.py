@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from ganshrink.channels import Channels, Group
-from ganshrink.channels.atoms import Index
-from ganshrink.channels.handles import made_by
-from ganshrink.channels.surgery import named
 from ganshrink.latency.profiles import DeviceProfile
+from ganshrink.pruning import Channels, Group
+from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.extract import named
+from ganshrink.pruning.search.handles import made_by
 
 Shape = Literal["uniform", "linear", "exponential"]
 Importance = Literal["own", "own_plus_consumer"]

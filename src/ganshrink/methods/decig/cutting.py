@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ganshrink.channels import Channels, Plan
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.decig.config import LOOKING, DecigConfig
 from ganshrink.methods.decig.hinges import Hinge, find_hinge, hinges_within
 from ganshrink.methods.decig.sensitivity import Checked, calibration_batches, checked_hinges
+from ganshrink.pruning import Channels, Plan
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ganshrink.channels import Budget, Channels, Group, Plan
-from ganshrink.channels.allocate import bisect_threshold
+from ganshrink.pruning import Budget, Channels, Group, Plan
+from ganshrink.pruning.allocate import bisect_threshold
 
 NOTHING = 1e-5  # of the largest magnitude: so small a channel is nothing, and all of those are alike
 LEAST_SEPARATION = 1.0  # decades between those that stay and those that go

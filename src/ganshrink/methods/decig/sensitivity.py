@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ganshrink.channels import Channels, Group, Plan
-from ganshrink.channels.surgery import silenced
 from ganshrink.data import Images
 from ganshrink.data.batches import stack
 from ganshrink.data.images import num_inputs
-from ganshrink.generator import Input, as_tuple, generate, image_of
 from ganshrink.methods.decig.hinges import by_size
+from ganshrink.pruning import Channels, Group, Plan
+from ganshrink.pruning.extract import silenced
+from ganshrink.system.generator import Input, as_tuple, generate, image_of
 
 BATCH = 4  # images at once
 STRIDES = 32  # at most, from a hinge up to the whole layer: six looks tell where to stop

@@ -17,18 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels import Channels, Plan, add_affine, extract, initialise, trace
-from ganshrink.channels.allocate import bisect_threshold, share_of_each
-from ganshrink.channels.folding import folded_copy
-from ganshrink.channels.masks import Masks, maskable
-from ganshrink.engine import Taps, Update, adam, default_taps, total_steps
-from ganshrink.job import Job, Nets, Result, batches_of, fit_nets, states
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Nets, Result, batches_of, fit_nets, states
+from ganshrink.methods.distill import widest
 from ganshrink.methods.dmad.config import DmadConfig, SearchConfig
-from ganshrink.methods.dmad.lesson import Lesson, check_taps, needs_judge
+from ganshrink.methods.dmad.lesson import DistillationLoss, check_taps, needs_judge
 from ganshrink.methods.dmad.search import MaskSearch
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.students import widest
-from ganshrink.tasks import Task
+from ganshrink.pruning import Channels, Plan, add_affine, extract, initialise
+from ganshrink.pruning.allocate import bisect_threshold, share_of_each
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.search.masks import Masks, maskable
+from ganshrink.training import Taps, Update, adam, default_taps, total_steps
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Dmad:
     def search(self, teachers: Mapping[str, Nets]) -> Artefacts:
         """Section III.B: every net of the task, trained from fresh weights, and a "plans" of what lives in `searched`."""
         job, config = self.job, self.config
-        task = job.task.distilling(teachers["G"]["G"]) if job.task.needs_teacher else job.task
+        task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
 
         def learn(stage: Stage) -> Artefacts:
             logger.info("searching for what may go")
@@ -146,7 +147,7 @@ class Dmad:
         job, config = self.job, self.config
         for plan in plans.values():
             check_taps(self.paths, _gone(self.searched, plan))
-        task = job.task.guided({name: nets["G"] for name, nets in teachers.items()})
+        task = job.task.with_teachers({name: nets["G"] for name, nets in teachers.items()})
         if config.ndf is not None:
             task = replace(task, config=task.config.model_copy(update={"ndf": config.ndf}))  # type: ignore[type-var]
         nets = self._searched_nets(task, found)
@@ -169,7 +170,7 @@ class Dmad:
                         net: stack.enter_context(Taps(module, self.paths)) for net, module in watched.items()
                     }
                     judge = copy.deepcopy(of_teacher["D"]) if needs_judge(config) else None
-                    lessons.append(Lesson(name, config, judge, self.paths))
+                    lessons.append(DistillationLoss(name, config, judge, self.paths))
                     stack.callback(lessons[-1].close)
                 mixes = {f"mix_{lesson.name}": lesson.mixes for lesson in lessons if lesson.mixes}
                 updates = self._teaching(task, nets, lessons, mixes.values())
@@ -215,7 +216,7 @@ class Dmad:
         return updates
 
     def _teaching(
-        self, task: Task, nets: Nets, lessons: Iterable[Lesson], mixes: Iterable[nn.Module]
+        self, task: Task, nets: Nets, lessons: Iterable[DistillationLoss], mixes: Iterable[nn.Module]
     ) -> list[Update]:
         """The task's own updates, with what the lessons add to the generators' losses."""
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ganshrink.channels.masks import MaskShape
 from ganshrink.losses import Fusion
+from ganshrink.pruning.search.masks import MaskShape
 
 
 class SearchConfig(BaseModel):

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganshrink.engine import Taps
 from ganshrink.losses import attention_loss, attention_map, co_attention, feature_distance
 from ganshrink.methods.dmad.config import DmadConfig
-from ganshrink.tasks import Way
+from ganshrink.training import Taps
+from ganshrink.training.tasks import GeneratorPass
 
 
-class Lesson:
+class DistillationLoss:
     """The co-attention loss (Eqs. 7 to 9) and the distance between the discriminator's features (Eq. 10), for one student.
 
     Args:
@@ -26,7 +26,7 @@ class Lesson:
         self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
         self._taps = None if judge is None else Taps(judge, activations(judge))
 
-    def losses(self, way: Way) -> dict[str, Tensor]:
+    def losses(self, way: GeneratorPass) -> dict[str, Tensor]:
         """The weighted terms of a step, from one way of its context."""
         config, losses = self.config, {}
         judged = self._judged(way.seen(way.fake)) if needs_judge(config) else {}
@@ -45,7 +45,7 @@ class Lesson:
         self.judge(seen)
         return self._taps.take()
 
-    def _attention(self, way: Way, judged: Sequence[Tensor]) -> Tensor:
+    def _attention(self, way: GeneratorPass, judged: Sequence[Tensor]) -> Tensor:
         config = self.config
         learnt, taught = way.features("G"), way.features("teacher")
         sizes = [(learnt[path].shape[2], learnt[path].shape[3]) for path in self.paths]

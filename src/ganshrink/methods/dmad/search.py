@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ganshrink.channels import Budget, Plan
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.atoms import Index
-from ganshrink.channels.budget import spending
-from ganshrink.channels.masks import Masks
-from ganshrink.channels.sparsity import overspent
 from ganshrink.methods.dmad.config import SearchConfig
+from ganshrink.pruning import Budget, Plan
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.budget import spending
+from ganshrink.pruning.search.masks import Masks
+from ganshrink.pruning.search.sparsity import overspent
 
 Settle = Callable[[Callable[[Budget], Plan]], Plan]
 

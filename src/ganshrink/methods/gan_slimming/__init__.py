@@ -15,29 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ganshrink.channels import (
-    Budget,
-    Channels,
-    Gates,
-    Plan,
-    add_affine,
-    extract,
-    initialise,
-    trace,
-)
-from ganshrink.channels.allocate import bisect_threshold, share_of_each
-from ganshrink.channels.folding import folded_copy
-from ganshrink.channels.scores import evenly, norm_scale
-from ganshrink.channels.sparsity import Sparsity, advice
-from ganshrink.engine import Update, adam, sgd, total_steps
-from ganshrink.job import Job, Nets, Result, Training, batches_of, describe, fit_nets
+from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss, generator_loss
+from ganshrink.methods.base import Job, Nets, Result, Training, batches_of, describe, fit_nets
 from ganshrink.methods.gan_slimming.config import PRESETS, VARIANTS, GanSlimmingConfig
 from ganshrink.metrics.vgg import VGG, load_vgg
+from ganshrink.pruning import Budget, Channels, Plan, add_affine, extract, initialise
+from ganshrink.pruning.allocate import bisect_threshold, share_of_each
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.scores import evenly, norm_scale
+from ganshrink.pruning.search.gates import Gates
+from ganshrink.pruning.search.sparsity import Sparsity, advice
 from ganshrink.quant import QuantConfig, attached, spread
 from ganshrink.quant.layers import check_excluded, still_there
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.tasks.pool import ImagePool
+from ganshrink.training import Update, adam, sgd, total_steps
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks.pool import ImagePool
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +176,7 @@ class Slimming:
         sparsity: Sparsity | None = None,
     ) -> tuple[Nets, Bits]:
         job, config = self.job, self.config
-        task = job.task.distilling(self.teacher, target="teacher", real=config.real)
+        task = job.task.as_student_task(self.teacher, target="teacher", real=config.real)
         trained = task.nets(network, job.data.in_channels, job.data.out_channels)
         if "D" in trained and "D" in nets:
             trained["D"] = copy.deepcopy(nets["D"])
@@ -242,7 +235,7 @@ class Slimming:
     def _loaded(self, network: nn.Module, found: Artefacts) -> Nets:
         """The nets of a stage that is done, the network itself among them."""
         network.load_state_dict(found["G"])
-        task = self.job.task.distilling(self.teacher)
+        task = self.job.task.as_student_task(self.teacher)
         nets = task.nets(network, self.job.data.in_channels, self.job.data.out_channels)
         for name, net in nets.items():
             net.load_state_dict(found[name])

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ganshrink.engine import Schedule
 from ganshrink.quant import QuantConfig
+from ganshrink.training import Schedule
 
 
 @dataclass(frozen=True)

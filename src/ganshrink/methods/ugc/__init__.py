@@ -15,15 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from ganshrink.channels import Budget, Channels, Plan, extract, initialise, trace
-from ganshrink.channels.allocate import bisect_threshold
-from ganshrink.channels.folding import folded_copy
-from ganshrink.channels.scores import evenly
-from ganshrink.channels.space import Space, space_of
-from ganshrink.channels.supernet import Supernet
-from ganshrink.engine import Taps
-from ganshrink.engine.batch_norm import recalibrate
-from ganshrink.job import Job, Nets, Result, describe, fit_nets, states
+from ganshrink.graph import trace
+from ganshrink.methods.base import Job, Nets, Result, describe, fit_nets, states
 from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, LossConfig, SpaceConfig, UgcConfig
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
@@ -31,10 +24,18 @@ from ganshrink.methods.ugc.fitness import check_enough, chosen, hashes_of, input
 from ganshrink.methods.ugc.images import TrainingImages, divided
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.search import Search, within
-from ganshrink.methods.ugc.teaching import Lesson
+from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites, with_extra_blocks
-from ganshrink.run import Artefacts, Run, Stage
-from ganshrink.tasks import Task
+from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.scores import evenly
+from ganshrink.pruning.search.space import Space, space_of
+from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.training import Taps
+from ganshrink.training.batch_norm import recalibrate
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,14 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     # What cannot work fails here, before anything is trained.
     images = divided(job, config)
     method = Ugc(
-        run, job, config, network, channels, space, images, Lesson(config, accumulate=job.training.accumulate)
+        run,
+        job,
+        config,
+        network,
+        channels,
+        space,
+        images,
+        DistillationLoss(config, accumulate=job.training.accumulate),
     )
     job.check_reachable(method.reachable)
     if config.lambda_cd and config.taps:
@@ -91,7 +99,7 @@ class Ugc:
     channels: Channels
     space: Space
     images: TrainingImages
-    lesson: Lesson
+    lesson: DistillationLoss
 
     def reachable(self, budget: Budget) -> Plan:
         """A plan for a budget, whichever; fails where there is none, or its judge's weights are missing."""
@@ -214,7 +222,7 @@ class Ugc:
     def task(self) -> Task:
         """What the largest network and the teachers learn: of a task without pairs, its teacher's images."""
         task = self.job.task
-        return task.distilling(self.job.teacher()["G"]) if "pairs" not in task.needs else task
+        return task.as_student_task(self.job.teacher()["G"]) if "pairs" not in task.needs else task
 
     def fresh_nets(self) -> Nets:
         """The whole network "G" and, where there is one, "D", built anew: by a stage's seed, since not all of a network is

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganshrink.channels import Channels
-from ganshrink.engine import Taps, default_taps
 from ganshrink.losses import channel_distance
-from ganshrink.students import widest
+from ganshrink.methods.distill import widest
+from ganshrink.pruning import Channels
+from ganshrink.training import Taps, default_taps
 
 
 class Connectors(nn.Module):

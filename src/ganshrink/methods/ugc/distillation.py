@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.engine import Context, Forward, Taps, Update, adam
-from ganshrink.engine.processes import mean_over_processes
-from ganshrink.generator import generate
-from ganshrink.job import Nets
+from ganshrink.methods.base import Nets
 from ganshrink.methods.ugc.config import UgcConfig
-from ganshrink.methods.ugc.teaching import Lesson
-from ganshrink.tasks import Task
+from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.system.distributed import mean_over_processes
+from ganshrink.system.generator import generate
+from ganshrink.training import Context, Forward, Taps, Update, adam
+from ganshrink.training.tasks import Task
 
 TEACHERS = ("wide", "deep")
 
@@ -81,7 +81,7 @@ class OnlineDistillation:
         self,
         task: Task,
         nets: Nets,
-        lesson: Lesson,
+        lesson: DistillationLoss,
         config: UgcConfig,
         taps: Mapping[str, Taps] | None = None,
     ) -> None:

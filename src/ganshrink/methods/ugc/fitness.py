@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_leaves
 from ganshrink.data import Images
 from ganshrink.data.batches import stack
 from ganshrink.data.images import num_inputs
-from ganshrink.generator import as_tuple, generate
 from ganshrink.metrics import MetricsConfig, build, evaluate
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.value import Metric, Pictures
+from ganshrink.system.generator import as_tuple, generate
 
 B = TypeVar("B")
 

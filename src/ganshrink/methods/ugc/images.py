@@ -3,9 +3,9 @@
 import logging
 from dataclasses import dataclass
 
-from ganshrink.data import Images, InputsAlone, Part, joined
+from ganshrink.data import Images, InputsAlone, Subset, joined
 from ganshrink.data.images import is_paired, num_inputs
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import UgcConfig
 
 logger = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ def divided(job: Job, config: UgcConfig) -> TrainingImages:
     return TrainingImages(rest, rest if left is None else left, joined(held, InputsAlone(more)))
 
 
-def _split(images: Images, count: int) -> tuple[Part, Part]:
+def _split(images: Images, count: int) -> tuple[Subset, Subset]:
     """So many images, spread over the set, and the others."""
     available = num_inputs(images)
     places = {index * available // count for index in range(count)}
-    rest = Part(images, [index for index in range(len(images)) if index not in places])
-    return Part(images, sorted(places)), rest
+    rest = Subset(images, [index for index in range(len(images)) if index not in places])
+    return Subset(images, sorted(places)), rest

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganshrink.channels.space import Space
-from ganshrink.channels.supernet import Subnet, Supernet
-from ganshrink.engine import Update
-from ganshrink.generator import as_tuple
 from ganshrink.methods.ugc.config import SpaceConfig
-from ganshrink.methods.ugc.teaching import Lesson
+from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.pruning.search.space import Space
+from ganshrink.pruning.search.supernet import Subnet, Supernet
+from ganshrink.system.generator import as_tuple
+from ganshrink.training import Update
 
 
 class Sandwich:
@@ -30,7 +30,7 @@ class Sandwich:
         self,
         supernet: Supernet,
         space: Space,
-        lesson: Lesson,
+        lesson: DistillationLoss,
         config: SpaceConfig,
         *,
         seed: int,

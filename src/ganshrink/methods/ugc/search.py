@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ganshrink.atomic import write_json
-from ganshrink.channels import Budget, Channels, Plan
-from ganshrink.channels.allocate import cannot_be_met
-from ganshrink.channels.budget import readable, spending
-from ganshrink.channels.evolution import Evolution, evolve
-from ganshrink.channels.space import Space
-from ganshrink.channels.surgery import cut
-from ganshrink.engine import agreed, leads, rank_and_world
-from ganshrink.engine.batch_norm import recalibrate
-from ganshrink.engine.devices import open_machine
-from ganshrink.engine.processes import spread
-from ganshrink.engine.progress import ProgressDisplay
-from ganshrink.job import Job
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.fitness import chosen, inputs_of, judge_of, remembered
 from ganshrink.methods.ugc.images import TrainingImages
+from ganshrink.pruning import Budget, Channels, Plan
+from ganshrink.pruning.allocate import cannot_be_met
+from ganshrink.pruning.budget import readable, spending
+from ganshrink.pruning.extract import cut
+from ganshrink.pruning.search.evolution import Evolution, evolve
+from ganshrink.pruning.search.space import Space
+from ganshrink.system.atomic import write_json
+from ganshrink.system.distributed import broadcast, is_main_process, rank_and_world, spread
+from ganshrink.training.batch_norm import recalibrate
+from ganshrink.training.devices import open_machine
+from ganshrink.training.progress import ProgressDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Search:
         largest = self._subnet(space.largest()) if fitness == "agreement" else None
         self.judge = judge_of(fitness, job.metrics, self.held, images.labelled, largest, self.device)
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
-        self.scores: dict[str, float] = agreed(_known(file) if leads() else {})
+        self.scores: dict[str, float] = broadcast(_known(file) if is_main_process() else {})
 
     def student(self, budget: Budget) -> Plan:
         """The best subnet that a budget allows.
@@ -125,7 +124,7 @@ class Search:
         size = evolution.population
         with ProgressDisplay(
             f"searching the {name}", done=0, total=size * evolution.generations,
-            images_per_step=len(self.held), enabled=self.job.progress and leads(),
+            images_per_step=len(self.held), enabled=self.job.progress and is_main_process(),
         ) as display:  # fmt: skip
 
             def score(members: Sequence[Widths]) -> list[float]:
@@ -156,7 +155,7 @@ class Search:
             return
         for widths, score in zip(new, spread(self.score, new), strict=True):
             self.scores[_key(widths)] = score
-        if leads():
+        if is_main_process():
             write_json(self.file, {key: score for key, score in self.scores.items() if math.isfinite(score)})
 
 

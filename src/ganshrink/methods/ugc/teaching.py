@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ganshrink.engine import rank_and_world
 from ganshrink.losses import Look, OnlineWeights, look, online_distillation, reduced
 from ganshrink.methods.ugc.config import LossConfig
 from ganshrink.metrics.vgg import VGG, load_vgg
+from ganshrink.system.distributed import rank_and_world
 
 
-class Lesson:
+class DistillationLoss:
     """L_OD with its weights and its feature network.
 
     Args:

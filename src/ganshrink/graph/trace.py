@@ -1,0 +1,125 @@
+"""From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
+
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganshrink.graph.assembly import SINGLE, Assembly
+from ganshrink.graph.context import TORCH, Context
+from ganshrink.graph.opaque import twin, with_stand_ins
+from ganshrink.graph.probe_weights import use_probe_weights
+from ganshrink.graph.probes import probed
+from ganshrink.graph.reader import TWO_WAYS, Reader
+from ganshrink.graph.rules.table import Rule
+from ganshrink.pruning.channels import Channels
+from ganshrink.pruning.check import finite
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.threads import single_threaded
+
+STANDARD = sysconfig.get_path("stdlib")
+
+
+@single_threaded()
+def trace(
+    model: nn.Module,
+    *example: Any,
+    freeze: Sequence[str] = (),
+    rules: Mapping[str, Rule] | None = None,
+) -> Channels:
+    """Give every channel of every tensor an atom.
+
+    Args:
+        model: any module that `torch.export` takes; it is copied, never changed.
+        example: its inputs, batch first; they fix the size at which costs are counted (per image).
+        freeze: paths of submodules whose channels all stay, and whose operators need no rules.
+        rules: by operator name ("aten.roll", "mylib.op"): `rule(context, node, *arguments) -> Value`, see `rules.py`.
+            Ready-made are `pointwise.same` (channels and zeros pass as they are) and `products.frozen` (all stay).
+
+    Raises:
+        ValueError: if the model cannot be exported or an operator has no rule: which, where, and the ways out.
+    """
+    if not any(isinstance(t, torch.Tensor) for t in example):
+        raise ValueError("trace needs at least one example tensor: trace(model, torch.randn(1, 3, 256, 256))")
+    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
+    for path in freeze:
+        if path not in paths:
+            raise ValueError(f"freeze names {path!r}, but the model has no such submodule")
+    plain = folded_copy(model).eval().requires_grad_(False)
+    program, images, hidden = _exported(plain, example, freeze)
+
+    def read(carry: str) -> tuple[Channels, bool]:
+        ctx = Context(plain, carry)
+        reader = Reader(ctx, dict(rules or {}), freeze)
+        reader.read(program)
+        return probed(plain, Assembly(ctx, reader, images, hidden, example).build()), ctx.ambiguous
+
+    back = use_probe_weights(plain)
+    channels = _freest(read)
+    if channels.refused and not finite(plain, example):
+        back()
+        channels = _freest(read)
+    return channels
+
+
+def _freest(read: Callable[[str], tuple[Channels, bool]]) -> Channels:
+    """Where a split axis leaves open which factor follows the width, every reading is tried."""
+    channels, ambiguous = read("largest")
+    doubtful = channels.refused or any(group.frozen == SINGLE for group in channels.groups)
+    for carry in ("first", "last") if ambiguous and doubtful else ():
+        other = read(carry)[0]
+        if other.prunable > channels.prunable:
+            channels = other
+    return channels
+
+
+def _exported(
+    plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]
+) -> tuple[torch.export.ExportedProgram, int, int]:
+    """The graph, for how many images, and the multiply-accumulates that it does not show.
+
+    Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
+    are looked into where they can be exported, for their costs; else stand-ins take their place.
+    """
+    doubled, images = _doubled(example)
+    first = next(t for t in example if isinstance(t, torch.Tensor))
+    attempts = [(doubled, images)] if doubled is not None else []
+    attempts.append((example, first.shape[0] if first.ndim > 1 else 1))
+    failure: Exception | None = None
+    for stand_ins in (False, True) if freeze else (False,):
+        for inputs, count in attempts:
+            try:
+                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
+                with warnings.catch_warnings():  # what a forward keeps in attributes stays on the twin
+                    warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+                    return torch.export.export(net, inputs, strict=False), count, hidden
+            except Exception as error:  # whatever user code raises while it is exported
+                failure = error
+    text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
+    assert failure is not None
+    raise ValueError(
+        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}"
+    ) from failure
+
+
+def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
+    batches = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim > 1}
+    if len(batches) != 1 or 0 in batches:
+        return None, 1
+    [batch] = batches
+    if batch > 1:
+        return None, batch
+    return tuple(torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim > 1 else t for t in example), 2
+
+
+def _user_frame(error: BaseException) -> str:
+    own = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((TORCH, STANDARD, "<")) and frame.filename != __file__
+    ]
+    return own[-1] if own else "an unknown line"

@@ -1,0 +1,107 @@
+"""How a student is trained: taught by its teacher (CAT, section 3.3), or alone, as what teaching has to beat."""
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from ganshrink.losses import kernel_alignment
+from ganshrink.losses.gka import Alignment
+from ganshrink.methods.base import Job, Nets, fit_nets
+from ganshrink.pruning import Channels, initialise
+from ganshrink.system.distributed import sum_over_processes
+from ganshrink.training import Taps, default_taps
+from ganshrink.training.stages import Artefacts, Stage
+
+logger = logging.getLogger(__name__)
+
+
+class TeachingConfig(BaseModel):
+    """How a teacher's features draw the student's; defaults are those of CAT."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lambda_dist: float = Field(default=1.0, ge=0, description="weight of the distillation loss (CAT, Eq. 5)")
+    alignment: Alignment = Field(
+        default="global",
+        description="global: the paper's GKA (Eq. 2); batch: what its released code computes, constant at batch size 1",
+    )
+    taps: tuple[str, ...] | None = Field(
+        default=None,
+        description="modules whose outputs are compared; none: four, evenly spaced along the widest group",
+    )
+    inherit_discriminator: bool = Field(
+        default=True, description="go on with the teacher's discriminator (section 4.1)"
+    )
+
+
+def tap_paths(config: TeachingConfig, original: nn.Module, channels: Channels, job: Job) -> tuple[str, ...]:
+    """Where features are compared.
+
+    Raises:
+        ValueError: if there is no such place, or the loss would be constant there.
+    """
+    paths = config.taps or default_taps(original, job.example, widest(channels))
+    Taps(original, paths).close()
+    if config.alignment == "batch" and job.training.batch_size == 1:
+        raise ValueError(
+            "method.alignment = 'batch' is constantly 1 at batch size 1: raise student.batch_size"
+        )
+    return paths
+
+
+def widest(channels: Channels) -> int:
+    """The width in channels of the widest layer that may be cut: a residual generator's trunk.
+
+    Raises:
+        ValueError: if nothing may be cut.
+    """
+    free = [group for group in channels.groups if group.frozen is None]
+    if not free:
+        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
+        raise ValueError(f"no channel of this generator may be cut: {reasons}")
+    axes = [channels.axes[made.parameter][made.axis] for group in free for made in group.producers[:1]]
+    return max((len(axis) for axis in axes if axis is not None), default=0)
+
+
+def distill(
+    stage: Stage, job: Job, config: TeachingConfig, teacher: Nets, student: nn.Module, paths: tuple[str, ...]
+) -> Artefacts:
+    """Train the student with fresh weights: the task's losses, plus `lambda_dist` times the distillation loss
+    (Eq. 3 and 5) that draws its features at `paths` to the teacher's."""
+    task = job.task.as_student_task(teacher["G"])
+    nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+    if config.inherit_discriminator and "D" in nets:
+        if "D" in teacher:
+            nets["D"] = copy.deepcopy(teacher["D"])
+        else:
+            logger.warning("the teacher came without its discriminator: the student's starts fresh")
+
+    def alignment(context: Any) -> dict[str, Tensor]:
+        taught, learnt = context.features("teacher"), context.features("G")
+        indices = [
+            kernel_alignment(taught[path], learnt[path], mode=config.alignment, total=sum_over_processes)
+            for path in paths
+        ]
+        return {"G_dist": -config.lambda_dist * torch.stack(indices).sum()}
+
+    logger.info("distilling, with features compared at %s", ", ".join(paths))
+    terms = [alignment] if config.lambda_dist else []
+    with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
+        taps = {"teacher": of_teacher, "G": of_student}
+        fit_nets(stage, nets, task, job.data, job.training, terms=terms, taps=taps, progress=job.progress)
+    return {name: network.state_dict() for name, network in nets.items()}
+
+
+def train_alone(stage: Stage, job: Job, student: nn.Module) -> Artefacts:
+    """Train the student with fresh weights on the task's own losses, for as long.
+
+    A task without targets of its own (image2image) is taught by the teacher's images even so, but by nothing else.
+    """
+    task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
+    nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+    fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+    return {"G": task.one_way(nets, "AtoB")["G"].state_dict()}

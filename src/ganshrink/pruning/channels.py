@@ -1,0 +1,161 @@
+"""What tracing finds out: atoms, groups, where they stand in every parameter, and what a plan costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.cost import Convention, Cost, CostModel, Mask
+from ganshrink.pruning.plan import Plan
+from ganshrink.pruning.removal import Removals, Removed
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A layer that makes channels: those at `indices` of axis `axis` of `parameter`, owned by `module`."""
+
+    module: str
+    parameter: str
+    axis: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Atoms that stand side by side on the same axes: the unit of width."""
+
+    name: str
+    atoms: torch.Tensor  # int64 atom numbers
+    producers: tuple[Producer, ...]  # in forward order
+    removable: bool  # may reach zero
+    frozen: str | None  # why no atom of it may be cut
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """An affine norm directly after a producer: its scale is a handle on the producer's channels."""
+
+    scale: str
+    producer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Every channel of a network as an atom. Made by `trace`; knows nothing of the weights' values."""
+
+    num_atoms: int
+    groups: tuple[Group, ...]
+    axes: Mapping[
+        str, tuple[Index | None, ...]
+    ]  # per parameter or buffer and axis: atoms, -1 for a fixed position
+    producers: tuple[Producer, ...]
+    norms: tuple[Norm, ...]
+    scales: Mapping[int, str]  # producers whose channels end in an affine norm alone: its scale
+    unscalable: Mapping[int, str]  # producers on which a factor has no effect, and why
+    attributes: tuple[tuple[str, str, Index], ...]  # module, attribute, the axis whose size it states
+    unzeroed: frozenset[str]
+    attention_macs: int  # products of activations at full width, per image; in no budget
+    example: tuple[Any, ...]
+    model: CostModel = field(repr=False)
+    removals: Removals = field(repr=False)
+    call_nodes: tuple[Any, ...] = field(repr=False)
+    tensors: tuple[str, ...] = field(repr=False)
+    makers: tuple[int | None, ...] = field(default=(), repr=False)  # per call: the producer at work
+    literal: tuple[tuple[Index, str], ...] = field(
+        default=(), repr=False
+    )  # probed: sizes the graph has as numbers
+    masks: dict[Removed, tuple[Mask, Mask]] = field(default_factory=dict, repr=False, compare=False)
+    refused: bool = False  # a probe froze something
+    idle: bool = False  # evaluation does not use all parameters: training may
+
+    @property
+    def group_of(self) -> Index:
+        """(num_atoms,) the number of each atom's group."""
+        out = np.zeros(self.num_atoms, np.int64)
+        for number, group in enumerate(self.groups):
+            out[group.atoms.numpy()] = number
+        return out
+
+    @property
+    def prunable(self) -> int:
+        """How many atoms may be cut."""
+        return sum(len(g) for g in self.groups if g.frozen is None)
+
+    def full_widths(self) -> Index:
+        """(groups,) the number of atoms of each group."""
+        return np.array([len(g) for g in self.groups], np.int64)
+
+    def widths(self, plan: Plan) -> Index:
+        """(groups,) how many atoms each group keeps."""
+        self.check(plan)
+        return np.array([int(plan.keep[g.atoms].sum()) for g in self.groups], np.int64)
+
+    def check(self, plan: Plan) -> None:
+        """Raises ValueError if this plan cannot be carried out on this network."""
+        if len(plan.keep) != self.num_atoms:
+            raise ValueError(f"the plan has {len(plan.keep)} atoms, the network {self.num_atoms}")
+        for group in self.groups:
+            kept = int(plan.keep[group.atoms].sum())
+            if group.frozen is not None and kept < len(group):
+                raise ValueError(f"the plan cuts {group.name}, which is frozen: {group.frozen}")
+            if kept == 0 and not group.removable:
+                raise ValueError(f"the plan keeps no channel of {group.name}; at least one must stay")
+
+    def removed(self, widths: Index) -> Removed:
+        """The modules that go at these widths."""
+        found = self.removals.resolve(frozenset(np.flatnonzero(widths == 0).tolist()))
+        if found.problem is not None:
+            names = ", ".join(self.groups[i].name for i in np.flatnonzero(widths == 0))
+            raise ValueError(f"{names} cannot all be empty: {found.problem}")
+        return found
+
+    def cost(self, plan: Plan | None = None, convention: Convention = "exact") -> Cost:
+        """Multiply-accumulates per image and parameters under `plan` (None: the whole network), in closed form.
+
+        Args:
+            convention: `exact`, or `paper`: transposed convolutions at output resolution.
+        """
+        if convention not in ("exact", "paper"):
+            raise ValueError(f"convention must be exact or paper, got {convention!r}")
+        widths = self.full_widths() if plan is None else self.widths(plan)
+        return self.cost_at(widths, convention)
+
+    def cost_at(self, widths: Index, convention: Convention = "exact") -> Cost:
+        """The same from the number of kept atoms per group."""
+        if widths.all():
+            return self.model.evaluate(widths, convention)
+        gone_calls, gone_tensors = self._gone(self.removed(widths))
+        return self.model.evaluate(widths, convention, gone_calls, gone_tensors)
+
+    def macs_by_call(self, widths: Index) -> Index:
+        """(calls,) exact multiply-accumulates of each call per image; 0 where its module is gone. See `makers`."""
+        macs = self.model.by_call(widths, "exact") // self.model.images
+        return macs if widths.all() else np.where(self._gone(self.removed(widths))[0], 0, macs)
+
+    def _gone(self, removed: Removed) -> tuple[Mask, Mask]:
+        if removed not in self.masks:
+            self.masks[removed] = self._gone_anew(removed)
+        return self.masks[removed]
+
+    def _gone_anew(self, removed: Removed) -> tuple[Mask, Mask]:
+        calls = np.array([n in removed.calls for n in self.call_nodes], bool)
+        prefixes = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
+        return calls, np.array([t.startswith(prefixes) for t in self.tensors], bool)
+
+    def refrozen(self, reasons: Mapping[int, str], *, fixed_branches: bool = False) -> "Channels":
+        """A copy in which some groups, by number, are frozen too, and optionally none may be removed."""
+        groups = tuple(
+            replace(
+                g,
+                frozen=g.frozen or reasons.get(i),
+                removable=g.removable and i not in reasons and not fixed_branches,
+            )
+            for i, g in enumerate(self.groups)
+        )
+        return replace(self, groups=groups, refused=self.refused or bool(reasons))

@@ -1,0 +1,29 @@
+"""Training: one loop of updates, with what must survive a kill."""
+
+from ganshrink.training.checkpoint import Stateful
+from ganshrink.training.config import FitConfig
+from ganshrink.training.devices import check_launch
+from ganshrink.training.log import NonFiniteLoss
+from ganshrink.training.loop import Forward, Stream, fit, total_steps
+from ganshrink.training.optim import Schedule, adam, sgd
+from ganshrink.training.taps import Taps, default_taps
+from ganshrink.training.update import Context, FitResult, Update
+
+__all__ = [
+    "Context",
+    "FitConfig",
+    "FitResult",
+    "Forward",
+    "NonFiniteLoss",
+    "Schedule",
+    "Stateful",
+    "Stream",
+    "Taps",
+    "Update",
+    "adam",
+    "check_launch",
+    "default_taps",
+    "fit",
+    "sgd",
+    "total_steps",
+]

@@ -1,0 +1,131 @@
+"""Outputs from the inside of a network, by module path."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ganshrink.system.spelling import did_you_mean
+
+
+class Taps:
+    """Catches the outputs of submodules during the next forward pass.
+
+    Install on the bare module, and before it is compiled: hooks that come later are not seen. A context manager;
+    the network must be closed again before it is exported or copied.
+
+    Args:
+        model: the network.
+        paths: paths of submodules, such as "blocks.2".
+
+    Raises:
+        ValueError: for a path that is not there, with the nearest one that is.
+    """
+
+    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
+        modules = dict(model.named_modules())
+        for path in paths:
+            if path not in modules:
+                raise ValueError(f"the network has no submodule {path!r} to tap{did_you_mean(path, modules)}")
+        self.paths = tuple(paths)
+        self._caught: dict[str, Tensor] = {}
+        self._hooks = [modules[path].register_forward_hook(self._catch(path)) for path in paths]
+
+    def _catch(self, path: str) -> Any:
+        caught = self._caught
+
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            caught[path] = output
+
+        return hook
+
+    def take(self) -> dict[str, Tensor]:
+        """What the last forward pass gave, by path, handed over: nothing is kept alive here.
+
+        Raises:
+            ValueError: if there was no forward pass since the last time, or it did not reach every tap.
+        """
+        missing = [path for path in self.paths if path not in self._caught]
+        if missing:
+            raise ValueError(f"nothing passed through {missing[0]!r} since its tap was last read")
+        outputs = {path: self._caught[path] for path in self.paths}
+        self.clear()
+        return outputs
+
+    def clear(self) -> None:
+        """Let go of what earlier forward passes gave."""
+        self._caught.clear()
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def default_taps(
+    model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4, least: int = 1
+) -> tuple[str, ...]:
+    """Places to tap in a network nobody has chosen taps for: evenly spaced outputs `width` channels wide.
+
+    On a residual generator with the width of its trunk these are the papers' four: the end of the stem, and three
+    blocks. Maps less than `least` high or wide do not count. Within a chain of single layers only the last counts, and
+    nothing inside a module that itself counts.
+
+    Raises:
+        ValueError: if no submodule has an output of that width.
+    """
+    found: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def watch(path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            calls[path] += 1
+            known = any(
+                output is other for other in found.values()
+            )  # a container's output is its last layer's
+            fits = isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width
+            if fits and min(output.shape[2:]) >= least and not known:
+                found[path] = output
+
+        return hook
+
+    flags = [(module, module.training) for module in model.modules()]
+    hooks = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
+    try:
+        with torch.no_grad():
+            model.eval()(*example)
+    finally:
+        for module, training in flags:
+            module.training = training
+        for handle in hooks:
+            handle.remove()
+    once = [path for path in found if calls[path] == 1]  # a tap on a shared module would catch its last call
+    outer = [path for path in once if not any(path.startswith(f"{other}.") for other in once)]
+    ends = [path for path, after in itertools.pairwise([*outer, ""]) if not _chained(model, path, after)]
+    if not ends:
+        raise ValueError(
+            f"no submodule has an output {width} channels wide: name taps, such as method.taps=['blocks.2']"
+        )
+    places = torch.linspace(0, len(ends) - 1, min(count, len(ends))).round().int().tolist()
+    return tuple(ends[place] for place in places)
+
+
+def _chained(model: nn.Module, path: str, after: str) -> bool:
+    """Whether two single layers of one parent follow each other."""
+    layers = [path, after]
+    same_parent = path.rpartition(".")[0] == after.rpartition(".")[0]
+    return (
+        bool(after)
+        and same_parent
+        and not any(list(model.get_submodule(layer).children()) for layer in layers)
+    )

@@ -1,0 +1,30 @@
+"""Tasks: what is optimised, for any generator."""
+
+from collections.abc import Mapping
+
+from ganshrink.training.tasks.cyclegan import CycleGAN, CycleGANConfig
+from ganshrink.training.tasks.generator_pass import GeneratorPass
+from ganshrink.training.tasks.image2image import Image2Image, Image2ImageConfig
+from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
+from ganshrink.training.tasks.pix2pix import Pix2Pix, Pix2PixConfig
+from ganshrink.training.tasks.task import Direction, RealImages, Target, Task, Term
+
+TASKS: Mapping[str, type[Task]] = {"pix2pix": Pix2Pix, "cyclegan": CycleGAN, "image2image": Image2Image}
+
+__all__ = [
+    "TASKS",
+    "CycleGAN",
+    "CycleGANConfig",
+    "Direction",
+    "Image2Image",
+    "Image2ImageConfig",
+    "PairedConfig",
+    "PairedLearning",
+    "Pix2Pix",
+    "Pix2PixConfig",
+    "RealImages",
+    "Target",
+    "Task",
+    "Term",
+    "GeneratorPass",
+]

@@ -1,0 +1,65 @@
+"""The words of the loop: what a step knows, and what is done with it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ganshrink.training.checkpoint import Stateful
+
+
+@dataclass
+class Context:
+    """What one step knows. Tasks extend it with `functools.cached_property`, so that whoever asks first computes.
+
+    `batch` lies on the training device. `step` and `epoch` count from 0.
+    """
+
+    batch: dict[str, Any]
+    step: int
+    epoch: int
+
+
+@dataclass
+class Update:
+    """One optimisation that a step makes: losses, their gradients, then a step of each optimizer.
+
+    Args:
+        name: for logs and errors, such as "D".
+        optimizers: all step together, after the last loss. Only their parameters get gradients.
+        losses: yields dictionaries of named, already weighted scalars. Each is summed and back-propagated at once,
+            which frees its graph: terms that share a graph go into one dictionary.
+        every: the update runs at steps 0, every, 2 * every, ...
+        after: called after the optimizers' step (a projection, say), with the step's (last) context.
+        state: what of it must survive a kill (an image pool, say), by a name of its own.
+        watch: numbers to log beside the losses, by name.
+    """
+
+    name: str
+    optimizers: Sequence[Optimizer]
+    losses: Callable[[Any], Iterator[dict[str, Tensor]]]
+    every: int = 1
+    after: Callable[[Any], None] | None = None
+    state: Mapping[str, Stateful] = field(default_factory=dict)
+    watch: Callable[[], Mapping[str, float]] | None = None
+
+
+@dataclass
+class FitResult:
+    """What a fit came to.
+
+    Args:
+        steps: steps made in all, those before a resume included.
+        images: images seen, over all processes.
+        seconds: time spent training, over all resumes.
+        resumed_at: the step at which this call took over (equal to `steps` if all had been done), None for a fresh start.
+        losses: the means of the last line logged by this call.
+    """
+
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    resumed_at: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,328 @@
+"""From a recipe, or from a user's own module and data, to the folder of a finished run."""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganshrink import methods, nets
+from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
+from ganshrink.methods.base import Job, Nets
+from ganshrink.system.atomic import write_text
+from ganshrink.system.distributed import barrier, init_distributed, is_main_process
+from ganshrink.system.generator import Input
+from ganshrink.training import check_launch
+from ganshrink.training.stages import Run, environment, tensors_hash
+from ganshrink.training.tasks import TASKS, Task
+from ganshrink.workflow import outputs
+from ganshrink.workflow.device_budget import resolve_budget
+from ganshrink.workflow.finish import Order, Outcome, deliver
+from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
+from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
+from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
+from ganshrink.workflow.teacher import trained_teacher
+
+logger = logging.getLogger(__name__)
+
+
+def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
+    """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
+
+    With data.direction = "both" each direction gets a folder of its own inside, and the first one's outcome is returned.
+    """
+    run = _open_run(recipe)
+    _check_ways(recipe)
+    orders = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
+    together = len(orders) > 1 and recipe.method.name in methods.BOTH_WAYS
+    outcomes = _both_at_once(run, orders) if together else [_carry_out(order) for order in orders]
+    return outcomes[0]
+
+
+def _carry_out(order: Order) -> Outcome:
+    """The method, then all that every method's run leaves behind."""
+    recipe = order.recipe
+    return deliver(order, methods.METHODS[recipe.method.name](order.run, order.job, recipe.method))
+
+
+def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
+    """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
+    there, back = orders
+    method, config = methods.METHODS[there.recipe.method.name], there.recipe.method
+    if back.recipe.method != config:  # they differ in their steps of width: the finer one is for both
+        config = min(config, back.recipe.method, key=lambda one: one.round_to)
+    result = method(run, replace(there.job, back=back.job), config)
+    outcomes = []
+    for order, name in ((there, "G_A"), (back, "G_B")):
+        order.run.follow(run)
+        outcomes.append(deliver(order, result.for_direction(name)))
+    return outcomes
+
+
+def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Order:
+    """Data, generator and budget of one direction, opened and tried: nothing has been trained or written."""
+    images, held_out = _open_data(recipe)
+    unlabelled = _open_unlabelled(recipe, images)
+    net = _with_channels(recipe.net, images)
+    task = TASKS[recipe.task.name](recipe.task)
+    part = run if recipe is whole else run.part(recipe.direction)
+
+    @cache
+    def teacher() -> Nets:
+        made = _teacher(run, net, recipe, task, images, begin=lambda: _note(run, whole), progress=progress)
+        if part is not run:
+            part.follow(run)
+            _note(part, recipe)
+        return made
+
+    def build() -> nn.Module:
+        return nets.build(net.name, **net.options)
+
+    example = (example_input(input_spec(images)),)
+    _check_ready(recipe, build(), held_out)
+    allowed = resolve_budget(recipe, build(), example, folder=part.path, shared=run.path)
+    job = Job(
+        build, teacher, task, images, example, allowed.budget, recipe.student, progress,
+        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=unlabelled,
+        metrics=recipe.metrics,
+    )  # fmt: skip
+    ready = recipe.model_copy(update={"method": allowed.method})
+    return Order(part, ready, job, held_out, {"name": net.name, **net.options})
+
+
+def _check_ways(recipe: Recipe) -> None:
+    """Refuse to go both ways with what goes one."""
+    if recipe.data is None or recipe.data.direction != "both":
+        return
+    if not TASKS[recipe.task.name].both_ways:
+        raise ValueError(
+            f"data.direction = 'both' needs a task that goes both ways, {recipe.task.name} does not"
+        )
+    if recipe.teacher.weights is not None:
+        raise ValueError("teacher.weights goes one way: compress each data.direction in a run of its own")
+
+
+def _teacher(
+    run: Run,
+    net: NetConfig,
+    recipe: Recipe,
+    task: Task,
+    images: Images,
+    *,
+    begin: Callable[[], None],
+    progress: bool,
+) -> Nets:
+    """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
+    if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
+        images = open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train")
+    return trained_teacher(
+        run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
+    )
+
+
+def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[str, Any]:
+    """Train the generator of a recipe file, with `key=value` overrides: `train_recipe` on what it says."""
+    return train_recipe(read_recipe(Path(recipe), overrides), progress=progress)
+
+
+def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
+    """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors."""
+    images, _ = _open_data(recipe)
+    net = _with_channels(recipe.net, images)
+    run = _open_run(recipe)
+    task = TASKS[recipe.task.name](recipe.task)
+
+    def begin() -> None:
+        if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
+            _note(run, recipe)
+
+    generator = _teacher(run, net, recipe, task, images, begin=begin, progress=progress)["G"]
+    path = run.path / "teacher.safetensors"
+    spec = input_spec(images)
+    example = list(example_input(spec).shape)
+    if is_main_process():
+        whole = NetworkSpec(net={"name": net.name, **net.options}, example=[example], input=spec)
+        save_network(path, generator, whole)
+    barrier()
+    return {
+        "run": str(run.path),
+        "weights": str(path),
+        "params": sum(p.numel() for p in generator.parameters()),
+    }
+
+
+def compress(
+    model: nn.Module,
+    example: Tensor | Sequence[Tensor] | None = None,
+    data: Images | DataConfig | Mapping[str, Any] | Sequence[Input] | Sequence[tuple[Input, Tensor]] = (),
+    method: str | Mapping[str, Any] = "cat",
+    budget: str = "macs=10%",
+    task: str | Mapping[str, Any] = "pix2pix",
+    *,
+    unlabelled: Images | Sequence[Input] | None = None,
+    run: str | Path = "runs/compress",
+    progress: bool = True,
+    **settings: Any,
+) -> Outcome:
+    """Make a trained generator of your own small.
+
+    Args:
+        model: the generator; it is not changed.
+        example: an input (1, C, H, W) of the size at which costs count, or a tuple of them for a generator of several, in
+            the order of its arguments; none: the first sample of the data.
+        data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
+            (C, H, W) or a tuple of several, each without a batch axis; or a data set, or its settings. All but settings
+            have every tenth sample kept out of training and scored.
+        method: its name, or its options with a `name`.
+        budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
+        task: its name, or its options with a `name`.
+        unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
+            them. The others train on the pairs alone.
+        run: the folder for everything that is made; the same call takes up an unfinished one.
+        settings: further tables of a recipe, such as `student={"epochs": 20}` or `metrics={"names": ["psnr"]}`.
+
+    Raises:
+        ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
+    """
+    raw = {
+        "run": str(run),
+        "budget": budget,
+        "net": type(model).__name__,
+        "method": method,
+        "task": task,
+        **settings,
+    }
+    if isinstance(data, DataConfig | Mapping):
+        raw["data"] = data.model_dump(mode="json") if isinstance(data, DataConfig) else data
+    recipe = resolve(raw, source="compress()")
+    if recipe.data is not None and recipe.data.direction == "both":
+        raise ValueError(
+            "data.direction = 'both' is for recipes: compress each direction in a run of its own"
+        )
+    if recipe.data is not None:
+        images, held_out = _open_data(recipe)
+    else:
+        images, held_out = open_given(data, recipe.task.name, example)
+    _check_suited(recipe, images)
+    beside = _open_unlabelled(recipe, images, unlabelled)
+    inputs = example_of(example, images, recipe.task.name)
+    given = copy.deepcopy(model).cpu()
+    opened = _open_run(recipe)
+
+    @cache
+    def teacher() -> Nets:
+        _note(opened, recipe)
+        state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+        stamp = {"net": repr(given), "weights": tensors_hash(state)}
+        opened.stage("teacher", lambda stage: {"G": state}, made_from=stamp)
+        return {"G": given.eval()}
+
+    def build() -> nn.Module:
+        return copy.deepcopy(given)
+
+    _check_ready(recipe, build(), held_out)
+    allowed = resolve_budget(recipe, build(), inputs, folder=opened.path, shared=opened.path)
+    trained = TASKS[recipe.task.name](recipe.task)
+    job = Job(
+        build, teacher, trained, images, inputs, allowed.budget, recipe.student, progress,
+        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=beside,
+        metrics=recipe.metrics,
+    )  # fmt: skip
+    ready = recipe.model_copy(update={"method": allowed.method})
+    return _carry_out(Order(opened, ready, job, held_out, None))
+
+
+def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
+    images, _ = _open_data(recipe)
+    net = _with_channels(recipe.net, images)
+    return nets.build(net.name, **net.options), (example_input(input_spec(images)),)
+
+
+def _with_channels(net: NetConfig, images: Images) -> NetConfig:
+    """The net with as many input and output channels as the images have, unless the recipe says otherwise."""
+    known = nets.net_options(net.name)
+    wanted = {"in_channels": images.in_channels, "out_channels": images.out_channels}
+    for key, value in wanted.items():
+        if net.options.get(key, value) != value:
+            raise ValueError(
+                f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
+            )
+    given = {key: value for key, value in wanted.items() if key in known}
+    return NetConfig(name=net.name, **{**net.options, **given})
+
+
+def _open_data(recipe: Recipe) -> tuple[Images, Images]:
+    """The training images of a recipe, and those that networks are scored on."""
+    if recipe.data is None:
+        raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
+    images = open_dataset(recipe.data, "train")
+    _check_suited(recipe, images)
+    return images, open_dataset(recipe.data, recipe.metrics.split)
+
+
+def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:
+    """The inputs without targets of a job: those that its data settings leave or name, then those given in Python."""
+    if given is not None and "pairs" not in outputs.offered_by(images):
+        raise ValueError(
+            "unlabelled inputs stand beside pairs, and these data are none: leave unlabelled out"
+        )
+    found = joined(
+        None if recipe.data is None else open_unlabelled(recipe.data),
+        None if given is None else open_beside(given, images),
+    )
+    if found is not None:
+        logger.info("%d training pairs, and %d inputs without targets", len(images), len(found))
+    return found
+
+
+def _check_suited(recipe: Recipe, images: Images) -> None:
+    """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
+    lacking = TASKS[recipe.task.name].needs - outputs.offered_by(images)
+    if lacking:
+        words = {"pairs": "a target image for each input", "target": "images of the target domain"}
+        raise ValueError(
+            f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
+            "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"
+        )
+
+
+def _check_ready(recipe: Recipe, original: nn.Module, held_out: Images) -> None:
+    """Try the generator before anything else is done with it."""
+    init_distributed()  # from here on a process that fails is missed at once
+    if is_main_process():
+        outputs.check_ready(recipe, original, held_out)
+
+
+def _folder(recipe: Recipe) -> Path:
+    if recipe.run is None:
+        raise ValueError("the recipe names no folder: add run = 'runs/mine'")
+    return recipe.run
+
+
+def _open_run(recipe: Recipe) -> Run:
+    for training in (recipe.teacher, recipe.student):
+        check_launch(training)
+    return Run(_folder(recipe), seed=recipe.seed)
+
+
+def _note(run: Run, recipe: Recipe) -> None:
+    """What is done here and where; written when the work begins, so that a refused command changes nothing.
+
+    What another recipe left is removed: until this one's is there, no verb must take it for this one's.
+    """
+    if is_main_process():
+        file, text = run.path / "recipe.toml", dump(recipe)
+        changed = file.is_file() and file.read_text(encoding="utf-8") != text
+        if changed and (run.path / "student.safetensors").is_file():
+            logger.warning(
+                "the recipe changed: the earlier student, report and scores in %s are removed", run.path
+            )
+        if changed:
+            outputs.clear(run)
+        write_text(file, text)
+    run.write("env.json", environment(recipe.seed))

@@ -1,0 +1,289 @@
+"""What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.data.batches import stack
+from ganshrink.data.images import is_paired, num_inputs
+from ganshrink.exporters import export_onnx
+from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.latency import measure_latency
+from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.pruning import Budget, Channels, Plan
+from ganshrink.quant.layers import check_excluded
+from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
+from ganshrink.training.stages import Run, tensors_hash
+from ganshrink.workflow.int8 import FILE as INT8
+from ganshrink.workflow.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+TEACHER = "teacher.onnx"  # for timing: an export takes longer than that, and a teacher stays as it is
+NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
+
+# What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
+# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay. Its ONNX
+# file goes all the same, since what says whose it is goes.
+FILES = (
+    "student.safetensors",
+    "scratch.safetensors",
+    "plan.json",
+    "hinges.json",
+    "search.json",
+    "stages.json",
+    "cost.json",
+    "metrics.json",
+    "samples/samples.json",
+    "student.onnx",
+    TEACHER,
+    "student-int8.onnx",
+    "quantization.json",
+    "parity.json",
+    "latency.json",
+    "report.html",
+)
+
+
+def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
+    """Fail before anything is trained for what would fail after it: missing weights, extras, shapes that do not fit.
+
+    Raises:
+        ValueError: if the generator does not turn the data's inputs into images, of three channels and like their targets.
+        FileNotFoundError: if a weights file of a metric is missing.
+    """
+    build(recipe.metrics, offered=offered_by(images))
+    check_excluded(original, recipe.quantization.exclude)
+    sample = images.sample(0, None)
+    if recipe.export.onnx or recipe.quantization.mode != "none":
+        load_optional(*PACKAGES)
+    try:
+        with torch.no_grad():
+            output = original.eval()(*batch_of_one(sample["input"]))
+    except Exception as error:  # whatever a network of the user's own raises
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the generator cannot take the data's inputs {shapes}: {reason}") from error
+    made = image_of(output)[0]
+    if "target" in sample and made.shape != sample["target"].shape:
+        shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
+        raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
+    if made.ndim != 3 or made.shape[0] != 3:
+        raise ValueError(
+            f"the generator makes images {tuple(made.shape)}: pictures have 3 channels, (3, H, W)"
+        )
+
+
+def offered_by(images: Images) -> set[str]:
+    """What a data set offers of what metrics need."""
+    offered = {"target", "labels"} & images.sample(0, None).keys()
+    return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
+
+
+def clear(run: Run) -> None:
+    """Remove what an earlier student of this run left behind."""
+    for name in FILES:
+        (run.path / name).unlink(missing_ok=True)
+    for picture in (run.path / "samples").glob("*.png"):
+        picture.unlink()
+
+
+def write_cost(
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    channels: Channels,
+    plan: Plan,
+    budget: Budget,
+    given: str,
+    *,
+    original: Channels,
+    timing: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved; where it is in
+    milliseconds, also what the plan took (`timing`).
+
+    Args:
+        channels, plan: the student's, a cut of the original network or of that one with inserted blocks.
+        original: the original network's structure.
+    """
+
+    def cost(network: nn.Module, structure: Channels, plan: Plan | None) -> dict[str, Any]:
+        macs = {convention: structure.cost(plan, convention).macs for convention in ("exact", "paper")}
+        tensors = network.state_dict().values()
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)  # what GAN Slimming's r_c counts
+        params = sum(p.numel() for p in network.parameters())
+        return {"params": params, "kernels": kernels, "macs": macs, "bytes": size}
+
+    costs: dict[str, Any] = {
+        name: cost(network, original, None) if name == "teacher" else cost(network, channels, plan)
+        for name, network in networks.items()
+    }
+    shapes = [list(tensor.shape[1:]) for tensor in channels.example]
+    costs["input"] = shapes[0] if len(shapes) == 1 else shapes
+    costs["budget"] = {"given": given, "resolved": dict(budget.numbers())}
+    if timing is not None:
+        costs["budget"]["timing"] = dict(timing)
+    run.write("cost.json", costs)
+    return costs
+
+
+def write_metrics(
+    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
+) -> dict[str, Any]:
+    """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
+    start of their fingerprint ("data") what images these were.
+
+    On unpaired images the input itself is scored too, as what a network must be better than.
+    """
+    metrics = build(config, split=split, offered=offered_by(images))
+    values: dict[str, Any] = {}
+    data = images.fingerprint()[:12]
+    unpaired = not is_paired(images) and isinstance(images.sample(0, None)["input"], Tensor)
+    if unpaired and any("teacher" not in metric.needs for metric in metrics):
+        networks = {"identity": nn.Identity(), **networks}
+    for name, network in networks.items():
+        teacher = networks["teacher"] if name not in ("identity", "teacher") else None
+        logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
+        found = evaluate(
+            network,
+            evaluation_batches(images, config.batch_size),
+            metrics,
+            teacher=teacher,
+            limit=config.limit,
+        )
+        values[name] = {
+            metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
+            for metric, value in found.items()
+        }
+    run.write("metrics.json", values)
+    return values
+
+
+def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
+    """All images once, in order, without augmentation."""
+    for start in range(0, len(images), batch_size):
+        samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
+        batch: dict[str, Any] = {"paired": is_paired(images)}
+        for key in ("input", "target", "labels"):
+            present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
+            if present:
+                batch[key] = stack(present)
+        yield batch
+
+
+def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
+    """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
+    output, and target."""
+    folder = run.path / "samples"
+    rows = []
+    available = num_inputs(images)
+    paired = "pairs" in offered_by(images)
+    for index in range(min(count, available)):
+        sample = images.sample(index * available // min(count, available), None)
+        inputs = batch_of_one(sample["input"])
+        pictures = {}
+        if seen := image_like(inputs, images.size):
+            pictures["input"] = images.preview(seen[0][0])
+        if paired:
+            pictures["target"] = to_uint8(sample["target"])
+        for name, network in networks.items():
+            with torch.no_grad():
+                pictures[name] = to_uint8(generate(network.eval(), inputs)[0])
+        row = {"name": sample["name"]}
+        for kind, picture in pictures.items():
+            row[kind] = f"{index:03d}_{kind}.png"
+            write_png(folder / row[kind], picture)
+        rows.append(row)
+    run.write("samples/samples.json", {"rows": rows})
+
+
+def write_onnx(
+    run: Run, student: nn.Module, example: Input, images: Images | None, **options: Any
+) -> dict[str, Any]:
+    """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
+    logger.info("exporting student.onnx and comparing it with torch")
+    available = num_inputs(images) if images else 0
+    inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
+    sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
+    inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
+    entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
+    parity = _parity(run) | {"student.onnx": entry}
+    run.write("parity.json", parity)
+    return parity
+
+
+def write_latency(
+    run: Run, networks: Mapping[str, nn.Module], example: Input, *, threads: int | None, seconds: float
+) -> dict[str, Any]:
+    """latency.json: teacher, student and the student's INT8 file, timed here, interleaved, in torch and the runtimes
+    that are installed; from teacher.onnx, which is written where it is missing or another teacher's."""
+    logger.info("timing teacher and student")
+    pair = {name: networks[name] for name in ("teacher", "student")}
+    shipped = _teacher_file(run, networks["teacher"], example)
+    if _takes_tensors(run):
+        shipped["student"] = run.path / "student.onnx"
+    if (run.path / INT8).is_file():
+        shipped["int8"] = run.path / INT8
+    latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
+    run.write("latency.json", latency)
+    return latency
+
+
+def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
+    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`."""
+    try:
+        load_optional(*PACKAGES)
+    except ValueError:
+        return {}
+    shapes = [list(tensor.shape) for tensor in as_tuple(example)]
+    made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
+    path = run.path / TEACHER
+    if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
+        entry = export_onnx(teacher, example, path)
+        run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
+    return {"teacher": path}
+
+
+def _takes_tensors(run: Run) -> bool:
+    """Whether the run's student.onnx is there and takes what the network takes, not 0..255 pictures."""
+    exported = (run.path / "student.onnx").exists()
+    return exported and _parity(run).get("student.onnx", {}).get("image_io", "") is None
+
+
+def _parity(run: Run) -> dict[str, Any]:
+    return run.read("parity.json") if (run.path / "parity.json").is_file() else {}
+
+
+def score(
+    generator: nn.Module,
+    images: Images,
+    metrics: MetricsConfig | Sequence[str] | None = None,
+    *,
+    teacher: nn.Module | None = None,
+) -> dict[str, Value]:
+    """Score a generator on a data set: each metric's value with its protocol.
+
+    Args:
+        generator: (B, C, H, W), or several inputs, to images (B, 3, H, W) in [-1, 1].
+        images: held-out images.
+        metrics: names, or the full settings; none: PSNR and SSIM.
+        teacher: for metrics of agreement.
+    """
+    if metrics is None:
+        metrics = MetricsConfig()
+    try:
+        config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    batches = evaluation_batches(images, config.batch_size)
+    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
+    judges = build(config, device, split="as given", offered=offered_by(images))
+    return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)

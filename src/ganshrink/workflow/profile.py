@@ -1,0 +1,50 @@
+"""What a network costs, before anything is done to it."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ganshrink import nets
+from ganshrink.graph import trace
+from ganshrink.workflow.recipe import parse_overrides
+
+
+def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)) -> dict[str, Any]:
+    """Parameters and MACs of a network for one image, in both conventions, and how much of it can be pruned.
+
+    Args:
+        net: a network's name, or `MODULE:NAME` of the user's own, whose code is run.
+        options: `key=value` for its constructor.
+        inputs: channels, height and width of each input of the network, such as `3x256x256`.
+
+    Raises:
+        ValueError: for an unknown network or option, or sizes that do not parse or that the network cannot take.
+    """
+    for text in inputs:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text):
+            raise ValueError(f"--input must be CxHxW, such as 3x256x256, got {text!r}")
+    sizes = [[int(number) for number in text.split("x")] for text in inputs]
+    given = parse_overrides(options)
+    if len(sizes) == 1 and "in_channels" in nets.net_options(net):
+        given.setdefault("in_channels", sizes[0][0])
+    network = nets.build(net, **given)
+    example = [torch.zeros(1, *size) for size in sizes]
+    try:
+        with torch.no_grad():
+            network.eval()(*example)
+    except Exception as error:  # whatever a network of the user's own raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{net} cannot take an input of {' and '.join(inputs)}: {reason}") from error
+    structure = trace(network, *example)
+    return {
+        "net": net,
+        "options": given,
+        "inputs": sizes,
+        "params": structure.cost().params,
+        "macs": {convention: structure.cost(None, convention).macs for convention in ("exact", "paper")},
+        "bytes": sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+        "groups": len(structure.groups),
+        "prunable": sum(group.frozen is None for group in structure.groups),
+    }

@@ -1,0 +1,141 @@
+"""What a user hands over in Python, data and an example input: opened, and checked against the task and each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
+from ganshrink.system.generator import as_tuple, batch_of_one
+from ganshrink.training.tasks import TASKS
+
+
+def open_given(
+    data: Any, task: str, example: Tensor | Sequence[Tensor] | None = None
+) -> tuple[Images, Images]:
+    """Training images and every tenth, held out of them, from a data set or a sequence of what the task learns from.
+
+    Args:
+        task: with targets to learn from, elements are (input, target); with none (image2image), inputs alone.
+        example: of the generator's inputs; gives their types.
+
+    Raises:
+        ValueError: if elements are not what the task wants, or cannot be used.
+    """
+    images = data if isinstance(data, Images) else _of_tensors(data, task, example)
+    problems = check(images)
+    if problems:
+        raise ValueError("; ".join(problems[:5]))
+    return hold_out(images)
+
+
+def _of_tensors(data: Any, task: str, example: Tensor | Sequence[Tensor] | None) -> Images:
+    if TASKS[task].needs == {"target"}:
+        raise ValueError(
+            f"{wanted(task)}: give the settings of a data set, such as {{'name': 'unpaired', 'root': 'horses'}}"
+        )
+    dtypes = None if example is None else [tensor.dtype for tensor in _tensors(example)]
+    kind = TensorPairs if TASKS[task].needs else TensorInputs
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise ValueError(f"data must be a sequence or a data set, got {type(data).__name__}: {wanted(task)}")
+    try:
+        return kind(data, dtypes=dtypes)
+    except ValueError as error:
+        raise ValueError(f"{wanted(task)}: {error}") from None
+
+
+def open_beside(unlabelled: Any, pairs: Images) -> Images:
+    """Inputs without targets, from a data set or a sequence of inputs, to train on beside pairs.
+
+    Raises:
+        ValueError: if they are none, cannot be used, or are not of the shapes and types of the pairs' inputs.
+    """
+    had = batch_of_one(pairs.sample(0, None)["input"])
+    if not isinstance(unlabelled, Images):
+        if not hasattr(unlabelled, "__len__") or not hasattr(unlabelled, "__getitem__"):
+            kind = type(unlabelled).__name__
+            raise ValueError(f"unlabelled must be a sequence of inputs, or a data set, got {kind}")
+        try:
+            unlabelled = TensorInputs(unlabelled, dtypes=[tensor.dtype for tensor in had])
+        except ValueError as error:
+            raise ValueError(f"unlabelled: {error}") from None
+    problems = check(unlabelled)
+    if problems:
+        raise ValueError(f"unlabelled: {'; '.join(problems[:5])}")
+    given = batch_of_one(unlabelled.sample(0, None)["input"])
+    if _written(given) != _written(had):
+        raise ValueError(
+            f"unlabelled inputs are {_written(given)}, those of the pairs {_written(had)}: all must be alike, so resize or "
+            "crop them"
+        )
+    return InputsAlone(unlabelled)
+
+
+def wanted(task: str) -> str:
+    """What a task learns from, in words."""
+    if "pairs" in TASKS[task].needs:
+        what = "pairs (input, target)"
+    else:
+        what = "two sets of unpaired images" if TASKS[task].needs else "inputs alone, without targets"
+    return f"task {task} learns from {what}"
+
+
+def example_of(example: Tensor | Sequence[Tensor] | None, images: Images, task: str) -> tuple[Tensor, ...]:
+    """The inputs that a network is traced with: those given, where they fit the data, else of the data's first sample.
+
+    Compared are how many there are, their types, and all of their shapes but the batch, and an image's height and width.
+
+    Raises:
+        ValueError: if the task takes one input alone, or the example is not like the data.
+    """
+    sample = batch_of_one(images.sample(0, None)["input"])
+    inputs = sample if example is None else tuple(tensor.detach().cpu() for tensor in _tensors(example))
+    if len(inputs) != len(sample):
+        raise ValueError(
+            f"the example has {_count(inputs)}, a sample of the data {_count(sample)}: give as many ({wanted(task)})"
+        )
+    for place, (given, had) in enumerate(zip(inputs, sample, strict=True)):
+        if given.ndim != had.ndim or _fixed(given) != _fixed(had):
+            shape = ", ".join(["B", *map(str, had.shape[1:])])
+            raise ValueError(
+                f"input {place} of the example is {tuple(given.shape)}, where the data have ({shape}): only the batch B "
+                "and an image's height and width may differ"
+            )
+        if given.dtype != had.dtype:
+            raise ValueError(
+                f"input {place} of the example is {given.dtype}, of the data {had.dtype}: give both one type"
+            )
+    if len(inputs) > 1 and TASKS[task].both_ways:
+        raise ValueError(
+            f"task {task} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
+            "use task = 'pix2pix' or 'image2image'"
+        )
+    if input_spec(images).kind == "labels":
+        inputs = (torch.zeros_like(inputs[0]),)
+        inputs[0][:, 0] = 1  # a map of class 0: what follows from it must see what the data are
+    return inputs
+
+
+def _tensors(example: Any) -> tuple[Tensor, ...]:
+    parts = example if isinstance(example, tuple | list) else (example,)
+    wrong = next((part for part in parts if not isinstance(part, Tensor)), None)
+    if wrong is not None or not parts:
+        kind = type(wrong).__name__ if parts else "none"
+        raise ValueError(f"the example must be a tensor, or a tuple of them for several inputs, got {kind}")
+    return as_tuple(parts)
+
+
+def _written(inputs: Sequence[Tensor]) -> str:
+    """Shapes of one sample, and types where these are not those of images."""
+    kinds = ["" if tensor.dtype == torch.float32 else f" of {tensor.dtype}" for tensor in inputs]
+    return " and ".join(f"{tuple(each.shape[1:])}{kind}" for each, kind in zip(inputs, kinds, strict=True))
+
+
+def _fixed(tensor: Tensor) -> tuple[int, ...]:
+    """What of a shape must be the same in every batch."""
+    return tuple(tensor.shape[1:2] if tensor.ndim == 4 else tensor.shape[1:])
+
+
+def _count(inputs: Sequence[Tensor]) -> str:
+    return f"{len(inputs)} input{'' if len(inputs) == 1 else 's'}"

@@ -1,0 +1,304 @@
+"""A recipe: a TOML file that names generator, data, task, method and budget, and says what differs from the defaults.
+
+Unknown keys are refused with the nearest valid one; every value can be overridden as `key=value` (`data.size=128`).
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ganshrink.data import DataConfig
+from ganshrink.methods import METHODS
+from ganshrink.methods.base import Training
+from ganshrink.metrics import MetricsConfig
+from ganshrink.quant import QuantizationConfig
+from ganshrink.system.spelling import did_you_mean
+from ganshrink.training.tasks import TASKS, Direction
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetConfig(BaseModel):
+    """The original generator. Whatever is not `name` is an option of the network."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(
+        description="a network of this package, as `ganshrink nets` lists them with their options, "
+        "or MODULE:NAME of your own, such as my_pkg.nets:make"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TeacherConfig(Training):
+    """How the teacher comes to be: loaded, or trained here."""
+
+    weights: Path | None = Field(
+        default=None,
+        description="trained weights of the original generator (.safetensors, or .pth of tensors alone), or the folder of "
+        "a run whose teacher to take; none: train it here",
+    )
+    start: Path | None = Field(
+        default=None,
+        description="without weights: the folder of a run of the same task, whose nets to go on training; none: fresh ones",
+    )
+    discriminator: Path | None = Field(
+        default=None,
+        description="with weights: a .safetensors file of its discriminator; none: students start a new one",
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.discriminator is not None and self.weights is None:
+            raise ValueError(
+                "teacher.discriminator is read only with teacher.weights: set both, or remove it"
+            )
+        if self.start is not None and self.weights is not None:
+            raise ValueError(
+                "teacher.start is where a training begins, teacher.weights leaves none: remove one"
+            )
+        return self
+
+
+class ExportConfig(Config):
+    onnx: bool = Field(default=True, description="write student.onnx and check it against torch")
+    dynamic_size: bool = Field(default=False, description="let height and width of the ONNX input vary")
+    image_io: Literal["uint8", "float32"] | None = Field(
+        default=None, description="put the scaling from and to 0..255 images of this type inside the graph"
+    )
+
+
+class LatencyConfig(Config):
+    enabled: bool = Field(default=True, description="time teacher and student on this machine, interleaved")
+    runtime: Literal["onnxruntime", "openvino", "torch"] | None = Field(
+        default=None,
+        description="in which a budget in milliseconds counts; none: onnxruntime where it is installed, else torch",
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; none: as torch has it")
+    seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
+
+
+TaskOptions = TypeVar("TaskOptions", bound=BaseModel)
+MethodOptions = TypeVar("MethodOptions", bound=BaseModel)
+
+
+class Recipe(Config, Generic[TaskOptions, MethodOptions]):
+    """Everything a run needs. Defaults are those of the papers."""
+
+    run: Path | None = Field(
+        default=None, description="the run's folder; none: named after the recipe, runs/FOLDER-FILE"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of initialisation, data order and augmentation")
+    budget: str | dict[Direction, str] = Field(
+        default="macs=10%",
+        description="what the student may cost, such as macs=2.6G or macs=10%,params=0.4M; with data.direction = "
+        "'both' also a table that gives AtoB and BtoA their own",
+    )
+    scratch: bool = Field(
+        default=False,
+        description="also train the student's architecture without a teacher, for as long, to compare",
+    )
+    net: NetConfig
+    data: DataConfig | None = Field(default=None, description="none: the data came from Python")
+    task: TaskOptions
+    method: MethodOptions
+    teacher: TeacherConfig = TeacherConfig()
+    student: Training = Training()
+    metrics: MetricsConfig = MetricsConfig()
+    export: ExportConfig = ExportConfig()
+    latency: LatencyConfig = LatencyConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _names_both_directions(cls, budget: Any) -> Any:
+        table = budget if isinstance(budget, Mapping) else dict.fromkeys(DIRECTIONS, "")
+        if table.keys() != set(DIRECTIONS) or not all(isinstance(limits, str) for limits in table.values()):
+            raise ValueError(
+                "a table needs a limit for each direction, such as AtoB = 'macs=10%' and BtoA = 'macs=20%'; this one is "
+                f"{dict(table)}"
+            )
+        return budget
+
+    @model_validator(mode="after")
+    def _goes_where_its_budgets_are(self) -> Self:
+        both = self.data is not None and self.data.direction == "both"
+        if not isinstance(self.budget, str) and not both:
+            raise ValueError(
+                f"budget gives each direction its own limit, but only {self.direction} is made: write budget = "
+                f"{self.limits!r}, or data.direction = 'both'"
+            )
+        return self
+
+    @property
+    def direction(self) -> Direction:
+        """Which way the student goes; of both ways, the first."""
+        return "BtoA" if self.data is not None and self.data.direction == "BtoA" else "AtoB"
+
+    @property
+    def limits(self) -> str:
+        """The budget of the student that goes in `direction`."""
+        return self.budget if isinstance(self.budget, str) else self.budget[self.direction]
+
+    def ways(self) -> "list[Self]":
+        """This recipe, or where both directions are asked for one for each, in a folder of its own."""
+        if self.data is None or self.data.direction != "both":
+            return [self]
+        return [self._towards(direction) for direction in DIRECTIONS]
+
+    def _towards(self, direction: Direction) -> Self:
+        assert self.data is not None
+        data = self.data.model_copy(update={"direction": direction})
+        moved = self.model_copy(update={"data": data, "run": self.run and self.run / direction})
+        return moved.model_copy(update={"budget": moved.limits})
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The typed recipe of a TOML file with `key=value` overrides.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: one line for each thing that is wrong: where, what, and the nearest valid key.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _put(raw, override)
+    raw.setdefault("run", f"runs/{path.parent.name}-{path.stem}")
+    return resolve(raw, source=str(path))
+
+
+def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+    """The typed recipe of a nested mapping. What `[student]` leaves open is as in `[teacher]`.
+
+    Raises:
+        ValueError: as `read_recipe`.
+    """
+    filled = {"task": {}, "method": {}, **raw}
+    for table in ("net", "task", "method"):
+        if isinstance(filled.get(table), str):
+            filled[table] = {"name": filled[table]}  # `method = "cat"` says all that is needed
+    for table in ("task", "method", "teacher", "student"):
+        if not isinstance(filled.setdefault(table, {}), Mapping):
+            raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
+    filled["task"] = {"name": "pix2pix", **filled["task"]}
+    filled["method"] = {"name": "cat", **filled["method"]}
+    task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
+    method = _chosen(
+        filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source
+    )
+    inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
+    filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
+    filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
+    model = Recipe[task, method]  # type: ignore[valid-type]
+    try:
+        return model.model_validate(filled)
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{source}: {line}" for line in _told(error.errors(), model))) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as TOML, every value written out."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words as a nested dictionary.
+
+    Raises:
+        ValueError: for a word that is no key=value.
+    """
+    given: dict[str, Any] = {}
+    for override in overrides:
+        _put(given, override)
+    return given
+
+
+def _chosen(
+    raw: Mapping[str, Any], table: str, choices: Mapping[str, type[BaseModel]], source: str
+) -> type[BaseModel]:
+    """The config class that a table's `name` picks."""
+    name = raw[table].get("name")
+    if name not in choices:
+        raise ValueError(f"{source}: {table}.name: {name!r} is unknown{did_you_mean(name, choices)}")
+    return choices[name]
+
+
+def _put(raw: dict[str, Any], override: str) -> None:
+    """Set `a.b=value` in a nested dictionary; the value is TOML if it is valid TOML, else a string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"{override!r} is no key=value; write for example data.size=128")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    if tables == ["budget"] and isinstance(raw.get("budget"), str):
+        raw["budget"] = dict.fromkeys(DIRECTIONS, raw["budget"])  # so far the same for both
+    for table in tables:
+        raw = raw.setdefault(table, {})
+        if not isinstance(raw, dict):
+            raise ValueError(f"{override!r}: {table} is a value, not a table")
+    if isinstance(raw.get(last), dict) and isinstance(value, str) and last != "budget":
+        raw[last]["name"] = value  # `method=cat` means `method.name=cat`
+    else:
+        raw[last] = value
+
+
+def _told(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
+    """One line for each wrong key. A value that [student] or a seed took over is told once, where it was written."""
+    lines: dict[str, str] = {}
+    for error in errors:
+        key, table = _locate(error["loc"], model)
+        lines.setdefault(key, f"{key}: {_explain(error, table)}".removeprefix(": "))
+
+    def inherited(key: str) -> bool:
+        table, _, name = key.partition(".")
+        return (table == "student" and f"teacher.{name}" in lines) or (name == "seed" and "seed" in lines)
+
+    return [line for key, line in lines.items() if not inherited(key)]
+
+
+def _locate(loc: Sequence[Any], model: type[BaseModel]) -> tuple[str, type[BaseModel]]:
+    """The key that an error is about, without the branches of a union that were tried for it, and the key's table."""
+    key: list[str] = []
+    for part in map(str, loc):
+        key.append(part)
+        field = model.model_fields.get(part)
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        tables = [kind for kind in kinds if hasattr(kind, "model_fields")]
+        if not tables or len(key) == len(loc):
+            break
+        model = tables[0]
+    return ".".join(key), model
+
+
+def _explain(error: Any, table: type[BaseModel]) -> str:
+    """What is wrong, and the value that was given."""
+    if error["type"] == "extra_forbidden":
+        return f"unknown key{did_you_mean(error['loc'][-1], table.model_fields)}"
+    if error["type"] == "missing":
+        return "is missing"
+    given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
+    return f"{error['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: what is not set is not written."""
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}

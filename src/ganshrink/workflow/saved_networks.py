@@ -1,0 +1,146 @@
+"""A network in one file: its weights, and in the metadata all that is needed to build it again.
+
+A pruned network has shapes that no constructor knows, so the file names the original network and carries the plan.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ganshrink import nets
+from ganshrink.data import Images, InputSpec, input_spec
+from ganshrink.graph import trace
+from ganshrink.nets.extra_blocks import with_extra_blocks
+from ganshrink.pruning import Plan, add_affine, extract
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.training.stages import save_tensors
+
+
+class NetworkSpec(BaseModel):
+    """How to build a network again.
+
+    Attributes:
+        net: name and options for `nets.build`; None for a user's own module.
+        affine: whether the norms were made affine before the cut.
+        extra_blocks: how many residual blocks were inserted at each place before the cut.
+        plan: the cut, as in plan.json; None for a whole network.
+        example: the shapes of the inputs that the plan was traced with.
+        dtypes: their types; None where all are float32.
+        input: what pictures the network takes; None if unknown, or if its input is not one picture.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    net: dict[str, Any] | None
+    affine: bool = False
+    extra_blocks: int = 0
+    plan: dict[str, Any] | None = None
+    example: list[list[int]]
+    dtypes: list[Literal["float32", "int64"]] | None = None
+    input: InputSpec | None = None
+
+
+def example_input(spec: InputSpec) -> Tensor:
+    """One input (1, C, H, W) of the kind that a generator takes: a black picture, or a map of class 0."""
+    example = torch.zeros(1, spec.channels, *spec.size)
+    if spec.kind == "labels":
+        example[:, 0] = 1
+    return example
+
+
+def network_spec(net: dict[str, Any] | None, example: Sequence[Tensor], images: Images) -> NetworkSpec:
+    """The spec of a whole network: its name and options or None, example inputs, and what images it was trained on."""
+    picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
+    return NetworkSpec(
+        net=net,
+        example=[list(tensor.shape) for tensor in example],
+        dtypes=["float32" if tensor.is_floating_point() else "int64" for tensor in example],
+        input=input_spec(images) if picture else None,
+    )
+
+
+def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:
+    save_tensors(path, network.state_dict(), {"ganshrink": spec.model_dump_json()})
+
+
+def load_network(path: Path, original: nn.Module | str | None = None) -> tuple[nn.Module, NetworkSpec]:
+    """The network of a file that `save_network` wrote, in eval mode, and its spec.
+
+    Args:
+        path: a .safetensors file.
+        original: for files of a network of the user's own, that network uncut, or its MODULE:NAME, which is called
+            with the options that the file has for it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such file, or does not fit.
+    """
+    spec = read_spec(path)
+    network = build_network(spec, original, source=str(path))
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit the network it names: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return network.eval(), spec
+
+
+def read_spec(path: Path) -> NetworkSpec:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    if "ganshrink" not in metadata:
+        raise ValueError(
+            f"{path} does not say which network it holds: only files written by ganshrink can be built from alone"
+        )
+    return NetworkSpec.model_validate(json.loads(metadata["ganshrink"]))
+
+
+def build_network(
+    spec: NetworkSpec, original: nn.Module | str | None = None, *, source: str = "spec"
+) -> nn.Module:
+    """The network that a spec describes, freshly initialised; `original` as for `load_network`."""
+    if original is None:
+        if spec.net is None:
+            raise ValueError(
+                f"{source} holds a cut of a network of your own: name that network (--net MODULE:NAME; in Python, "
+                "pass it uncut as `original`)"
+            )
+        if ":" in spec.net["name"]:  # a weights file may come from anyone: it must not choose code to run
+            raise ValueError(
+                f"{source} was made from {spec.net['name']}, code that is run only if you name it: "
+                f"--net {spec.net['name']} (in Python, `original`)"
+            )
+        original = str(spec.net["name"])
+    if isinstance(original, str):
+        known = spec.net if spec.net is not None and spec.net["name"] == original else {}
+        original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
+    if spec.affine:
+        original = add_affine(original)
+    if spec.extra_blocks:
+        original = with_extra_blocks(folded_copy(original), example_of(spec), spec.extra_blocks)
+    if spec.plan is None:
+        return original
+    channels = trace(original, *example_of(spec))
+    return extract(original, channels, Plan.from_json(channels, spec.plan))
+
+
+def example_of(spec: NetworkSpec) -> tuple[Tensor, ...]:
+    """Inputs of the shapes and types that a spec says, all zero."""
+    dtypes = spec.dtypes or ["float32"] * len(spec.example)
+    return tuple(
+        torch.zeros(shape, dtype=getattr(torch, dtype))
+        for shape, dtype in zip(spec.example, dtypes, strict=True)
+    )

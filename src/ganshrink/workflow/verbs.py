@@ -1,0 +1,216 @@
+"""Verbs on the folder of a finished run: score, export, quantize and time its networks again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganshrink.data import Images, open_dataset
+from ganshrink.data.config import Split
+from ganshrink.latency.devices import device_of
+from ganshrink.latency.profile_device import measure_profile
+from ganshrink.latency.profiles import DeviceProfile, write_profile
+from ganshrink.methods.base import Job
+from ganshrink.pruning import Budget
+from ganshrink.reports import directions, write_report
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import TASKS
+from ganshrink.workflow import compress, int8, outputs
+from ganshrink.workflow.recipe import Recipe, parse_overrides, read_recipe
+from ganshrink.workflow.saved_networks import example_of, load_network, read_spec
+
+
+def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[str, nn.Module]:
+    """The networks that a finished run kept, by name.
+
+    Args:
+        path: the run's folder.
+        original: for runs on a network of the user's own, that network uncut, or its MODULE:NAME.
+
+    Raises:
+        FileNotFoundError: if the folder holds no student.
+    """
+    if not (path / "student.safetensors").is_file():
+        ways = directions(path)
+        hint = (
+            f"name one of its directions, {' or '.join(ways)}"
+            if ways
+            else "is it the folder of a finished run?"
+        )
+        raise FileNotFoundError(f"{path} holds no student.safetensors: {hint}")
+    files = {name: path / f"{name}.safetensors" for name in outputs.NETWORKS}
+    found = {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
+    if (path / int8.FILE).is_file():
+        found["int8"] = int8.open_int8(path)
+    return {name: found[name] for name in outputs.NETWORKS if name in found}
+
+
+def evaluate_run(path: Path, overrides: Sequence[str] = (), *, net: str | None = None) -> dict[str, Any]:
+    """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`.
+
+    Here and below `net` is the MODULE:NAME of a network of the user's own.
+    """
+    for table in parse_overrides(overrides):
+        if table not in ("metrics", "data"):
+            raise ValueError(
+                f"evaluate takes metrics.KEY=VALUE and data.KEY=VALUE, not {table!r}: the run is finished"
+            )
+    recipe, run = _recipe(path, overrides), Run(path)
+    networks = load_networks(path, net)
+    images = _held_out(recipe, path)
+    metrics = outputs.write_metrics(run, networks, images, recipe.metrics, recipe.metrics.split)
+    write_report(path)
+    return metrics
+
+
+def export_run(
+    path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None, net: str | None = None
+) -> dict[str, Any]:
+    """Write student.onnx again; what is not given is as in the recipe."""
+    recipe, run = _recipe(path, ()), Run(path)
+    student = load_networks(path, net)["student"]
+    images = None if recipe.data is None else _held_out(recipe, path)
+    options = {
+        "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
+        "image_io": recipe.export.image_io if image_io is None else image_io,
+    }
+    parity = outputs.write_onnx(run, student, _example(path), images, **options)
+    write_report(path)
+    return parity
+
+
+def quantize_run(
+    path: Path, overrides: Sequence[str] = (), *, net: str | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Make the INT8 file of a run's student, whatever the method; then score, show and time it beside the others.
+
+    Args:
+        overrides: of [quantization], such as `int8.mode=finetune`. What is not given is as in the recipe, or as the
+            student was trained; without a mode, ranges are calibrated and nothing is trained.
+
+    Returns:
+        int8.json.
+
+    Raises:
+        ValueError: if the student cannot be quantized, or the file computes something else in ONNX Runtime.
+    """
+    for table in parse_overrides(overrides):
+        if table != "quantization":
+            raise ValueError(f"quantize takes int8.KEY=VALUE, not {table!r}: the run is finished")
+    recipe = _recipe(path, overrides)
+    images, held_out = _held_out(recipe, path, "train"), _held_out(recipe, path)
+    networks, run = load_networks(path, net), Run(path, seed=recipe.seed)
+    trained = int8.trained_under(path)
+    asked = {**recipe.quantization.given(), **parse_overrides(overrides).get("quantization", {})}
+    settings = recipe.quantization.ready(trained, asked)
+    quantized = networks["student"]
+    if settings.mode == "finetune":
+        job = _job(recipe, networks, images, path, progress)
+        quantized, settings = int8.finetune(run, job, settings, quantized)
+        made = run.read("stages.json") if (path / "stages.json").is_file() else []
+        run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
+    options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
+    networks["int8"] = int8.write_int8(
+        run, quantized, _example(path), settings, images, held_out, trained=trained, **options
+    )
+    outputs.write_metrics(run, networks, held_out, recipe.metrics, recipe.metrics.split)
+    outputs.write_samples(run, networks, held_out)
+    if recipe.latency.enabled:
+        outputs.write_latency(
+            run, networks, _example(path), **recipe.latency.model_dump(include={"threads", "seconds"})
+        )
+    write_report(path)
+    return run.read("quantization.json")
+
+
+def measure_run(
+    path: Path, *, threads: int | None = None, seconds: float = 20, net: str | None = None
+) -> dict[str, Any]:
+    """Time teacher and student here."""
+    networks = load_networks(path, net)
+    run = Run(path)
+    latency = outputs.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
+    write_report(path)
+    return latency
+
+
+def profile_device(
+    target: Path,
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "cpu",
+    runtime: str | None = None,
+    threads: int | None = None,
+    net: str | None = None,
+) -> DeviceProfile:
+    """Look at this machine for the whole network of a finished run, or of a recipe, and write its device profile.
+
+    Args:
+        target: the folder of a run, or a recipe's file, whose data tell the size at which times count.
+        out: the file to write, a `.toml`.
+        overrides: `key=value` to change in the recipe; a run's network is as it is.
+        device: `cpu` or `cuda`; runtime, threads: as in `open_profile`.
+
+    Raises:
+        ValueError: for a device or runtime that is not here, or a name that is not a TOML file's.
+    """
+    if out.suffix != ".toml":
+        raise ValueError(f"a device profile is a TOML file: name it {out.name}.toml, not {out}")
+    if target.is_dir() and overrides:
+        raise ValueError(
+            f"{target} is a run, whose network is as it is: {overrides[0]} would change a recipe"
+        )
+    if not target.is_dir() and net is not None:
+        raise ValueError(f"--net is for the folder of a run; the recipe {target} names its network")
+    if target.is_dir():
+        network, example = load_networks(target, net)["teacher"], _example(target)
+    else:
+        network, example = compress.original_of(read_recipe(target, overrides))
+    found = measure_profile(network.eval(), example, device_of(device, runtime=runtime, threads=threads))
+    write_profile(found, out)
+    return found
+
+
+def _example(path: Path) -> tuple[torch.Tensor, ...]:
+    """Inputs of the shapes that the network was traced with, of the kind that it takes."""
+    spec = read_spec(path / "student.safetensors")
+    example = example_of(spec)
+    if spec.input is not None and spec.input.kind == "labels":
+        example[0][:, 0] = 1  # a map of class 0
+    return example
+
+
+def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
+    """The images that networks are scored on, or another split."""
+    if recipe.data is None:
+        raise ValueError(
+            f"{path} was made from data in memory: score it with ganshrink.evaluate, and quantize it where it is made, by "
+            "quantization = {'mode': 'calibrate'}"
+        )
+    return open_dataset(recipe.data, split or recipe.metrics.split)
+
+
+def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
+    """What a training of the run's student needs, with the teacher that the run kept."""
+    teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
+    budget = Budget.parse(recipe.limits)
+    return Job(
+        lambda: teacher,
+        lambda: {"G": teacher},
+        task,
+        images,
+        _example(path),
+        budget,
+        recipe.student,
+        progress,
+    )
+
+
+def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:
+    file = path / "recipe.toml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no recipe.toml: is it the folder of a finished run?")
+    return read_recipe(file, overrides)

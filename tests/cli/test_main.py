@@ -1,0 +1,234 @@
+"""The command line as a user meets it: the whole road on the quick recipe, then every verb on what it left."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from ganshrink.cli.main import main
+from ganshrink.exporters.runtime import has_openvino
+
+GANSHRINK = [sys.executable, "-m", "ganshrink"]
+SHORT = ["teacher.max_steps=24", "latency.seconds=0.5"]  # of 96 steps
+pytestmark = pytest.mark.slow
+
+
+def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*GANSHRINK, *map(str, words)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture
+def here(monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
+    """As `run`, but in this process: most of a launch is Python's imports. Whatever verbs import is imported first by a
+    launch at least once, here or in test_readme.py."""
+    package = logging.getLogger("ganshrink")
+    handler, handlers, level = signal.getsignal(signal.SIGTERM), package.handlers[:], package.level
+
+    def run_here(*words: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["ganshrink", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert (stop.value.code or 0) == code, err[-2000:]
+        return out, err
+
+    yield run_here
+    signal.signal(signal.SIGTERM, handler)
+    package.handlers[:] = handlers
+    package.setLevel(level)
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    done = run("compress", "recipes/cat/quick.toml", f"run={folder}", "scratch=true", *SHORT)
+    assert str(folder / "report.html") in done.stdout
+    return folder
+
+
+def test_a_run_leaves_every_file(finished):
+    names = "recipe.toml env.json plan.json cost.json metrics.json latency.json parity.json"
+    files = [*names.split(), "student.safetensors", "student.onnx", "report.html", "samples/samples.json"]
+    assert [name for name in files if not (finished / name).is_file()] == []
+
+
+def test_the_student_meets_the_budget_and_the_file_says_what_it_costs(finished):
+    cost = read(finished / "cost.json")
+    assert cost["budget"]["given"] == "macs=25%"
+    assert cost["budget"]["resolved"]["macs"] == cost["teacher"]["macs"]["exact"] // 4
+    assert 0 < cost["student"]["macs"]["exact"] <= cost["budget"]["resolved"]["macs"]
+    with safe_open(finished / "student.safetensors", "pt") as file:
+        sizes = [file.get_tensor(name).numel() for name in file.keys()]  # noqa: SIM118 - a safetensors file is no mapping
+    assert cost["student"]["params"] == sum(sizes)  # instance norms keep no buffers
+    assert cost["scratch"] == cost["student"]
+
+
+def test_metrics_carry_their_protocol(finished):
+    metrics = read(finished / "metrics.json")
+    assert list(metrics) == ["teacher", "student", "scratch"]
+    assert set(metrics["student"]) == {"psnr", "ssim", "psnr_teacher", "ssim_teacher"}
+    for value in metrics["student"].values():
+        assert value["protocol"]["split"] == "test" and value["protocol"]["images"] == 16
+
+
+def test_parity_and_latency_are_recorded(finished):
+    parity = read(finished / "parity.json")["student.onnx"]
+    assert parity["max_abs_diff"] < 0.5 and parity["psnr_db"] > 60
+    latency = read(finished / "latency.json")
+    runtimes = ["torch", "onnxruntime"] + ["openvino"] * has_openvino()
+    assert {(row["network"], row["runtime"]) for row in latency["rows"]} == {
+        (network, runtime) for network in ("teacher", "student") for runtime in runtimes
+    }
+
+
+def test_the_same_command_again_trains_nothing(finished, here):
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")}
+    weights = (finished / "student.safetensors").read_bytes()
+    here(
+        "compress",
+        "recipes/cat/quick.toml",
+        f"run={finished}",
+        "scratch=true",
+        *SHORT,
+        "latency.enabled=false",
+    )
+    assert {p: p.stat().st_mtime_ns for p in finished.glob("stages/*/*")} == before
+    assert (finished / "student.safetensors").read_bytes() == weights
+
+
+def test_predict_writes_what_the_sample_shows(finished, here, tmp_path):
+    out, _ = here("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
+    assert "1 image" in out
+    ours, theirs = (
+        np.asarray(Image.open(p), int)
+        for p in (tmp_path / "out.png", finished / "samples" / "000_student.png")
+    )
+    assert abs(ours - theirs).max() <= 1
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(2):
+        Image.open(finished / "samples" / "001_input.png").save(folder / f"picture {i}.png")
+    out, _ = here("predict", finished / "student.safetensors", folder, tmp_path / "many")
+    assert "2 images" in out
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["picture 0.png", "picture 1.png"]
+
+
+def test_evaluate_export_measure_and_report_work_on_the_folder(finished, here):
+    scored = json.loads(here("evaluate", finished, "metrics.names=['psnr']", "--json")[0])
+    assert set(scored["student"]) == {"psnr"}
+    parity = json.loads(here("export", finished, "--image-io", "uint8", "--json")[0])
+    assert parity["student.onnx"]["image_io"] == "uint8"  # --dynamic-size is in the README's commands
+    latency = json.loads(here("measure", finished, "--threads", 1, "--seconds", 1, "--json")[0])
+    assert latency["rows"][0]["threads"] == 1
+    assert "report.html" in here("report", finished)[0]
+
+
+def test_profile_prints_the_published_integers(here):
+    found = json.loads(here("profile", "resnet9", "--input", "3x256x256", "--json")[0])
+    assert found["params"] == 11_378_179
+    assert found["macs"] == {"exact": 49_551_507_456, "paper": 56_799_264_768}
+    small = json.loads(here("profile", "resnet9", "ngf=32", "norm=batch", "--json")[0])
+    assert small["params"] < found["params"] / 3
+
+
+def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path):
+    (tmp_path / "mine_for_test.py").write_text(
+        "from torch import nn\n"
+        "class Add(nn.Module):\n"
+        "    def __init__(self, width=4):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(3, width, 1), nn.Conv2d(1, width, 1)\n"
+        "        self.c = nn.Conv2d(width, 3, 1)\n"
+        "    def forward(self, x, y):\n"
+        "        return self.c((self.a(x) + self.b(y)).relu())\n"
+    )
+    words = ["profile", "mine_for_test:Add", "width=8", "--input", "3x8x6", "--input", "1x8x6", "--json"]
+    # -P leaves the working directory out of the import path, as an installed console script does
+    command = [sys.executable, "-P", "-m", "ganshrink", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["inputs"] == [[3, 8, 6], [1, 8, 6]]
+    assert found["macs"]["exact"] == 8 * 6 * 8 * (3 + 1 + 3) and found["prunable"] == 1
+
+
+def test_listings_and_help(here):
+    assert set(json.loads(here("nets", "--json")[0])) >= {"resnet9", "unet256", "incres9", "patchgan"}
+    assert "cat" in json.loads(run("methods", "--json").stdout)
+    verbs = [
+        "train",
+        "compress",
+        "evaluate",
+        "export",
+        "measure",
+        "profile",
+        "predict",
+        "report",
+        "nets",
+        "methods",
+    ]
+    text = run("--help").stdout
+    assert [verb for verb in verbs if verb not in text] == []
+    assert "lambda_dist" in here("compress", "recipes/cat/quick.toml", "--explain")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["compress", "recipes/cat/quick.toml", "data.sise=3"],
+            "data.sise: unknown key; did you mean 'size'?",
+        ),
+        (["compress", "recipes/cat/none.toml"], "there is no recipe recipes/cat/none.toml"),
+        (["compress", "recipes/cat/quick.toml", "budget=macs=0.001%"], "the smallest reachable"),
+        (["compress", "recipes/cat/quick.toml", "budget=mcas=10%"], "mcas"),
+        (
+            ["compress", "recipes/cat/incres9-camvid.toml", "data.photos=/none/{split}"],
+            "/none/train does not exist",
+        ),
+        (
+            ["train", "recipes/cat/quick.toml", "teacher.weights=none.safetensors"],
+            "teacher.weights names it",
+        ),
+        (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
+        (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
+        (["evaluate", "recipes"], "recipes holds no recipe.toml"),
+        (["predict", "none.safetensors", "a.png", "b.png"], "there is no weights file none.safetensors"),
+        (["report", "recipes"], "recipes is no run directory"),
+    ],
+)
+def test_an_error_is_one_clear_line(words, message, here, tmp_path):
+    if words[0] in ("compress", "train"):
+        words = [*words, f"run={tmp_path / 'run'}", "teacher.max_steps=1"]
+    [line] = here(*words, code=1)[1].splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_launch_that_fails_says_one_line_and_no_more():
+    [line] = run("report", "recipes", code=1).stderr.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_debug_shows_the_trace(here):
+    with pytest.raises(ValueError, match="unknown network 'resnet8'"):
+        here("profile", "resnet8", "--debug")
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, ganshrink.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

@@ -1,0 +1,106 @@
+"""A look at this machine, in torch, where nothing has to be exported. How long anything takes is not asserted."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganshrink.graph import trace
+from ganshrink.latency import layer_times, profile_device
+from ganshrink.latency.backends import Device
+from ganshrink.latency.layers import layers_of
+from ganshrink.latency.measuring import torch_threads
+from ganshrink.latency.profile_device import measure_profile
+from ganshrink.latency.profiles import DeviceProfile, same_layers
+from ganshrink.pruning import Plan
+from ganshrink.system.machine import core_count, cpu_name
+
+IMAGE = torch.zeros(1, 3, 16, 24)
+
+
+class Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = spectral_norm(nn.Conv2d(3, 40, 3, padding=1))
+        self.same = nn.ModuleList(nn.Conv2d(40, 40, 3, padding=1) for _ in range(2))
+        self.depthwise = nn.Conv2d(40, 80, 3, padding=1, groups=40)
+        self.last = nn.ConvTranspose2d(80, 3, 4, stride=2, padding=1)
+
+    def forward(self, x):
+        x = self.first(x)
+        for conv in self.same:
+            x = x + conv(torch.relu(x))
+        return self.last(self.depthwise(x))
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_device, "ROUNDS", 5)
+        patch.setattr(layer_times, "RUNS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def looked(quick) -> tuple[nn.Module, DeviceProfile]:
+    torch.manual_seed(0)
+    network = Trunk().eval()
+    return network, measure_profile(network, [IMAGE], Device("torch", 1))
+
+
+def test_it_says_where_it_looked(looked) -> None:
+    _, profile = looked
+    assert (profile.machine.name, profile.machine.cores) == (cpu_name(), core_count())
+    assert (profile.runtime, profile.version, profile.threads) == ("torch", torch.__version__, 1)
+    assert profile.place == Device("torch", 1) and profile.original > 0
+
+
+def test_every_layer_at_its_widths(looked) -> None:
+    network, profile = looked
+    assert same_layers(profile, layers_of(network, [IMAGE]))
+    table = {weight: times for times in profile.layer for weight in times.weights}
+    assert table["same.0.weight"] is table["same.1.weight"]  # alike, so timed once
+    assert table["first.weight"].inside == [3]  # the image is not cut
+    assert table["last.weight"].outside == [3]
+    assert len(table["last.weight"].inside) > 1 and len(table["first.weight"].outside) > 1
+    assert table["depthwise.weight"].outside == [80] and len(table["depthwise.weight"].inside) > 1
+    for times in profile.layer:
+        assert len(times.ms) == len(times.inside)
+        assert all(len(row) == len(times.outside) and min(row) >= 0 for row in times.ms)
+        assert all(width % profile.step == 0 for width in times.inside[:-1] + times.outside[:-1])
+
+
+def test_the_fit_is_to_what_whole_networks_took(looked) -> None:
+    network, profile = looked
+    channels = trace(network, IMAGE)
+    estimate = profile.times()(channels, channels.full_widths())
+    assert abs(estimate / profile.original - 1) <= profile.fit.off_by + 1e-9
+    narrow = profile.times()(channels, channels.widths(Plan.random(channels, 0.9)))
+    assert 0 < narrow <= estimate
+
+
+def test_the_network_and_the_threads_stay_as_they_are(quick) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3)).eval()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with torch_threads(3):
+        measure_profile(network, [IMAGE], Device("torch", 1))
+        assert torch.get_num_threads() == 3
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.slow
+def test_a_runtime_that_takes_files(quick, monkeypatch) -> None:
+    monkeypatch.setattr(profile_device, "SHARES", (1.0, 0.5))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3)).eval()
+    profile = measure_profile(network, [IMAGE], Device("onnxruntime", 1))
+    assert profile.runtime == "onnxruntime" and profile.original > 0 and len(profile.layer) == 2
+
+
+@pytest.mark.parametrize("width", [24, 64])
+def test_layers_in_groups(width: int, quick) -> None:
+    middle = nn.Conv2d(width, width, 3, padding=1, groups=4)
+    network = nn.Sequential(nn.Conv2d(3, width, 3), middle, nn.Conv2d(width, 3, 3)).eval()
+    profile = measure_profile(network, [IMAGE], Device("torch", 1))
+    assert same_layers(profile, layers_of(network, [IMAGE]))

@@ -1,0 +1,63 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from ganshrink import nets
+from ganshrink.training import Taps
+
+
+def test_taps_give_what_passed_through_once():
+    net = nets.build("incres9", ngf=4, blocks=2)
+    with Taps(net, ["down", "blocks.1"]) as taps:
+        x = torch.randn(1, 3, 16, 16)
+        image = net(x)
+        caught = taps.take()
+        assert list(caught) == ["down", "blocks.1"]
+        assert torch.equal(caught["down"], net.down(x))
+        assert torch.equal(net.up(caught["blocks.1"]), image)
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_a_tap_is_read_once_per_forward():
+    net = nn.Sequential(nn.Identity(), nn.ReLU())
+    with Taps(net, ["1"]) as taps:
+        net(torch.ones(1))
+        taps.take()
+        with pytest.raises(ValueError, match="nothing passed through '1'"):
+            taps.take()
+
+
+def test_gradients_reach_the_network_through_its_taps():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1))
+    with Taps(net, ["0"]) as taps:
+        net(torch.ones(1, 1, 2, 2))
+        taps.take()["0"].sum().backward()
+    assert net[0].weight.grad is not None and net[2].weight.grad is None
+
+
+def test_an_unknown_path_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no submodule 'blocks.3' to tap; did you mean 'blocks.[01]'"):
+        Taps(nets.build("incres9", ngf=4, blocks=2), ["blocks.3"])
+
+
+def test_taps_work_in_a_compiled_network():
+    """Every forward gives its own outputs, with gradients, also after the first, and nothing is compiled twice."""
+    net = nets.build("incres9", ngf=4, blocks=2)
+    plain = copy.deepcopy(net)
+    counts = CompileCounterWithBackend("aot_eager")
+    with Taps(net, ["blocks.0"]) as taps, Taps(plain, ["blocks.0"]) as expected:
+        net.compile(backend=counts)
+        for seed in range(3):
+            x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+            net(x), plain(x)
+            caught, other = taps.take()["blocks.0"], expected.take()["blocks.0"]
+            torch.testing.assert_close(caught, other)
+            net.zero_grad(), plain.zero_grad()
+            caught.square().sum().backward()
+            other.square().sum().backward()
+            torch.testing.assert_close(net.down[1].weight.grad, plain.down[1].weight.grad)
+            assert plain.down[1].weight.grad.abs().sum() > 0
+    assert counts.frame_count == 1

@@ -1,0 +1,354 @@
+"""Roads through a recipe that the quick one does not take, in process and as short as they can be."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ganshrink import nets
+from ganshrink.data import DataConfig, open_dataset, to_uint8
+from ganshrink.metrics.squeezenet import SqueezeNet
+from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
+from ganshrink.pruning import Budget
+from ganshrink.reports.files import read_run
+from ganshrink.training.stages import Run
+from ganshrink.workflow.compress import compress, compress_recipe, train_recipe
+from ganshrink.workflow.outputs import score, write_onnx
+from ganshrink.workflow.recipe import NetConfig, Recipe, read_recipe, resolve
+from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks
+from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
+
+RECIPES = sorted(Path("recipes").rglob("*.toml"))
+
+
+@pytest.fixture
+def streets(tmp_path) -> dict:
+    """A labelled data set of its own: three classes and void."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for kind in ("photos", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for i in range(4):
+            ids = np.kron(rng.integers(0, 4, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
+            Image.fromarray(ids).save(tmp_path / "labels" / split / f"{i}.png")
+            Image.fromarray((ids[..., None] * np.array([60, 30, 10])).astype(np.uint8)).save(
+                tmp_path / "photos" / split / f"{i}.png"
+            )
+    paths = {kind: str(tmp_path / kind / "{split}") for kind in ("photos", "labels")}
+    return {"name": "labelled", **paths, "num_classes": 4, "void": 3, "size": 32}
+
+
+def test_labelled_data_with_pictures_inside_the_graph(tmp_path, streets):
+    raw = tiny(tmp_path / "run", export={"onnx": True, "image_io": "uint8"}) | {"data": streets}
+    outcome = compress_recipe(resolve(raw), progress=False)
+    sample = open_dataset(DataConfig(**streets), "test").sample(0, None)["input"][None]
+    session = onnxruntime.InferenceSession(str(tmp_path / "run/student.onnx"))
+    assert session.get_inputs()[0].shape[1] == 4
+    [made] = session.run(None, {"input": sample.numpy()})
+    with torch.no_grad():
+        expected = to_uint8(outcome.student(sample)[0])
+    assert abs(made[0].transpose(1, 2, 0).astype(int) - expected.astype(int)).max() <= 1
+
+    again = export_run(tmp_path / "run")["student.onnx"]
+    assert again["image_io"] == "uint8" and again["max_abs_diff"] <= 1
+
+
+def test_a_teacher_trained_first_is_the_one_that_compress_takes(tmp_path):
+    train_recipe(resolve(tiny(tmp_path)), progress=False)
+    first = load_file(tmp_path / "teacher.safetensors")
+    stamp = (tmp_path / "stages/teacher/done.json").stat().st_mtime_ns
+    compress_recipe(resolve(tiny(tmp_path)), progress=False)
+    assert (tmp_path / "stages/teacher/done.json").stat().st_mtime_ns == stamp
+    again = load_file(tmp_path / "teacher.safetensors")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_teacher_can_be_loaded_with_or_without_its_discriminator(tmp_path, caplog):
+    train_recipe(resolve(tiny(tmp_path / "a")), progress=False)
+    weights = {name: str(tmp_path / f"a/stages/teacher/{name}.safetensors") for name in "GD"}
+    loaded = {"weights": weights["G"], "max_steps": 0}
+    with caplog.at_level(logging.WARNING):
+        compress_recipe(resolve(tiny(tmp_path / "b", teacher=loaded)), progress=False)
+    assert "came without its discriminator" in caplog.text
+    compress_recipe(
+        resolve(tiny(tmp_path / "c", teacher=loaded | {"discriminator": weights["D"]})), progress=False
+    )
+    kept, given = (load_file(p) for p in (tmp_path / "c/stages/distill/D.safetensors", weights["D"]))
+    assert all(torch.equal(kept[name], given[name]) for name in given)
+    with pytest.raises(ValueError, match=r"teacher.weights: .* does not fit: .* check \[net\]"):
+        compress_recipe(resolve(tiny(tmp_path / "d", teacher=loaded, net={"ngf": 8})), progress=False)
+
+
+def test_another_recipe_in_the_same_folder_leaves_nothing_of_the_first(tmp_path):
+    compress_recipe(resolve(tiny(tmp_path, scratch=True)), progress=False)
+    (tmp_path / "latency.json").write_text("{}")  # as if it had been timed
+    assert (tmp_path / "scratch.safetensors").exists()
+    compress_recipe(resolve(tiny(tmp_path, budget="macs=50%")), progress=False)
+    assert not (tmp_path / "latency.json").exists() and "scratch" not in load_networks(tmp_path)
+    assert json.loads((tmp_path / "cost.json").read_text())["budget"]["given"] == "macs=50%"
+    assert "distill." not in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "stages/scratch").exists()  # kept, but no part of this result
+    assert made_of(tmp_path) == ["stages/teacher", "stages/search", "stages/distill"]
+    assert [stage.name for stage in read_run(tmp_path).stages] == ["teacher", "search", "distill"]
+
+
+def test_a_refused_command_changes_nothing(tmp_path):
+    compress_recipe(resolve(tiny(tmp_path)), progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for change in ({"budget": "macs=0.01%"}, {"metrics": {"names": ["miou"]}}, {"data": {"size": 30}}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            compress_recipe(resolve(tiny(tmp_path, **change)), progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_is_reused_for_another_size(tmp_path):
+    """The plan for 32 x 32 images is no plan for 64 x 64 ones under the same absolute budget."""
+    train_recipe(resolve(tiny(tmp_path / "a")), progress=False)
+    loaded = {"weights": str(tmp_path / "a/teacher.safetensors")}
+    for size in (32, 64):
+        raw = tiny(tmp_path / "b", teacher=loaded, data={"size": size}, budget="macs=1.5M")
+        if size == 32:
+            compress_recipe(resolve(raw), progress=False)
+        else:
+            with pytest.raises(ValueError, match="cannot be met"):
+                compress_recipe(resolve(raw), progress=False)
+
+
+def test_parameters_and_bytes_are_budgets_too_and_percentages_are_of_the_original(tmp_path):
+    raw = tiny(tmp_path, budget="params=50%,macs=90%", net={"name": "resnet9", "ngf": 8, "blocks": 1})
+    cost = compress_recipe(resolve(raw), progress=False).cost
+    assert cost["budget"]["resolved"]["params"] == cost["teacher"]["params"] // 2
+    assert cost["student"]["params"] <= cost["teacher"]["params"] // 2
+    assert Budget.parse("bytes=2MB").numbers() == {"bytes": 2_000_000}
+
+
+def test_a_scored_run_can_be_scored_again_on_other_images(tmp_path):
+    compress_recipe(resolve(tiny(tmp_path)), progress=False)
+    first = json.loads((tmp_path / "metrics.json").read_text())
+    again = evaluate_run(tmp_path, ["metrics.split=val", "metrics.names=['psnr_teacher']"])
+    seen = {v["protocol"]["data"] for scores in first.values() for v in scores.values()}
+    held_out, val = (open_dataset(resolve(tiny(tmp_path)).data, split) for split in ("test", "val"))
+    assert seen == {held_out.fingerprint()[:12]}
+    assert again["student"]["psnr_teacher"]["protocol"]["data"] == val.fingerprint()[:12] not in seen
+    assert list(again["student"]) == ["psnr_teacher"]
+    assert again["student"]["psnr_teacher"]["protocol"]["split"] == "val"
+    with pytest.raises(ValueError, match="not 'student'"):
+        evaluate_run(tmp_path, ["student.epochs=3"])
+
+
+def test_compress_takes_the_settings_of_a_data_set(tmp_path):
+    model = nets.build("incres9", ngf=6, blocks=1)
+    raw = tiny(tmp_path)
+    settings = {key: raw[key] for key in ("export", "latency")} | {"student": raw["teacher"]}
+    outcome = compress(
+        model,
+        torch.zeros(1, 3, 32, 32),
+        raw["data"],
+        raw["method"],
+        "macs=60%",
+        raw["task"],
+        run=tmp_path,
+        progress=False,
+        **settings,
+    )
+    assert (
+        outcome.metrics["student"]["psnr"]["protocol"] | {"split": "test", "images": 2}
+        == outcome.metrics["student"]["psnr"]["protocol"]
+    )
+    with pytest.raises(ValueError, match="data.sise: unknown key; did you mean 'size'"):
+        compress(model, torch.zeros(1, 3, 32, 32), {"sise": 3}, run=tmp_path)
+
+
+def test_both_directions_share_one_teacher_and_each_student_has_its_own_generator(tmp_path, domains):
+    raw = tiny_cycle(tmp_path / "run", domains, data={"direction": "both"})
+    outcome = compress_recipe(resolve(raw), progress=False)
+    assert outcome.path == tmp_path / "run/AtoB"
+    first = stages(tmp_path / "run")
+    assert list(first) == ["teacher"]
+    trained = {
+        name: load_file(tmp_path / f"run/stages/teacher/{name}.safetensors") for name in ("G_A", "G_B")
+    }
+    for way, generator in (("AtoB", "G_A"), ("BtoA", "G_B")):
+        folder = tmp_path / "run" / way
+        assert set(stages(folder)) == {"search", "distill"}
+        assert made_of(folder) == ["../stages/teacher", "stages/search", "stages/distill"]
+        kept = load_networks(folder)["teacher"].state_dict()  # what taught, scored and is shown
+        assert all(torch.equal(kept[name], tensor) for name, tensor in trained[generator].items())
+        assert f'direction = "{way}"' in (folder / "recipe.toml").read_text()
+        assert (folder / "report.html").exists() and (folder / "student.safetensors").exists()
+    assert (
+        done(tmp_path / "run/AtoB", "distill")["after"]["teacher"] == done(tmp_path / "run", "teacher")["key"]
+    )
+    inputs = {
+        way: len(json.loads((tmp_path / f"run/{way}/samples/samples.json").read_text())["rows"])
+        for way in ("AtoB", "BtoA")
+    }
+    assert inputs == {"AtoB": 5, "BtoA": 3}
+
+    # The student's settings are not the teacher's, and one direction alone has the teacher of both.
+    one_way = tiny_cycle(tmp_path / "run", domains, data={"direction": "BtoA"}, task={"lambda_recon": 7})
+    train_recipe(resolve(one_way), progress=False)
+    assert stages(tmp_path / "run") == first
+    saved = load_file(tmp_path / "run/teacher.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in trained["G_B"].items())
+    train_recipe(resolve(tiny_cycle(tmp_path / "run", domains, task={"lambda_cycle": 5})), progress=False)
+    assert stages(tmp_path / "run")["teacher"] != first["teacher"]
+
+
+def test_the_student_of_the_way_back_is_taught_by_the_generator_and_judge_of_the_way_back(tmp_path, domains):
+    raw = tiny_cycle(tmp_path, domains, data={"direction": "BtoA"}, student={"max_steps": 0})
+    compress_recipe(resolve(raw), progress=False)
+    inherited, trained = (
+        load_file(tmp_path / f"stages/{name}.safetensors") for name in ("distill/D", "teacher/D_B")
+    )
+    assert all(torch.equal(inherited[name], trained[name]) for name in trained)
+    assert {path.stem for path in (tmp_path / "stages/teacher").glob("*.safetensors")} == {
+        "G_A",
+        "G_B",
+        "D_A",
+        "D_B",
+    }
+
+
+def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, monkeypatch):
+    torch.manual_seed(0)
+    save_file(dict(SqueezeNet().state_dict()), tmp_path / "squeezenet11_features.safetensors")
+    monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
+    metrics = {"names": ["kd_squeezenet", "psnr_teacher"]}
+    raw = tiny_cycle(tmp_path / "run", domains, metrics=metrics, scratch=True)
+    scores = compress_recipe(resolve(raw), progress=False).metrics
+    assert {name: list(found) for name, found in scores.items()} == {
+        "identity": ["kd_squeezenet"],
+        "teacher": ["kd_squeezenet"],
+        "student": ["kd_squeezenet", "psnr_teacher"],
+        "scratch": ["kd_squeezenet", "psnr_teacher"],
+    }
+    identity = scores["identity"]["kd_squeezenet"]
+    assert (identity["protocol"]["images"], identity["protocol"]["targets"]) == (5, 3)
+    by_itself = score(torch.nn.Identity(), open_dataset(DataConfig(**domains), "test"), ["kd_squeezenet"])
+    assert identity["value"] == pytest.approx(by_itself["kd_squeezenet"].value, rel=1e-9)
+
+    again = evaluate_run(tmp_path / "run", ["metrics.names=['psnr_teacher']"])
+    assert list(again) == ["teacher", "student", "scratch"]  # the input has no agreement to be scored
+    with pytest.raises(ValueError, match="metrics.names: psnr needs a target image for each input"):
+        evaluate_run(tmp_path / "run", ["metrics.names=['psnr']"])
+
+
+def tiny_photos(folder: Path, domains: dict, teacher: Path | None, **tables) -> dict:
+    raw = tiny_cycle(folder, domains, task={"name": "image2image"}, **tables)
+    raw["data"] = {
+        "name": "photos",
+        "photos": [domains["root"] + "/{split}A", domains["root"] + "/{split}B"],
+        "size": 16,
+    }
+    raw["teacher"] |= {} if teacher is None else {"weights": str(teacher)}
+    return raw
+
+
+def test_a_generator_that_is_its_own_teacher_needs_weights_and_pictures_alone(tmp_path, domains):
+    with pytest.raises(ValueError, match="no trained weights: set teacher.weights") as error:
+        compress_recipe(resolve(tiny_photos(tmp_path / "none", domains, None)), progress=False)
+    assert "\n" not in str(error.value)
+    train_recipe(resolve(tiny_cycle(tmp_path / "cycle", domains)), progress=False)
+    weights = tmp_path / "cycle/teacher.safetensors"
+    raw = tiny_photos(tmp_path / "run", domains, weights)
+    outcome = compress_recipe(resolve(raw), progress=False)
+    assert (
+        list(outcome.metrics["student"]) == ["psnr_teacher", "ssim_teacher"]
+        and outcome.metrics["teacher"] == {}
+    )
+    assert outcome.metrics["student"]["psnr_teacher"]["protocol"]["images"] == 8
+    assert [path.stem for path in (tmp_path / "run/stages/distill").glob("*.safetensors")] == ["G"]
+    rows = json.loads((tmp_path / "run/samples/samples.json").read_text())["rows"]
+    assert rows[0].keys() == {"name", "input", "teacher", "student"}
+
+
+def test_one_input_beside_more_targets_is_enough_to_compare_the_export_on(tmp_path, domains):
+    for path in Path(domains["root"], "testA").glob("[1-4].png"):
+        path.unlink()
+    images = open_dataset(DataConfig(**domains), "test")
+    assert (images.num_inputs, len(images)) == (1, 3)
+    parity = write_onnx(Run(tmp_path / "run"), torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16), images)
+    assert parity["student.onnx"]["max_abs_diff"] < 1e-4
+
+
+def test_a_task_on_data_that_are_not_its_own_is_refused(tmp_path, domains):
+    """Pix2Pix would train on pictures that do not belong together, without an error."""
+    photos = tiny_photos(tmp_path, domains, None)["data"]
+    for task, data, words in (
+        ("pix2pix", domains, "task pix2pix needs a target image for each input"),
+        ("cyclegan", photos, "task cyclegan needs images of the target domain"),
+    ):
+        raw = tiny(tmp_path, task={"name": task}) | {"data": data}
+        for command in (compress_recipe, train_recipe):
+            with pytest.raises(ValueError, match=words):
+                command(resolve(raw), progress=False)
+        model = torch.nn.Conv2d(3, 3, 1)
+        with pytest.raises(ValueError, match=words):
+            compress(model, torch.zeros(1, 3, 16, 16), data, task=task, run=tmp_path)
+
+
+def test_what_goes_one_way_is_not_asked_to_go_both(tmp_path, domains):
+    both = domains | {"direction": "both"}
+    for changes, words in (
+        ({"task": {"name": "image2image"}}, "needs a task that goes both ways, image2image does not"),
+        ({"teacher": {"weights": "x.safetensors"}}, "teacher.weights goes one way"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            compress_recipe(resolve(tiny_cycle(tmp_path, both, **changes)), progress=False)
+    with pytest.raises(ValueError, match="'both' is for recipes"):
+        compress(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16), both, task="cyclegan", run=tmp_path)
+
+
+def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Recipe:
+    """The recipe on images of its kind that are here, with a teacher of its kind where it names one."""
+    data = {"labelled": streets, "unpaired": domains, "photos": tiny_photos(folder, domains, None)["data"]}
+    data["paired"] = {"name": "paired", "a": streets["photos"], "b": streets["photos"]}
+    if recipe.data.name in data:
+        size = 128 if recipe.net.name.startswith("unet") else 32  # the least that these networks take
+        kept = {"size": size, "direction": recipe.data.direction}
+        recipe = recipe.model_copy(update={"data": DataConfig(**data[recipe.data.name] | kept)})
+    if recipe.method.name == "decig":  # the paper's generators, narrower: those would take minutes
+        narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": 8})
+        recipe = recipe.model_copy(update={"net": narrow})
+    if recipe.teacher.weights is not None:
+        torch.manual_seed(0)
+        save_file(
+            nets.build(recipe.net.name, **recipe.net.options).state_dict(), folder / "teacher.safetensors"
+        )
+        given = recipe.teacher.model_copy(update={"weights": folder / "teacher.safetensors"})
+        recipe = recipe.model_copy(update={"teacher": given})
+    if recipe.method.name == "ugc":  # many networks scored on images that are all alike
+        few = {"population": 2, "generations": 1, "calibration_images": 2}
+        narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": 8})
+        recipe = recipe.model_copy(update={"net": narrow, "method": recipe.method.model_copy(update=few)})
+    if getattr(recipe.method, "distance", None) == "perceptual" or recipe.method.name == "ugc":
+        state = VGG(VGG19_NORMALISED).state_dict()
+        save_file(
+            {name.removeprefix("features."): t for name, t in state.items()}, folder / "vgg.safetensors"
+        )
+        method = recipe.method.model_copy(update={"vgg": folder / "vgg.safetensors"})
+        recipe = recipe.model_copy(update={"method": method})
+    if "latency" in recipe.budget:  # of so small a network calls take the time, which no cut shortens
+        recipe = recipe.model_copy(update={"budget": "macs=50%"})
+    if recipe.method.name == "dmad":  # a search of one step goes down to half of the channels, and no further
+        recipe = recipe.model_copy(update={"budget": "macs=95%"})
+    return recipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [p for p in RECIPES if p.stem != "quick"], ids=str)
+def test_every_recipe_takes_two_steps(path, tmp_path, streets, domains):
+    """With the recipe's own networks, task and method; where its images are not shipped, on images of the same kind."""
+    small = ["teacher.max_steps=1", "student.max_steps=1", "latency.enabled=false", "export.onnx=false"]
+    recipe = read_recipe(
+        path, [f"run={tmp_path / 'run'}", *small, "metrics.names=['psnr_teacher']", "metrics.limit=2"]
+    )
+    outcome = compress_recipe(stand_ins(recipe, tmp_path, streets, domains), progress=False)
+    assert np.isfinite(outcome.metrics["student"]["psnr_teacher"]["value"])

@@ -1,0 +1,123 @@
+"""The same command in two processes, as torchrun starts it, against one process with a batch twice as large."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import read_recipe
+
+# What needs the whole batch weighs much: batch norms in both nets, and kernel alignment before reconstruction.
+RECIPE = """
+budget = "macs=60%"
+net = { name = "incres9", ngf = 4, blocks = 1, norm = "batch" }
+data = { size = 32, counts = { train = 8, val = 2, test = 2 } }
+task = { name = "pix2pix", ndf = 4, d_norm = "batch", lr = 1e-3, lambda_recon = 1 }
+method = { name = "cat", floor = 2, lambda_dist = 10 }
+teacher = { max_steps = 3, log_every = 1, checkpoint_steps = 1, accelerator = "cpu" }
+metrics = { names = ["psnr"] }
+export = { onnx = false }
+latency = { enabled = false }
+"""
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "--no-python",
+]
+# What a busy machine does: torchrun's SIGTERM comes while a process still asks whether it is the first to speak.
+BUSY = """
+import time
+from ganshrink.training import processes
+first = processes.speaks_first
+def speaks_first():
+    time.sleep(0.5)
+    return first()
+processes.speaks_first = speaks_first
+"""
+# In one launch, since most of a launch is Python's imports.
+TWICE = """
+from ganshrink import cli
+for _ in range(2):
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+
+
+def compress_twice(recipe: Path, folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    words = ["compress", str(recipe), f"run={folder}", "teacher.batch_size=2", *overrides]
+    loopback = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(
+        [*TORCHRUN, sys.executable, "-c", BUSY + TWICE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=loopback,
+    )
+
+
+def losses(folder: Path, stage: str) -> list[dict[str, float]]:
+    lines = (folder / "stages" / stage / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    return [json.loads(line)["losses"] for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes_of_twice_the_batch_even_if_one_is_killed(tmp_path):
+    recipe, two, one = tmp_path / "recipe.toml", tmp_path / "two", tmp_path / "one"
+    recipe.write_text(RECIPE)
+
+    process = compress_twice(recipe, two)
+    while not (two / "stages/teacher/checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    leader = int((two / ".lock").read_text().split()[0])
+    os.kill(leader, signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0 and not (two / "student.safetensors").exists()
+    assert (
+        sum(line.startswith(("error: ", "terminated; ")) for line in told.splitlines()) == 1
+    )  # not one each
+
+    process = compress_twice(recipe, two)
+    told, trouble = process.communicate(timeout=300)
+    assert process.returncode == 0, trouble
+    assert told.count("student: ") == 2  # once a command, not once a process
+    compress_recipe(read_recipe(recipe, [f"run={one}", "teacher.batch_size=4"]), progress=False)
+    assert (two / "plan.json").read_text() == (one / "plan.json").read_text()
+    for stage in ("teacher", "distill"):
+        for ours, theirs in zip(losses(two, stage), losses(one, stage), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+
+    again = (two / "recipe.toml").stat().st_mtime_ns  # written when the second command began to work
+    assert all(path.stat().st_mtime_ns < again for path in two.glob("stages/*/*"))
+    student, kept = load_file(two / "student.safetensors"), load_file(two / "stages/distill/G.safetensors")
+    assert student.keys() == kept.keys() and all(torch.equal(student[name], kept[name]) for name in kept)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_what_a_device_takes(tmp_path):
+    recipe, folder = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    process = compress_twice(recipe, folder, "budget=latency=100%@cpu", "latency.runtime=torch")
+    _, trouble = process.communicate(timeout=300)
+    assert process.returncode == 0, trouble
+    budget = json.loads((folder / "cost.json").read_text())["budget"]
+    looked_at = tomllib.loads((folder / "device-cpu.toml").read_text())
+    assert budget["resolved"]["latency"] == budget["timing"]["original_ms"] == looked_at["original"]
+    assert budget["timing"]["measured_ms"] > 0
