@@ -11,7 +11,7 @@ def tiny(folder: Path, **tables) -> dict:
         "net": {"name": "incres9", "ngf": 6, "blocks": 1},
         "data": {"size": 32, "counts": {"train": 4, "val": 2, "test": 2}},
         "task": {"name": "pix2pix", "ndf": 4},
-        "method": {"name": "cat", "floor": 2},
+        "method": {"name": "cat", "search": {"floor": 2}},
         "teacher": {"epochs": 1, "decay_epochs": 0, "batch_size": 2, "accelerator": "cpu"},
         "export": {"onnx": False},
         "latency": {"enabled": False},
@@ -26,7 +26,7 @@ def tiny_cycle(folder: Path, domains: dict, **tables) -> dict:
         folder,
         net={"name": "resnet9", "ngf": 4, "blocks": 1},
         task={"name": "cyclegan", "ndf": 4, "d_layers": 1},
-        method={"floor": 1},
+        method={"search": {"floor": 1}},
         teacher={"max_steps": 2, "log_every": 1},
     )
     raw["data"] = domains

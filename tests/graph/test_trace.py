@@ -50,7 +50,7 @@ def test_an_operator_without_a_rule():
         trace(model, x)
     message = str(caught.value)
     assert "kron" in message
-    assert f"test_tracing.py:{line_of('torch.kron(x')}" in message
+    assert f"test_trace.py:{line_of('torch.kron(x')}" in message
     assert "rules={NAME: rule}" in message
     assert "freeze=[PATH]" in message
     assert "\n" not in message
@@ -85,7 +85,7 @@ def test_data_dependent_control_flow():
     with pytest.raises(ValueError) as caught:
         trace(model, x)
     assert re.search(
-        rf"cannot be exported: .*test_tracing.py:{line_of('if x.sum() > 0')}; register", str(caught.value)
+        rf"cannot be exported: .*test_trace.py:{line_of('if x.sum() > 0')}; register", str(caught.value)
     )
     channels = checked(model, x, freeze=["3"])
     groups = {g.name: g for g in channels.groups}

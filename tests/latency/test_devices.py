@@ -48,7 +48,7 @@ def looks(monkeypatch) -> list[Device]:
             original=float(len(taken)),
         )
 
-    monkeypatch.setattr(devices, "look_at", look_at)
+    monkeypatch.setattr(devices, "measure_profile", look_at)
     return taken
 
 

@@ -12,13 +12,15 @@ from torch import nn
 from ganshrink import nets
 from ganshrink.data import Batches, TensorPairs
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Training
+from ganshrink.methods.base import Job
 from ganshrink.methods.cat import CatConfig, cat
+from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import norm_scale
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
+from ganshrink.training.train import Training
 
 SIZE = 32
 
@@ -39,11 +41,12 @@ def job(generator: nn.Module, *, budget: str = "macs=30%", steps: int = 0, **opt
     trained = task.nets(generator, 3, 3)
     training = Training(max_steps=steps, batch_size=2, log_every=1, accelerator="cpu", **options)
     return Job(
-        build=lambda: copy.deepcopy(generator),
+        original=Original(
+            lambda: copy.deepcopy(generator), (torch.zeros(1, 3, SIZE, SIZE),), {"affine": True}
+        ),
         teacher=lambda: trained,
         task=task,
         data=TensorPairs(pairs),
-        example=(torch.zeros(1, 3, SIZE, SIZE),),
         budget=Budget.parse(budget),
         training=training,
         progress=False,
@@ -95,7 +98,7 @@ def test_the_search_is_algorithm_1_and_then_uses_what_it_leaves_over(percent):
 def test_the_student_starts_fresh_and_the_discriminator_as_the_teachers(tmp_path):
     work = job(incres())
     teacher = work.teacher()
-    result = cat(Run(tmp_path), work, CatConfig(floor=4))
+    result = cat(Run(tmp_path), work, CatConfig(search={"floor": 4}))
     student = result.students["G"]
     assert all(norm.weight.eq(1).all() for norm in student.modules() if isinstance(norm, nn.InstanceNorm2d))
     assert abs(student.down[7].weight.std().item() - 0.02) < 0.004
@@ -108,7 +111,7 @@ def test_the_student_fits_the_budget_and_any_generator_can_be_the_teacher(tmp_pa
     """A ResNet without affine norms: they are made affine, and scales of 1 rank nothing, so the plan says what scored."""
     torch.manual_seed(0)
     work = job(nets.build("resnet9", ngf=8, blocks=2), budget="macs=40%", steps=1)
-    result = cat(Run(tmp_path), work, CatConfig(floor=2))
+    result = cat(Run(tmp_path), work, CatConfig(search={"floor": 2}))
     channels, plan = result.channels["G"], result.plans["G"]
     assert channels.cost(plan).macs <= channels.cost().macs * 0.4
     assert set(result.basis.values()) == {"L2"}
@@ -120,7 +123,9 @@ def test_the_distillation_term_is_equation_3(tmp_path, alignment):
     """Only the first logged step is compared: there the student's weights are still those that can be recomputed."""
     generator = incres()
     paths = ("down.9", "blocks.0", "blocks.1")
-    config = CatConfig(floor=4, lambda_dist=2.0, alignment=alignment, taps=paths)
+    config = CatConfig(
+        search={"floor": 4}, distill={"lambda_dist": 2.0, "alignment": alignment, "taps": paths}
+    )
     start = cat(Run(tmp_path / "start"), job(generator), config).students["G"].train()
     work = job(generator, steps=1)
     cat(Run(tmp_path / "run"), work, config)
@@ -155,7 +160,7 @@ def test_the_distillation_term_is_equation_3(tmp_path, alignment):
 def test_without_taps_the_papers_four_are_taken(tmp_path, caplog):
     work = job(nets.build("incres9", ngf=6), budget="macs=50%")
     with caplog.at_level("INFO"):
-        cat(Run(tmp_path), work, CatConfig(floor=2))
+        cat(Run(tmp_path), work, CatConfig(search={"floor": 2}))
     assert "down.9, blocks.2, blocks.5, blocks.8" in caplog.text
 
 
@@ -163,12 +168,12 @@ def test_batch_alignment_at_batch_size_1_is_refused(tmp_path):
     work = job(incres(), steps=1)
     object.__setattr__(work, "training", work.training.model_copy(update={"batch_size": 1}))
     with pytest.raises(ValueError, match="constantly 1 at batch size 1"):
-        cat(Run(tmp_path), work, CatConfig(floor=4, alignment="batch"))
+        cat(Run(tmp_path), work, CatConfig(search={"floor": 4}, distill={"alignment": "batch"}))
 
 
 def test_the_plan_survives_its_json(tmp_path):
     work = job(incres())
-    result = cat(Run(tmp_path), work, CatConfig(floor=4))
-    again = cat(Run(tmp_path), work, CatConfig(floor=4))
+    result = cat(Run(tmp_path), work, CatConfig(search={"floor": 4}))
+    again = cat(Run(tmp_path), work, CatConfig(search={"floor": 4}))
     assert again.plans["G"] == result.plans["G"]
     assert (Path(tmp_path) / "stages/search/plan.json").is_file()

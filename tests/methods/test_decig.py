@@ -17,13 +17,14 @@ from torch.nn.functional import l1_loss
 from ganshrink.data import Batches
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
-from ganshrink.methods import BOTH_WAYS, METHODS
-from ganshrink.methods.base import Job, Result, fit_nets
+from ganshrink.methods import METHODS
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.decig import DecigConfig, decig
 from ganshrink.methods.decig.condensing import layer_factors, magnitudes, penalty
 from ganshrink.methods.decig.cutting import cut_at_hinges
 from ganshrink.pruning import Channels, Plan, extract
 from ganshrink.training.stages import Run, Stage
+from ganshrink.training.train import fit_nets
 
 STAGES = ("condense", "finetune")
 
@@ -78,7 +79,7 @@ def road(request, walked) -> Road:
 
 
 def test_the_road_ends_at_students_within_their_budgets(road):
-    assert METHODS["decig"] is decig and "decig" in BOTH_WAYS
+    assert METHODS["decig"] is decig and DecigConfig.both_ways
     assert roads.begun(road.folder) == {"condense": 1, "hinges": 1, "finetune": 1}
     result, jobs = road.result, road.work.by_generator()
     assert set(result.students) == set(result.plans) == set(road.names.values())

@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from ganshrink import methods
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Result, fit_nets
+from ganshrink.methods.base import Job, MethodConfig, Result
+from ganshrink.methods.uniform import UniformConfig
 from ganshrink.pruning import extract
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
@@ -18,6 +19,7 @@ from ganshrink.reports import write_report
 from ganshrink.reports.files import read_run
 from ganshrink.training import Taps
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.train import fit_nets
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import Recipe, read_recipe, resolve
 from ganshrink.workflow.verbs import evaluate_run, load_networks
@@ -27,7 +29,9 @@ WAYS = {"AtoB": "G_A", "BtoA": "G_B"}
 BUDGETS = {"AtoB": "macs=60%", "BtoA": "macs=30%,params=50%"}
 
 
-class TwinsConfig(BaseModel):
+class TwinsConfig(MethodConfig):
+    both_ways: ClassVar[bool] = True
+
     name: str = "twins"
 
 
@@ -72,7 +76,6 @@ def twins(run: Run, job: Job, config: TwinsConfig) -> Result:
 @pytest.fixture(autouse=True)
 def with_twins(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "twins", twins)
-    monkeypatch.setattr(methods, "BOTH_WAYS", frozenset({"twins"}))
 
 
 def both(folder: Path, domains: dict, **tables) -> dict:
@@ -140,7 +143,7 @@ def test_what_one_direction_is_refused_for_costs_no_work_of_the_other(tmp_path, 
 
 
 def test_in_one_direction_such_a_method_makes_one_student(tmp_path, domains, monkeypatch):
-    monkeypatch.setattr(methods, "BOTH_WAYS", frozenset({"uniform"}))
+    monkeypatch.setattr(UniformConfig, "both_ways", True)
     raw = tiny_cycle(tmp_path, domains | {"direction": "BtoA"}, student={"max_steps": 0})
     outcome = compress_recipe(resolve(raw | {"method": "uniform"}), progress=False)
     assert outcome.path == tmp_path

@@ -16,13 +16,14 @@ from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods import METHODS
-from ganshrink.methods.base import Job, Nets, Result
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.dmad import Dmad, DmadConfig, dmad
 from ganshrink.methods.dmad.lesson import DistillationLoss
 from ganshrink.pruning import Channels, Plan, add_affine, extract, initialise
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
+from ganshrink.training.train import Nets
 
 BUDGETS = {1: "macs=45%,params=60%", 0.5: "macs=20%,params=30%"}
 TAPS = ("down.6", "blocks.0", "blocks.1")

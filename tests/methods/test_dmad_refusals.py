@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from ganshrink import nets
 from ganshrink.cli.main import app
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets
+from ganshrink.methods.base import Job
 from ganshrink.methods.dmad import dmad
 from ganshrink.pruning import Plan, add_affine
 from ganshrink.training.stages import Run
+from ganshrink.training.train import Nets
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import read_recipe
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydantic import BaseModel
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,11 +15,12 @@ import ganshrink
 from ganshrink import methods
 from ganshrink.data import DataConfig, Images, TensorInputs, TensorPairs, open_dataset, open_unlabelled
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Result, fit_nets
+from ganshrink.methods.base import Job, MethodConfig, Result
 from ganshrink.pruning import extract
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.train import fit_nets
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import dump, read_recipe, resolve
 from tiny_recipe import done, tiny
@@ -81,7 +81,7 @@ def test_a_share_is_written_on_the_command_line_as_a_percentage(tmp_path):
     assert read_recipe(tmp_path / "recipe.toml") == recipe
 
 
-class LookingConfig(BaseModel):
+class LookingConfig(MethodConfig):
     name: str = "looking"
 
 

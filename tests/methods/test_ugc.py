@@ -13,7 +13,7 @@ from tiny_decig import Interrupting
 from torch import Tensor
 
 from ganshrink.graph import trace
-from ganshrink.methods import BOTH_WAYS, METHODS
+from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.ugc import ugc
 from ganshrink.methods.ugc.config import UgcConfig
@@ -84,7 +84,7 @@ def road(request, walked) -> Road:
 
 
 def test_the_road_ends_at_a_student_within_its_budget(road):
-    assert METHODS["ugc"] is ugc and "ugc" not in BOTH_WAYS
+    assert METHODS["ugc"] is ugc and not UgcConfig.both_ways
     assert few.begun(road.folder) == (SEARCHED if road.config.search else FIXED)
     result, channels = road.result, road.result.channels["G"]
     student, plan = result.students["G"], result.plans["G"]

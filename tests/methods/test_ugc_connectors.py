@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from ganshrink.methods.base import Job, Nets
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import ugc
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import OnlineDistillation
@@ -19,6 +19,7 @@ from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.pruning import extract
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
+from ganshrink.training.train import Nets
 
 PATHS = ("5", "9")
 CD = {"lambda_cd": 50, "taps": PATHS}

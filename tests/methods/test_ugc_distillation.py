@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, relu
 
-from ganshrink.methods.base import Job, Nets, fit_nets
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.distillation import OnlineDistillation, two_headed
 from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.pruning import extract
 from ganshrink.training.stages import Stage
 from ganshrink.training.tasks import Pix2Pix
+from ganshrink.training.train import Nets, fit_nets
 
 STRONG = {"lambda_tv": 0.01, "teachers_every": 2}
 

@@ -16,6 +16,7 @@ from ganshrink import nets
 from ganshrink.data import open_dataset, open_unlabelled
 from ganshrink.graph import trace
 from ganshrink.methods.base import Job
+from ganshrink.methods.original import Original
 from ganshrink.methods.ugc import searched_space
 from ganshrink.methods.ugc.images import divided
 from ganshrink.methods.ugc.search import Search
@@ -84,9 +85,9 @@ def in_one_process(recipe_file: Path, run: Path) -> tuple[Knowing, Budget]:
     data, more = open_dataset(recipe.data, "train"), open_unlabelled(recipe.data)
     original, example = nets.build("resnet6", ngf=4, blocks=1, norm="batch"), (torch.zeros(1, 3, 32, 32),)
     budget = Budget.parse("macs=30%").resolve(trace(original, *example))
-    job = Job(
-        lambda: original, lambda: {"G": original}, Pix2Pix(), data, example, budget, recipe.student, False, unlabelled=more
-    )  # fmt: skip
+    untrained = Original(lambda: original, example, recipe.method.transforms())
+    teacher = {"G": original}
+    job = Job(untrained, lambda: teacher, Pix2Pix(), data, budget, recipe.student, False, unlabelled=more)
     network = with_extra_blocks(original, example, recipe.method.extra_blocks)
     channels = trace(network, *example)
     network.load_state_dict(load_file(run / "stages/supernet/G.safetensors"))

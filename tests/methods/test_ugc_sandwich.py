@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.methods.base import Job, Nets, fit_nets
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.training.stages import Stage
+from ganshrink.training.train import Nets, fit_nets
 
 STRONG = {"lambda_tv": 0.01}  # so that no term hides behind another
 

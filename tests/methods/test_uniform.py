@@ -14,13 +14,15 @@ from ganshrink import nets
 from ganshrink.data import TensorPairs
 from ganshrink.graph import trace
 from ganshrink.methods import METHODS
-from ganshrink.methods.base import Job, Training
+from ganshrink.methods.base import Job
+from ganshrink.methods.original import Original
 from ganshrink.methods.uniform import UniformConfig, uniform
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
+from ganshrink.training.train import Training
 
 SIZE = 16
 
@@ -44,11 +46,10 @@ def job(
     trained = task.nets(teacher or resnet(), 3, 3)
     training = Training(**{"max_steps": 1, "batch_size": 2, "accelerator": "cpu", **options})
     return Job(
-        build=resnet,
+        original=Original(resnet, (torch.zeros(1, 3, SIZE, SIZE),), {}),
         teacher=lambda: trained,
         task=task,
         data=TensorPairs(pairs),
-        example=(torch.zeros(1, 3, SIZE, SIZE),),
         budget=Budget.parse(budget).resolve(trace(resnet(), torch.zeros(1, 3, SIZE, SIZE))),
         training=training,
         progress=False,

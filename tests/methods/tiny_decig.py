@@ -11,13 +11,14 @@ from torch.nn.functional import l1_loss
 
 from ganshrink.data import TensorPairs
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets, Result
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.decig import Decig, DecigConfig
 from ganshrink.methods.decig.condensing import layer_factors
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Channels
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import CycleGAN, Image2Image
+from ganshrink.training.train import Nets
 
 BUDGETS = ("macs=85%", "macs=40%")
 

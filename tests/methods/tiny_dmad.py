@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.data import Batches, Images, TensorInputs, TensorPairs
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Result, Training
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.dmad import DmadConfig
+from ganshrink.methods.original import Original
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Budget, Plan, extract, initialise
 from ganshrink.pruning.allocate import share_of_each
@@ -28,6 +29,7 @@ from ganshrink.training.tasks import (
     Pix2PixConfig,
     Task,
 )
+from ganshrink.training.train import Training
 
 SIZE = 16
 JUDGE = {"ndf": 4, "d_layers": 1}
@@ -103,11 +105,10 @@ def job(
         trained = task.one_way(trained, "AtoB")
     settings = {"epochs": 50, "decay_epochs": 0, "max_steps": 12, "batch_size": 2, "log_every": 1}
     return Job(
-        build=lambda: copy.deepcopy(original),
+        original=Original(lambda: copy.deepcopy(original), example, {"affine": True}),
         teacher=lambda: trained,
         task=task,
         data=data,
-        example=example,
         budget=Budget.parse(budget).resolve(trace(original, *example)),
         training=Training(accelerator="cpu", **settings | training),
         progress=False,

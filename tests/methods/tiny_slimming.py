@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from ganshrink.data import Images, TensorInputs, TensorPairs
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Training
+from ganshrink.methods.base import Job
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
+from ganshrink.methods.original import Original
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Budget
 from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Task
+from ganshrink.training.train import Training
 
 SIZE = 16
 EXAMPLE = (torch.zeros(1, 3, SIZE, SIZE),)
@@ -79,11 +81,10 @@ def job(
     trained = task.nets(network, 3, 3)
     settings = {"epochs": 2, "decay_epochs": 0, "max_steps": 2, "batch_size": 2, "log_every": 1}
     return Job(
-        build=lambda: copy.deepcopy(network),
+        original=Original(lambda: copy.deepcopy(network), EXAMPLE, {"affine": True}),
         teacher=lambda: trained,
         task=task,
         data=data or inputs(),
-        example=EXAMPLE,
         budget=Budget.parse(budget).resolve(trace(network, *EXAMPLE)),
         training=Training(accelerator="cpu", **settings | training),
         progress=False,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganshrink.data import Batches, Images, PairedWithUnlabelled, TensorInputs
 from ganshrink.graph import trace
 from ganshrink.losses import structural_similarity
-from ganshrink.methods.base import Job, Nets, batches_of
+from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import searched_space
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.metrics.segmenters.espnet import CLASSES
@@ -25,6 +25,7 @@ from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Channels, Plan
 from ganshrink.pruning.search.space import Space
 from ganshrink.training.stages import Run
+from ganshrink.training.train import Nets, batches_of
 
 
 def settings(**changes: Any) -> UgcConfig:

@@ -24,7 +24,9 @@ FILE = "student-int8.onnx"
 
 
 def small(folder: Path, **tables) -> dict:
-    return tiny(folder, net={"name": "resnet9", "ngf": 4, "blocks": 1}, method={"floor": 1}, **tables)
+    return tiny(
+        folder, net={"name": "resnet9", "ngf": 4, "blocks": 1}, method={"search": {"floor": 1}}, **tables
+    )
 
 
 def read(path: Path):

@@ -17,7 +17,4 @@ METHODS: dict[str, Method] = {
     "uniform": uniform,
 }
 
-BOTH_WAYS: frozenset[str] = frozenset({"decig", "dmad"})
-"""Methods that make the students of both directions at once, in one training."""
-
-__all__ = ["BOTH_WAYS", "METHODS"]
+__all__ = ["METHODS"]

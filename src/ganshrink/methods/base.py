@@ -1,49 +1,50 @@
-"""The job that a method is given: a generator, a teacher on request, a task, data and a budget; and what it gives back."""
+"""What a method is given (a job) and gives back (students and their cuts), and where its settings stand."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
-import torch
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from ganshrink.data import Batches, Images, PairedWithUnlabelled
+from ganshrink.data import Images
 from ganshrink.latency.plan_by_timing import Stopwatch, plan_within_time
 from ganshrink.latency.profiles import DeviceProfile, ProfiledTimes
+from ganshrink.methods.original import Original, Transforms
 from ganshrink.metrics import MetricsConfig
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant import QuantConfig
-from ganshrink.system.distributed import rank_and_world
-from ganshrink.training import FitConfig, Forward, Taps, Update, fit
-from ganshrink.training.stages import Run, Stage
+from ganshrink.reports.section import Section
+from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Task, Term
+from ganshrink.training.train import Nets, Training, describe
 
-Nets = dict[str, nn.Module]
 ROOM = 1.5  # by which estimates of milliseconds may be off before a budget is refused for them
 
 
-# Settings that change how a training is watched and where it runs, not what it is.
-INCIDENTAL = {
-    "log_every",
-    "tensorboard",
-    "checkpoint_minutes",
-    "checkpoint_steps",
-    "accelerator",
-    "devices",
-    "threads",
-    "workers",
-}
+class Settings(BaseModel):
+    """A table of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Training(FitConfig):
-    """How one network is trained."""
+class MethodConfig(Settings):
+    """A method's settings, `[method]` of a recipe. Those of one stage stand in a table that has the stage's name; those in
+    `[method]` itself are for all of its stages. So a stage's stamp needs no list of names: see `for_stage`."""
 
-    batch_size: int = Field(default=1, ge=1, description="images a step, for each process")
+    both_ways: ClassVar[bool] = False
+    """Whether the method makes the students of both directions at once, in one training."""
+    renamed: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Keys of earlier versions, and where in `[method]` their values stand now."""
 
-    def decisive(self) -> dict[str, Any]:
-        """The settings that decide what comes out, for a stage's stamp."""
-        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL)
+    def transforms(self) -> Transforms:
+        """What the method does to a generator before it cuts it."""
+        return {}
+
+    def for_stage(self, name: str) -> dict[str, Any]:
+        """What of the settings decides a stage, JSON-ready: the fields of `[method]` itself, and the stage's table."""
+        others = {key for key, value in self if isinstance(value, Settings) and key != name}
+        return self.model_dump(mode="json", exclude=others)
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,10 @@ class Job:
     """What is to be made small, and with what.
 
     Attributes:
-        build: the original generator, freshly initialised.
+        original: the generator, untrained, and its structure.
         teacher: the trained nets, `{"G": generator}` and, where there is one, `"D"`; made when first called.
         task: what is optimised.
         data: the training images.
-        example: inputs of the size at which costs count.
         budget: what the student may cost, in absolute numbers.
         training: how the student is trained.
         progress: whether to show a progress bar.
@@ -67,11 +67,10 @@ class Job:
         metrics: what the result will be scored by, and where the judging networks' weights are.
     """
 
-    build: Callable[[], nn.Module]
+    original: Original
     teacher: Callable[[], Nets]
     task: Task
     data: Images
-    example: tuple[Tensor, ...]
     budget: Budget
     training: Training
     progress: bool = True
@@ -80,6 +79,20 @@ class Job:
     stopwatch: Stopwatch | None = None
     unlabelled: Images | None = None
     metrics: MetricsConfig = MetricsConfig()
+
+    @property
+    def channels(self) -> Channels:
+        """The structure that plans cut: that of the original generator after the method's transforms."""
+        return self.original.channels
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """Inputs of the size at which costs count."""
+        return self.original.example
+
+    def build(self) -> nn.Module:
+        """The original generator as it came, freshly initialised."""
+        return self.original.build()
 
     def by_generator(self) -> dict[str, "Job"]:
         """The jobs of the generators that are made small, by the names that the task's own training gives these."""
@@ -147,115 +160,36 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What a method gives back. One student is the rule, "G"; a method that makes those of both directions names them
-    "G_A" and "G_B".
+    """What a method gives back, by generator as `Job.by_generator` names them: one, or those of both directions.
 
     Attributes:
         students: the small generators, trained.
         plans: their cuts, one boolean per atom of `channels`.
         channels: the channel structure of `originals`.
-        originals: the networks that the plans cut: the teacher, perhaps with norms made affine.
-        affine: whether norms were made affine.
-        extra_blocks: how many residual blocks were inserted at each place (see nets.extra_blocks), before the cut.
+        originals: the networks that the plans cut: the teachers, after the method's transforms.
         quantization: the quantizers that the students were trained under; none: they were trained in float.
         basis: what each group's scores were read from, by group name.
-        hinges: of each student, what its hinges.json says, where a method cuts at hinges.
-        search: what search.json says of the networks that a method searched for, where it did.
+        files: what a run keeps of how each student came about: a name, such as `search.json`, and its JSON.
+        sections: what the report shows of that.
     """
 
     students: Nets
-    plans: dict[str, Plan]
-    channels: dict[str, Channels]
+    plans: Mapping[str, Plan]
+    channels: Mapping[str, Channels]
     originals: Nets
-    affine: bool = False
-    extra_blocks: int = 0
     quantization: QuantConfig | None = None
     basis: Mapping[str, str] = field(default_factory=dict)
-    hinges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    search: Mapping[str, Any] | None = None
-
-    def for_direction(self, name: str) -> "Result":
-        """Of several students one alone, as "G"."""
-        return replace(
-            self,
-            students={"G": self.students[name]},
-            plans={"G": self.plans[name]},
-            channels={"G": self.channels[name]},
-            originals={"G": self.originals[name]},
-            hinges={"G": self.hinges[name]} if name in self.hinges else {},
-        )
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sections: Mapping[str, Sequence[Section]] = field(default_factory=dict)
 
 
 class Method(Protocol):
-    """One published method: reads like its paper, calls shared verbs, imports no other method."""
+    """One published method: reads like its paper, calls shared verbs, imports no other method.
+
+    Its settings are the class that annotates `config`, a `MethodConfig`.
+    """
 
     def __call__(self, run: Run, job: Job, config: Any) -> Result: ...
 
 
-def fit_nets(
-    stage: Stage,
-    nets: Nets,
-    task: Task,
-    data: Images,
-    training: Training,
-    *,
-    terms: Sequence[Term] = (),
-    updates: Sequence[Update] | None = None,
-    frozen: Sequence[nn.Module] = (),
-    taps: Mapping[str, Taps] | None = None,
-    unlabelled: Images | None = None,
-    forward: Forward | None = None,
-    progress: bool = True,
-) -> None:
-    """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
-
-    Afterwards they, and whatever looks on, are on the CPU in eval mode, whatever device they were trained on.
-
-    Args:
-        terms: losses that join the generator's.
-        updates: what a step does in place of the task's own updates; `terms` are then not read.
-        frozen: networks that only look on, beside the task's own (its teacher).
-        unlabelled: inputs without targets, of which each batch then holds as many as pairs, under "unlabelled"; how long an
-            epoch is the pairs alone decide.
-        forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
-    """
-    watching = (*task.frozen, *frozen)
-    pairs = batches_of(data, training)
-    fit(
-        nets,
-        task.updates(nets, terms) if updates is None else updates,
-        pairs
-        if unlabelled is None
-        else PairedWithUnlabelled(pairs, batches_of(unlabelled, training, beside=True)),
-        training,
-        forward=forward or task.forward(nets, taps),
-        directory=stage.path,
-        name=stage.path.name,
-        key=stage.key,
-        frozen=watching,
-        progress=progress,
-    )
-    for network in (*nets.values(), *watching):
-        network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-
-
-def states(nets: Nets) -> dict[str, Any]:
-    """What a stage keeps of its networks."""
-    return {name: net.state_dict() for name, net in nets.items()}
-
-
-def batches_of(data: Images, training: Training, *, beside: bool = False) -> Batches:
-    """The batches of a training, those of this process among several; `beside` others, if these run beside them."""
-    rank, world = rank_and_world()
-    size, seed, workers = training.batch_size, training.seed, training.workers
-    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
-
-
-def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
-    """What decides a training's result, JSON-ready; how often it reports or saves does not."""
-    return {
-        "task": task.config.model_dump(mode="json"),
-        "data": data.fingerprint(),
-        "training": training.decisive(),
-        "processes": rank_and_world()[1],  # they multiply the batch
-    }
+__all__ = ["Job", "Method", "MethodConfig", "Nets", "Result", "Settings", "Term", "Training"]

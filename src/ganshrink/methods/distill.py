@@ -2,27 +2,27 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
-from ganshrink.methods.base import Job, Nets, fit_nets
+from ganshrink.methods.base import Job, Settings
 from ganshrink.pruning import Channels, initialise
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
-from ganshrink.training.stages import Artefacts, Stage
+from ganshrink.training.stages import Run, Stage
+from ganshrink.training.train import Nets, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
 
-class TeachingConfig(BaseModel):
+class DistillConfig(Settings):
     """How a teacher's features draw the student's; defaults are those of CAT."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lambda_dist: float = Field(default=1.0, ge=0, description="weight of the distillation loss (CAT, Eq. 5)")
     alignment: Alignment = Field(
@@ -38,18 +38,17 @@ class TeachingConfig(BaseModel):
     )
 
 
-def tap_paths(config: TeachingConfig, original: nn.Module, channels: Channels, job: Job) -> tuple[str, ...]:
+def tap_paths(config: DistillConfig, job: Job) -> tuple[str, ...]:
     """Where features are compared.
 
     Raises:
         ValueError: if there is no such place, or the loss would be constant there.
     """
-    paths = config.taps or default_taps(original, job.example, widest(channels))
-    Taps(original, paths).close()
+    network = job.original.network
+    paths = config.taps or default_taps(network, job.example, widest(job.channels))
+    Taps(network, paths).close()
     if config.alignment == "batch" and job.training.batch_size == 1:
-        raise ValueError(
-            "method.alignment = 'batch' is constantly 1 at batch size 1: raise student.batch_size"
-        )
+        raise ValueError("alignment = 'batch' is constantly 1 at batch size 1: raise student.batch_size")
     return paths
 
 
@@ -68,17 +67,25 @@ def widest(channels: Channels) -> int:
 
 
 def distill(
-    stage: Stage, job: Job, config: TeachingConfig, teacher: Nets, student: nn.Module, paths: tuple[str, ...]
-) -> Artefacts:
-    """Train the student with fresh weights: the task's losses, plus `lambda_dist` times the distillation loss
-    (Eq. 3 and 5) that draws its features at `paths` to the teacher's."""
+    run: Run,
+    name: str,
+    student: nn.Module,
+    teacher: Nets,
+    job: Job,
+    config: DistillConfig,
+    *,
+    paths: tuple[str, ...],
+    made_from: Mapping[str, Any],
+) -> nn.Module:
+    """The student, trained from fresh weights as a stage of the run: the task's losses, plus `lambda_dist` times the
+    distillation loss (Eq. 3 and 5) that draws its features at `paths` to the teacher's."""
     task = job.task.as_student_task(teacher["G"])
-    nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
-    if config.inherit_discriminator and "D" in nets:
-        if "D" in teacher:
+
+    def make() -> Nets:
+        nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+        if config.inherit_discriminator and "D" in nets and "D" in teacher:
             nets["D"] = copy.deepcopy(teacher["D"])
-        else:
-            logger.warning("the teacher came without its discriminator: the student's starts fresh")
+        return nets
 
     def alignment(context: Any) -> dict[str, Tensor]:
         taught, learnt = context.features("teacher"), context.features("G")
@@ -88,20 +95,34 @@ def distill(
         ]
         return {"G_dist": -config.lambda_dist * torch.stack(indices).sum()}
 
-    logger.info("distilling, with features compared at %s", ", ".join(paths))
-    terms = [alignment] if config.lambda_dist else []
-    with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
-        taps = {"teacher": of_teacher, "G": of_student}
-        fit_nets(stage, nets, task, job.data, job.training, terms=terms, taps=taps, progress=job.progress)
-    return {name: network.state_dict() for name, network in nets.items()}
+    def learn(stage: Stage, nets: Nets) -> None:
+        if config.inherit_discriminator and "D" in nets and "D" not in teacher:
+            logger.warning("the teacher came without its discriminator: the student's starts fresh")
+        logger.info("distilling, with features compared at %s", ", ".join(paths))
+        terms = [alignment] if config.lambda_dist else []
+        with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
+            taps = {"teacher": of_teacher, "G": of_student}
+            fit_nets(stage, nets, task, job.data, job.training, terms=terms, taps=taps, progress=job.progress)
+
+    return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
 
 
-def train_alone(stage: Stage, job: Job, student: nn.Module) -> Artefacts:
-    """Train the student with fresh weights on the task's own losses, for as long.
+def train_alone(
+    run: Run, name: str, student: nn.Module, job: Job, *, made_from: Mapping[str, Any]
+) -> nn.Module:
+    """The student, trained from fresh weights on the task's own losses, for as long, as a stage of the run.
 
     A task without targets of its own (image2image) is taught by the teacher's images even so, but by nothing else.
     """
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
-    nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
-    fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
-    return {"G": task.one_way(nets, "AtoB")["G"].state_dict()}
+
+    def make() -> Nets:
+        return task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+
+    def learn(stage: Stage, nets: Nets) -> None:
+        logger.info("training the student's architecture from scratch")
+        fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+
+    after = ("teacher",) if job.task.needs_teacher else ()
+    nets, _ = train_stage(run, name, make, learn, made_from={**made_from, **job.describe()}, after=after)
+    return task.one_way(nets, "AtoB")["G"]

@@ -1,6 +1,6 @@
 """What tracing finds out: atoms, groups, where they stand in every parameter, and what a plan costs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,6 +147,12 @@ class Channels:
         calls = np.array([n in removed.calls for n in self.call_nodes], bool)
         prefixes = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
         return calls, np.array([t.startswith(prefixes) for t in self.tensors], bool)
+
+    def counting(self, tensors: Collection[str]) -> "Channels":
+        """A copy in whose costs these parameters and buffers alone count."""
+        counted = np.array([name in tensors for name in self.tensors], bool)
+        names = tuple(name for name in self.tensors if name in tensors)
+        return replace(self, model=self.model.counting(counted), tensors=names, masks={})
 
     def refrozen(self, reasons: Mapping[int, str], *, fixed_branches: bool = False) -> "Channels":
         """A copy in which some groups, by number, are frozen too, and optionally none may be removed."""

@@ -4,7 +4,7 @@
 their output resolution, as the literature does. Both are per image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,16 @@ class CostModel:
         """(calls,) multiply-accumulates of each call for all images of the example."""
         coefficients = self.exact if convention == "exact" else self.paper
         return coefficients * self._sizes(widths)[self.call_axes].prod(axis=1)
+
+    def counting(self, tensors: Mask) -> "CostModel":
+        """The same model of some of the tensors."""
+        return replace(
+            self,
+            tensor_axes=self.tensor_axes[tensors],
+            tensor_fixed=self.tensor_fixed[tensors],
+            tensor_bytes=self.tensor_bytes[tensors],
+            is_parameter=self.is_parameter[tensors],
+        )
 
     def _sizes(self, widths: Index) -> Index:
         return np.append(self.members @ widths + self.always, 1)

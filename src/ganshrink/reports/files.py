@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,6 @@ MADE_BY = {
     "samples/samples.json": COMPRESS,
     "stages": COMPRESS,
 }
-# In the order of the work, for folders without a stages.json; others follow by name.
-STAGES = ("teacher", "supernet", "search", "condense", "hinges", "distill", "finetune", "narrow", "scratch")
 IMAGE_TYPES = {
     b"\x89PNG": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -133,9 +132,16 @@ def _stage_folders(folder: Path) -> list[tuple[str, Path]]:
         return [(str(entry.get("name")), _stage_folder(folder, entry)) for entry in listed]
     root = folder / "stages"
     folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    names = sorted(path.name for path in folders if "." not in path.name)  # NAME.KEY was put aside
-    names.sort(key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
-    return [(name, root / name) for name in names]
+    kept = [path for path in folders if "." not in path.name]  # NAME.KEY was put aside
+    return [(path.name, path) for path in sorted(kept, key=_order)]
+
+
+def _order(folder: Path) -> tuple[int, float, str]:
+    """By the number of stages before it, of which a stage's stamp tells, then by time."""
+    stamp = folder / "stamp.json"
+    before = dig(_object(stamp), "after")
+    time = stamp.stat().st_mtime if stamp.is_file() else math.inf
+    return len(before) if isinstance(before, dict) else 0, time, folder.name
 
 
 def _stage_folder(folder: Path, entry: dict[str, Any]) -> Path:

@@ -8,9 +8,8 @@ from typing import Any
 from ganshrink.reports import sections, summary
 from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
-from ganshrink.reports.hinges import hinges
-from ganshrink.reports.quantized import quantization, ratios
-from ganshrink.reports.search import search
+from ganshrink.reports.method import method_sections
+from ganshrink.reports.quantized import quantization
 from ganshrink.system.atomic import write_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -52,13 +51,11 @@ def render(run: RunFiles) -> str:
         gallery=gallery,
         pair=sections.pair(gallery),
         widths=sections.widths(run),
-        search=search(run),
-        hinges=hinges(run),
+        method=method_sections(run),
         frozen=sections.frozen(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),
         quantized=quantization(run),
-        ratios=ratios(run),
         protocols=sections.protocols(run),
         provenance=sections.provenance(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

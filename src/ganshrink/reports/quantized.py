@@ -1,9 +1,9 @@
-"""The page's section on few bits: what was rounded and what that cost, layer by layer, and the ratios of GAN Slimming."""
+"""The page's section on few bits: what was rounded and what that cost, layer by layer."""
 
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, dicts, dig, number
-from ganshrink.reports.numbers import file_size, score, times
+from ganshrink.reports.numbers import file_size, times
 from ganshrink.reports.summary import RUNTIMES
 
 FILE = "quantization.json"
@@ -37,35 +37,6 @@ def quantization(run: RunFiles) -> dict[str, Any] | None:
         "layers": [_layer(layer) for layer in dicts(found, "layers")],
         "float": [(str(path), str(why)) for path, why in (kept.items() if isinstance(kept, dict) else ())],
     }
-
-
-def ratios(run: RunFiles) -> list[dict[str, str]]:
-    """GAN Slimming's r_c, r_s and r_f of the student and its INT8 file, for a run of that method or with such a file.
-
-    r_c: kernels (tensors of two axes or more) times their bits; r_s: MACs with transposed convolutions at their output
-    size; r_f: FID, where it was computed. All of the teacher over the network's.
-    """
-    found, cost = run.optional(FILE), run.get("cost.json")
-    if not found and "gan_slimming" not in run.recipe:
-        return []
-    rows = []
-    for name in ("student", "int8"):
-        kernels = [number(cost, network, "kernels") for network in ("teacher", name)]
-        if None in kernels:
-            continue
-        bits = (number(found, "config", "weight_bits") or 8) if name == "int8" else 32
-        teacher, small = (value or 0 for value in kernels)
-        macs = [number(cost, network, "macs", "paper") for network in ("teacher", name)]
-        fid = [number(run.get("metrics.json"), network, "fid", "value") for network in ("teacher", name)]
-        rows.append(
-            {
-                "network": name,
-                "r_c": times(teacher * 32 / (small * bits)) if small else "–",
-                "r_s": times(macs[0] / macs[1]) if macs[0] and macs[1] else "–",
-                "r_f": score(fid[0] / fid[1]) if fid[0] and fid[1] else "–",
-            }
-        )
-    return rows
 
 
 def _parity(run: RunFiles) -> list[str]:

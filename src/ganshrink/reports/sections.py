@@ -1,6 +1,5 @@
 """The page's sections below the table, as plain values for the template."""
 
-import re
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
@@ -10,7 +9,6 @@ from ganshrink.reports.summary import network_names
 ROWS = 24  # pictures beyond this many rows make the page heavy and tell nothing new
 NAME = 21  # longer names lose their middle: what tells them apart stands at both ends
 COLUMNS_FROM = 16  # groups: more than so many stand in two columns
-INSERTED = re.compile(r"_extra\.\d+\.body\.")  # names of layers in blocks that UGC inserts
 
 
 def gallery(run: RunFiles) -> dict[str, Any]:
@@ -55,7 +53,9 @@ def widths(run: RunFiles) -> dict[str, Any]:
         for bar in bars:
             bar["track"] = 100 * bar["of"] / widest
             bar["fill"] = 100 * bar["kept"] / bar["of"] if bar["of"] else 0
-    inserted = [bar for bar in groups if INSERTED.search(bar["name"])]
+    added = run.optional("result.json").get("inserted")
+    paths = tuple(f"{path}." for path in added) if isinstance(added, list) else ()
+    inserted = [bar for bar in groups if bar["name"].startswith(paths)] if paths else []
     unused = sum(bar["removed"] for bar in inserted)
     bases = list(dict.fromkeys(str(group["basis"]) for group in dicts(plan, "groups") if group.get("basis")))
     return {

@@ -10,18 +10,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ganshrink import methods, nets
+from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
-from ganshrink.methods.base import Job, Nets
+from ganshrink.methods import METHODS
 from ganshrink.system.atomic import write_text
-from ganshrink.system.distributed import barrier, init_distributed, is_main_process
+from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment, tensors_hash
 from ganshrink.training.tasks import TASKS, Task
+from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
-from ganshrink.workflow.device_budget import resolve_budget
-from ganshrink.workflow.finish import Order, Outcome, deliver
+from ganshrink.workflow.device_budget import step_of
+from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
 from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
 from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
@@ -30,43 +32,42 @@ from ganshrink.workflow.teacher import trained_teacher
 logger = logging.getLogger(__name__)
 
 
-def compress_recipe(recipe: Recipe, *, progress: bool = True) -> Outcome:
+def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
     """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
 
-    With data.direction = "both" each direction gets a folder of its own inside, and the first one's outcome is returned.
+    With data.direction = "both" each direction gets a folder of its own inside, and the first one's run is returned.
     """
     run = _open_run(recipe)
     _check_ways(recipe)
-    orders = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
-    together = len(orders) > 1 and recipe.method.name in methods.BOTH_WAYS
-    outcomes = _both_at_once(run, orders) if together else [_carry_out(order) for order in orders]
-    return outcomes[0]
+    prepared = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
+    if len(prepared) > 1 and recipe.method.both_ways:
+        return _both_at_once(run, *prepared)
+    return [_carry_out(one) for one in prepared][0]
 
 
-def _carry_out(order: Order) -> Outcome:
+def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
-    recipe = order.recipe
-    return deliver(order, methods.METHODS[recipe.method.name](order.run, order.job, recipe.method))
+    method = METHODS[prepared.recipe.method.name]
+    result = method(prepared.run, prepared.job, prepared.method)
+    return finish(prepared, result, next(iter(result.students)))
 
 
-def _both_at_once(run: Run, orders: Sequence[Order]) -> list[Outcome]:
+def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
-    there, back = orders
-    method, config = methods.METHODS[there.recipe.method.name], there.recipe.method
-    if back.recipe.method != config:  # they differ in their steps of width: the finer one is for both
-        config = min(config, back.recipe.method, key=lambda one: one.round_to)
+    method, config = METHODS[there.recipe.method.name], there.method
+    if back.method != config:  # they differ in their steps of width: the finer one is for both
+        config = min(config, back.method, key=step_of)
     result = method(run, replace(there.job, back=back.job), config)
-    outcomes = []
-    for order, name in ((there, "G_A"), (back, "G_B")):
-        order.run.follow(run)
-        outcomes.append(deliver(order, result.for_direction(name)))
-    return outcomes
+    finished = []
+    for prepared, name in zip((there, back), result.students, strict=True):
+        prepared.run.follow(run)
+        finished.append(finish(prepared, result, name))
+    return finished[0]
 
 
-def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Order:
-    """Data, generator and budget of one direction, opened and tried: nothing has been trained or written."""
-    images, held_out = _open_data(recipe)
-    unlabelled = _open_unlabelled(recipe, images)
+def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prepared:
+    """One direction of a recipe, its data opened."""
+    images, held_out = open_data(recipe)
     net = _with_channels(recipe.net, images)
     task = TASKS[recipe.task.name](recipe.task)
     part = run if recipe is whole else run.part(recipe.direction)
@@ -79,19 +80,19 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Orde
             _note(part, recipe)
         return made
 
-    def build() -> nn.Module:
-        return nets.build(net.name, **net.options)
-
-    example = (example_input(input_spec(images)),)
-    _check_ready(recipe, build(), held_out)
-    allowed = resolve_budget(recipe, build(), example, folder=part.path, shared=run.path)
-    job = Job(
-        build, teacher, task, images, example, allowed.budget, recipe.student, progress,
-        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=unlabelled,
-        metrics=recipe.metrics,
-    )  # fmt: skip
-    ready = recipe.model_copy(update={"method": allowed.method})
-    return Order(part, ready, job, held_out, {"name": net.name, **net.options})
+    return prepare(
+        part,
+        recipe,
+        build=lambda: nets.build(net.name, **net.options),
+        teacher=teacher,
+        images=images,
+        held_out=held_out,
+        unlabelled=_open_unlabelled(recipe, images),
+        example=(example_input(input_spec(images)),),
+        net={"name": net.name, **net.options},
+        shared=run.path,
+        progress=progress,
+    )
 
 
 def _check_ways(recipe: Recipe) -> None:
@@ -131,7 +132,7 @@ def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[st
 
 def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors."""
-    images, _ = _open_data(recipe)
+    images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
     run = _open_run(recipe)
     task = TASKS[recipe.task.name](recipe.task)
@@ -167,7 +168,7 @@ def compress(
     run: str | Path = "runs/compress",
     progress: bool = True,
     **settings: Any,
-) -> Outcome:
+) -> FinishedRun:
     """Make a trained generator of your own small.
 
     Args:
@@ -204,10 +205,10 @@ def compress(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
         )
     if recipe.data is not None:
-        images, held_out = _open_data(recipe)
+        images, held_out = open_data(recipe)
     else:
         images, held_out = open_given(data, recipe.task.name, example)
-    _check_suited(recipe, images)
+    check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe.task.name)
     given = copy.deepcopy(model).cpu()
@@ -221,24 +222,26 @@ def compress(
         opened.stage("teacher", lambda stage: {"G": state}, made_from=stamp)
         return {"G": given.eval()}
 
-    def build() -> nn.Module:
-        return copy.deepcopy(given)
-
-    _check_ready(recipe, build(), held_out)
-    allowed = resolve_budget(recipe, build(), inputs, folder=opened.path, shared=opened.path)
-    trained = TASKS[recipe.task.name](recipe.task)
-    job = Job(
-        build, teacher, trained, images, inputs, allowed.budget, recipe.student, progress,
-        device=allowed.device, stopwatch=allowed.stopwatch, unlabelled=beside,
-        metrics=recipe.metrics,
-    )  # fmt: skip
-    ready = recipe.model_copy(update={"method": allowed.method})
-    return _carry_out(Order(opened, ready, job, held_out, None))
+    return _carry_out(
+        prepare(
+            opened,
+            recipe,
+            build=lambda: copy.deepcopy(given),
+            teacher=teacher,
+            images=images,
+            held_out=held_out,
+            unlabelled=beside,
+            example=inputs,
+            net=None,
+            shared=opened.path,
+            progress=progress,
+        )
+    )
 
 
 def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
-    images, _ = _open_data(recipe)
+    images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
     return nets.build(net.name, **net.options), (example_input(input_spec(images)),)
 
@@ -256,15 +259,6 @@ def _with_channels(net: NetConfig, images: Images) -> NetConfig:
     return NetConfig(name=net.name, **{**net.options, **given})
 
 
-def _open_data(recipe: Recipe) -> tuple[Images, Images]:
-    """The training images of a recipe, and those that networks are scored on."""
-    if recipe.data is None:
-        raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
-    images = open_dataset(recipe.data, "train")
-    _check_suited(recipe, images)
-    return images, open_dataset(recipe.data, recipe.metrics.split)
-
-
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:
     """The inputs without targets of a job: those that its data settings leave or name, then those given in Python."""
     if given is not None and "pairs" not in outputs.offered_by(images):
@@ -278,24 +272,6 @@ def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Image
     if found is not None:
         logger.info("%d training pairs, and %d inputs without targets", len(images), len(found))
     return found
-
-
-def _check_suited(recipe: Recipe, images: Images) -> None:
-    """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
-    lacking = TASKS[recipe.task.name].needs - outputs.offered_by(images)
-    if lacking:
-        words = {"pairs": "a target image for each input", "target": "images of the target domain"}
-        raise ValueError(
-            f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
-            "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"
-        )
-
-
-def _check_ready(recipe: Recipe, original: nn.Module, held_out: Images) -> None:
-    """Try the generator before anything else is done with it."""
-    init_distributed()  # from here on a process that fails is missed at once
-    if is_main_process():
-        outputs.check_ready(recipe, original, held_out)
 
 
 def _folder(recipe: Recipe) -> Path:

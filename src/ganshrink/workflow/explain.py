@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ganshrink.methods.base import Training
+from ganshrink.training.train import Training
 from ganshrink.workflow.recipe import DIRECTIONS, Recipe, parse_overrides
 
 

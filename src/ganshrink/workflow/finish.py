@@ -7,18 +7,17 @@ from typing import Any
 
 from torch import nn
 
-from ganshrink.data import Images
-from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets, Result
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import train_alone
 from ganshrink.pruning import Plan, extract
-from ganshrink.pruning.folding import folded_copy
 from ganshrink.quant import QuantizationConfig
 from ganshrink.quant.layers import still_there
 from ganshrink.reports import write_report
 from ganshrink.system.distributed import barrier, is_main_process
-from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.stages import Run
+from ganshrink.training.train import Nets
 from ganshrink.workflow import int8, outputs
+from ganshrink.workflow.prepare import Prepared
 from ganshrink.workflow.recipe import Recipe
 from ganshrink.workflow.saved_networks import network_spec, save_network
 
@@ -26,26 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
-    """One student that is to be made.
-
-    Attributes:
-        run: the folder that everything goes into.
-        recipe: what is asked for, in one direction.
-        job: what the method is given.
-        held_out: images that networks are scored on.
-        net: what builds the original generator again; none: it is the user's own.
-    """
-
-    run: Run
-    recipe: Recipe
-    job: Job
-    held_out: Images
-    net: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Outcome:
+class FinishedRun:
     """A finished run: its folder, the student and what was measured."""
 
     path: Path
@@ -55,58 +35,62 @@ class Outcome:
     metrics: dict[str, Any]
 
 
-def deliver(order: Order, result: Result) -> Outcome:
+def finish(prepared: Prepared, result: Result, name: str) -> FinishedRun:
     """Train what the recipe asks for besides the method's student, then measure and write everything.
 
     Args:
-        result: of the method, with one student, "G".
+        name: of the student, among those of the result.
     """
-    run, recipe, job = order.run, order.recipe, order.job
-    networks = {"teacher": job.teacher()["G"], "student": result.students["G"]}
+    run, recipe, job = prepared.run, prepared.recipe, prepared.job
+    networks = {"teacher": job.teacher()["G"], "student": result.students[name]}
     if recipe.scratch:
-        networks["scratch"] = _from_scratch(run, job, result)
+        networks["scratch"] = _from_scratch(run, job, result, name)
     settings, quantized = recipe.quantization, networks["student"]
     if result.quantization is not None and (recipe.export.onnx or settings.mode != "none"):
         settings = settings.ready(result.quantization, settings.given())
     settings = settings.model_copy(update={"exclude": still_there(quantized, settings.exclude)})
     if settings.mode == "finetune":
         quantized, settings = int8.finetune(run, job, settings, quantized)
-    timing = job.timing(result.originals["G"], result.channels["G"], result.plans["G"])  # by all processes
+    timing = job.timing(result.originals[name], result.channels[name], result.plans[name])  # by all processes
     if is_main_process():
-        _leave(order, result, networks, settings, quantized, timing)
+        _leave(prepared, result, name, networks, settings, quantized, timing)
     barrier()
     cost, metrics = run.read("cost.json"), run.read("metrics.json")
-    return Outcome(run.path, networks["student"], result.plans["G"], cost, metrics)
+    return FinishedRun(run.path, networks["student"], result.plans[name], cost, metrics)
 
 
 def _leave(
-    order: Order,
+    prepared: Prepared,
     result: Result,
+    name: str,
     networks: Nets,
     settings: QuantizationConfig,
     quantized: nn.Module,
     timing: dict[str, Any] | None,
 ) -> None:
     """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
-    run, recipe, job, held_out = order.run, order.recipe, order.job, order.held_out
+    run, recipe, job, held_out = prepared.run, prepared.recipe, prepared.job, prepared.held_out
     outputs.clear(run)
-    channels, plan = result.channels["G"], result.plans["G"]
+    channels, plan = result.channels[name], result.plans[name]
     plan_json = plan.to_json(channels, basis=result.basis)
     run.write("plan.json", plan_json)
-    if "G" in result.hinges:
-        run.write("hinges.json", result.hinges["G"])
-    if result.search is not None:
-        run.write("search.json", result.search)
+    sections = [section.to_json() for section in result.sections.get(name, ())]
+    files, inserted = result.files.get(name, {}), job.original.inserted
+    outputs.write_result(run, files=files, sections=sections, inserted=inserted)
     run.write("stages.json", run.stages())
-    whole = network_spec(order.net, job.example, job.data)
-    cut = whole.model_copy(
-        update={"plan": plan_json, "affine": result.affine, "extra_blocks": result.extra_blocks}
-    )
-    for name, network in networks.items():
-        save_network(run.path / f"{name}.safetensors", network.eval(), whole if name == "teacher" else cut)
-    original = trace(folded_copy(networks["teacher"]), *job.example) if result.extra_blocks else channels
+    whole = network_spec(prepared.net, job.example, job.data)
+    cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})
+    for of, network in networks.items():
+        save_network(run.path / f"{of}.safetensors", network.eval(), whole if of == "teacher" else cut)
     outputs.write_cost(
-        run, networks, channels, plan, job.budget, recipe.limits, original=original, timing=timing
+        run,
+        networks,
+        channels,
+        plan,
+        job.budget,
+        recipe.limits,
+        original=job.original.untouched,
+        timing=timing,
     )
     if settings.mode == "none" and result.quantization is not None:
         int8.note_trained(run, result.quantization)
@@ -132,15 +116,8 @@ def _file_options(recipe: Recipe) -> dict[str, Any]:
     return recipe.export.model_dump(include={"dynamic_size", "image_io"})
 
 
-def _from_scratch(run: Run, job: Job, result: Result) -> nn.Module:
+def _from_scratch(run: Run, job: Job, result: Result, name: str) -> nn.Module:
     """The student's architecture, trained on the task alone for as long: what the method has to beat."""
-    network = extract(result.originals["G"], result.channels["G"], result.plans["G"])
-
-    def learn(stage: Stage) -> Artefacts:
-        logger.info("training the student's architecture from scratch")
-        return train_alone(stage, job, network)
-
-    shape = {"plan": result.plans["G"].to_json(result.channels["G"])["layers"]}
-    after = ("teacher",) if job.task.needs_teacher else ()
-    network.load_state_dict(run.stage("scratch", learn, made_from=shape | job.describe(), after=after)["G"])
-    return network
+    network = extract(result.originals[name], result.channels[name], result.plans[name])
+    shape = {"plan": result.plans[name].to_json(result.channels[name])["layers"]}
+    return train_alone(run, "scratch", network, job, made_from=shape)

@@ -14,12 +14,13 @@ from ganshrink.data import Images
 from ganshrink.exporters import export_int8
 from ganshrink.exporters.int8 import ParityError
 from ganshrink.exporters.network import OnnxGenerator
-from ganshrink.methods.base import Job, Nets, fit_nets
+from ganshrink.methods.base import Job
 from ganshrink.quant import Grids, QuantConfig, QuantizationConfig, attached, calibrate, deploy, spread
 from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
 from ganshrink.system.generator import Input, as_tuple
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
+from ganshrink.training.train import Nets, fit_nets
 
 logger = logging.getLogger(__name__)
 

@@ -36,8 +36,7 @@ FILES = (
     "student.safetensors",
     "scratch.safetensors",
     "plan.json",
-    "hinges.json",
-    "search.json",
+    "result.json",
     "stages.json",
     "cost.json",
     "metrics.json",
@@ -89,10 +88,26 @@ def offered_by(images: Images) -> set[str]:
 
 def clear(run: Run) -> None:
     """Remove what an earlier student of this run left behind."""
-    for name in FILES:
+    kept = run.read("result.json").get("files", []) if (run.path / "result.json").is_file() else []
+    for name in (*FILES, *(Path(str(file)).name for file in kept)):
         (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
+
+
+def write_result(
+    run: Run, *, files: Mapping[str, Any], sections: Sequence[Any], inserted: Sequence[str]
+) -> None:
+    """What the method tells of how the student came about: its files, and result.json, which names them.
+
+    Args:
+        files: names and their JSON.
+        sections: of the report.
+        inserted: paths of the modules that the method put into the original generator.
+    """
+    run.write("result.json", {"files": list(files), "sections": list(sections), "inserted": list(inserted)})
+    for name, content in files.items():
+        run.write(name, content)
 
 
 def write_cost(
@@ -118,7 +133,7 @@ def write_cost(
         macs = {convention: structure.cost(plan, convention).macs for convention in ("exact", "paper")}
         tensors = network.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)  # what GAN Slimming's r_c counts
+        kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)
         params = sum(p.numel() for p in network.parameters())
         return {"params": params, "kernels": kernels, "macs": macs, "bytes": size}
 

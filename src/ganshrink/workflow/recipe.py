@@ -3,6 +3,7 @@
 Unknown keys are refused with the nearest valid one; every value can be overridden as `key=value` (`data.size=128`).
 """
 
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ganshrink.data import DataConfig
 from ganshrink.methods import METHODS
-from ganshrink.methods.base import Training
+from ganshrink.methods.base import MethodConfig, Settings
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.training.tasks import TASKS, Direction
+from ganshrink.training.train import Training
+
+logger = logging.getLogger(__name__)
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
@@ -199,9 +203,10 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     filled["task"] = {"name": "pix2pix", **filled["task"]}
     filled["method"] = {"name": "cat", **filled["method"]}
     task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
-    method = _chosen(
+    method: Any = _chosen(
         filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source
     )
+    filled["method"] = _in_tables(filled["method"], method, source)
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
     filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
     filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
@@ -237,6 +242,30 @@ def _chosen(
     if name not in choices:
         raise ValueError(f"{source}: {table}.name: {name!r} is unknown{did_you_mean(name, choices)}")
     return choices[name]
+
+
+def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) -> dict[str, Any]:
+    """A method's settings with those that stood in [method] itself before version 0.2 in the tables of their stages."""
+    tables = {
+        name: field.annotation.model_fields
+        for name, field in config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+    }
+    moved: dict[str, Any] = {}
+    for key, value in raw.items():
+        places = config.renamed.get(
+            key, [f"{name}.{key}" for name, fields in tables.items() if key in fields]
+        )
+        known = key in config.model_fields and not (key in tables and not isinstance(value, Mapping))
+        if known or not places:
+            moved[key] = {**moved.get(key, {}), **value} if key in tables else value
+            continue
+        logger.warning("%s: method.%s is now method.%s", source, key, " and method.".join(places))
+        for place in places:
+            *table, name = place.split(".")
+            target = moved.setdefault(table[0], {}) if table else moved
+            target[name] = value
+    return moved
 
 
 def _put(raw: dict[str, Any], override: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.data import Images, InputSpec, input_spec
 from ganshrink.graph import trace
-from ganshrink.nets.extra_blocks import with_extra_blocks
-from ganshrink.pruning import Plan, add_affine, extract
-from ganshrink.pruning.folding import folded_copy
+from ganshrink.methods.original import TRANSFORMS, transformed
+from ganshrink.pruning import Plan, extract
 from ganshrink.training.stages import save_tensors
 
 
@@ -28,8 +27,7 @@ class NetworkSpec(BaseModel):
 
     Attributes:
         net: name and options for `nets.build`; None for a user's own module.
-        affine: whether the norms were made affine before the cut.
-        extra_blocks: how many residual blocks were inserted at each place before the cut.
+        transforms: what was done to the original before the cut (see methods.original).
         plan: the cut, as in plan.json; None for a whole network.
         example: the shapes of the inputs that the plan was traced with.
         dtypes: their types; None where all are float32.
@@ -39,12 +37,19 @@ class NetworkSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     net: dict[str, Any] | None
-    affine: bool = False
-    extra_blocks: int = 0
+    transforms: dict[str, Any] = {}
     plan: dict[str, Any] | None = None
     example: list[list[int]]
     dtypes: list[Literal["float32", "int64"]] | None = None
     input: InputSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_version_0_1(cls, raw: Any) -> Any:
+        """Files of version 0.1 have a field for each transform, false or 0 where it was not done."""
+        old = {key: raw[key] for key in TRANSFORMS if key in raw}
+        rest = {key: value for key, value in raw.items() if key not in old}
+        return rest | {"transforms": {key: value for key, value in old.items() if value}} if old else raw
 
 
 def example_input(spec: InputSpec) -> Tensor:
@@ -127,10 +132,7 @@ def build_network(
     if isinstance(original, str):
         known = spec.net if spec.net is not None and spec.net["name"] == original else {}
         original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
-    if spec.affine:
-        original = add_affine(original)
-    if spec.extra_blocks:
-        original = with_extra_blocks(folded_copy(original), example_of(spec), spec.extra_blocks)
+    original = transformed(original, example_of(spec), spec.transforms)
     if spec.plan is None:
         return original
     channels = trace(original, *example_of(spec))

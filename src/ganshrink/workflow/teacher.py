@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import Images
-from ganshrink.methods.base import Nets, describe, fit_nets
 from ganshrink.metrics.weights import find_weights
 from ganshrink.pruning import initialise
 from ganshrink.training.stages import Artefacts, Run, Stage, finished_stage, tensors_hash
 from ganshrink.training.tasks import Direction, Task
+from ganshrink.training.train import Nets, describe, fit_nets
 from ganshrink.workflow.recipe import NetConfig, TeacherConfig
 
 logger = logging.getLogger(__name__)

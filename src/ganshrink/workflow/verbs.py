@@ -13,6 +13,7 @@ from ganshrink.latency.devices import device_of
 from ganshrink.latency.profile_device import measure_profile
 from ganshrink.latency.profiles import DeviceProfile, write_profile
 from ganshrink.methods.base import Job
+from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.reports import directions, write_report
 from ganshrink.training.stages import Run
@@ -197,16 +198,8 @@ def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: P
     """What a training of the run's student needs, with the teacher that the run kept."""
     teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
     budget = Budget.parse(recipe.limits)
-    return Job(
-        lambda: teacher,
-        lambda: {"G": teacher},
-        task,
-        images,
-        _example(path),
-        budget,
-        recipe.student,
-        progress,
-    )
+    original = Original(lambda: teacher, _example(path), {})
+    return Job(original, lambda: {"G": teacher}, task, images, budget, recipe.student, progress)
 
 
 def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets, Result, batches_of, fit_nets, states
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.decig.condensing import calibrated, layer_factors, magnitudes, maker_times, penalty
 from ganshrink.methods.decig.config import CUTTING, CondensingConfig, DecigConfig
 from ganshrink.methods.decig.cutting import cut_at_hinges
 from ganshrink.methods.decig.hinges import hinges_within
+from ganshrink.methods.decig.section import hinges_section
 from ganshrink.pruning import Channels, Plan, extract, initialise
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.system.distributed import rank_and_world, sum_over_processes
@@ -28,6 +28,7 @@ from ganshrink.system.generator import generate
 from ganshrink.training import Update, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
+from ganshrink.training.train import Nets, batches_of, fit_nets, states
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ Start = Mapping[str, Mapping[str, float]]  # per generator and group, the larges
 
 def decig(run: Run, job: Job, config: DecigConfig) -> Result:
     """DECIG: a penalty condenses layers while they train, hinges cut them, the uncut network teaches."""
-    channels = trace(folded_copy(job.build()), *job.example)
+    channels = job.channels
     jobs = job.by_generator()
 
     # What cannot work fails here, before anything is trained.
@@ -56,14 +57,14 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
     condensed, start = method.condense(teachers)
     plans, hinges = method.cut(condensed, start)
     students = method.finetune(teachers, condensed, plans)
-    names = {name: "G" if len(jobs) == 1 else name for name in jobs}
     return Result(
-        students={names[name]: students[name] for name in jobs},
-        plans={names[name]: plans[name] for name in jobs},
-        channels={names[name]: channels for name in jobs},
-        originals={names[name]: folded_copy(teachers[name]["G"]) for name in jobs},
+        students=students,
+        plans=plans,
+        channels=dict.fromkeys(jobs, channels),
+        originals={name: folded_copy(teachers[name]["G"]) for name in jobs},
         basis={group.name: f"L1 ({config.importance})" for group in channels.groups if group.frozen is None},
-        hinges={names[name]: hinges[name] for name in jobs},
+        files={name: {"hinges.json": hinges[name]} for name in jobs},
+        sections={name: [hinges_section(hinges[name])] for name in jobs},
     )
 
 

@@ -1,19 +1,18 @@
 """DECIG's settings. The paper gives few: where it is silent, the description says so."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ganshrink.methods.base import MethodConfig, Settings
 from ganshrink.methods.decig.condensing import Importance, Shape
 
 LOOKING = {"sensitivity", "calibration_images"}  # settings that decide how hinges are looked at on images
 CUTTING = {"hinges", "floor", "round_to"} | LOOKING  # and all that decide what is cut of a condensed network
 
 
-class CondensingConfig(BaseModel):
+class CondensingConfig(Settings):
     """Stage I: a generator trained so that few channels do the work."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: Shape = Field(
         default="linear",
@@ -37,8 +36,10 @@ class CondensingConfig(BaseModel):
     )
 
 
-class DecigConfig(CondensingConfig):
+class DecigConfig(MethodConfig, CondensingConfig):
     """DECIG's settings. GAN, cycle and reconstruction losses are the task's."""
+
+    both_ways: ClassVar[bool] = True
 
     name: Literal["decig"] = Field(
         default="decig", description="the method, as `ganshrink methods` lists them"

@@ -18,18 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets, Result, batches_of, fit_nets, states
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import widest
 from ganshrink.methods.dmad.config import DmadConfig, SearchConfig
 from ganshrink.methods.dmad.lesson import DistillationLoss, check_taps, needs_judge
 from ganshrink.methods.dmad.search import MaskSearch
-from ganshrink.pruning import Channels, Plan, add_affine, extract, initialise
+from ganshrink.pruning import Channels, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold, share_of_each
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.search.masks import Masks, maskable
 from ganshrink.training import Taps, Update, adam, default_taps, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
+from ganshrink.training.train import Nets, batches_of, fit_nets, states
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ DO_WITHOUT = "do without, with method.fusion = 'none' and method.lambda_fea = 0"
 def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
     dense = _dense(job)
-    channels = maskable(trace(dense, *job.example))
+    channels = maskable(job.channels)
     first = share_of_each(channels, config.width)
     searched = (
         channels if config.width == 1 else maskable(trace(extract(dense, channels, first), *job.example))
@@ -65,13 +66,11 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         cost = searched.cost(plan)
         logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
     students = method.distill(teachers, found, plans)
-    names = {name: "G" if len(jobs) == 1 else name for name in jobs}
     return Result(
-        students={names[name]: students[name] for name in jobs},
-        plans={names[name]: plans[name].whole(searched, channels, first) for name in jobs},
-        channels={names[name]: channels for name in jobs},
-        originals={names[name]: folded_copy(add_affine(teachers[name]["G"])) for name in jobs},
-        affine=True,
+        students=students,
+        plans={name: plan.whole(searched, channels, first) for name, plan in plans.items()},
+        channels=dict.fromkeys(jobs, channels),
+        originals={name: folded_copy(job.original.transform(teachers[name]["G"])) for name in jobs},
         basis={group.name: "mask" for group in channels.groups if group.frozen is None},
     )
 
@@ -254,7 +253,7 @@ class Dmad:
 
 def _dense(job: Job) -> nn.Module:
     """The original generator, untrained, with scales for masks to act on."""
-    return folded_copy(add_affine(job.build()))
+    return folded_copy(job.original.transform(job.build()))
 
 
 def _gone(channels: Channels, plan: Plan) -> dict[str, bool]:

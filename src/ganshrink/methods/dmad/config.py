@@ -1,18 +1,18 @@
 """DMAD's settings. Where the paper is silent, or its released code differs: which of the two is the default, and what the
 other one's value is."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ganshrink.losses import Fusion
+from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.original import Transforms
 from ganshrink.pruning.search.masks import MaskShape
 
 
-class SearchConfig(BaseModel):
+class SearchConfig(Settings):
     """How the small architecture is found (section III.B)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: float = Field(
         default=1,
@@ -79,8 +79,10 @@ class SearchConfig(BaseModel):
     )
 
 
-class DmadConfig(SearchConfig):
+class DmadConfig(MethodConfig, SearchConfig):
     """DMAD's settings. GAN, cycle and reconstruction losses are the task's."""
+
+    both_ways: ClassVar[bool] = True
 
     name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
     init: Literal["inherit", "fresh"] = Field(
@@ -140,3 +142,7 @@ class DmadConfig(SearchConfig):
         description="modules of the generator whose attention is compared; none: four, evenly spaced along the widest "
         "group, of maps of at least 4x4; on a ResNet the paper's",
     )
+
+    def transforms(self) -> Transforms:
+        """Masks act on the scales of norms: those without get some."""
+        return {"affine": True}

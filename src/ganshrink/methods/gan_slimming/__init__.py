@@ -17,10 +17,10 @@ from torch.nn.functional import mse_loss
 
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss, generator_loss
-from ganshrink.methods.base import Job, Nets, Result, Training, batches_of, describe, fit_nets
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.gan_slimming.config import PRESETS, VARIANTS, GanSlimmingConfig
 from ganshrink.metrics.vgg import VGG, load_vgg
-from ganshrink.pruning import Budget, Channels, Plan, add_affine, extract, initialise
+from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold, share_of_each
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly, norm_scale
@@ -31,6 +31,7 @@ from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.training import Update, adam, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks.pool import ImagePool
+from ganshrink.training.train import Nets, Training, batches_of, describe, fit_nets
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     variant, bits = VARIANTS[config.variant], config.quantization
     bits = bits or (QuantConfig() if variant.quantize_last else None)
     early = None if variant.quantize_last else bits
-    channels = trace(folded_copy(add_affine(job.build())), *job.example)
+    channels = job.channels
     channels = channels if variant.narrow else _searched(channels, config)
 
     # What cannot work fails here, before anything is trained.
@@ -57,7 +58,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     distance, watching = _distance(config)
 
     teacher = job.teacher()
-    generator = folded_copy(add_affine(teacher["G"]))
+    generator = folded_copy(job.original.transform(teacher["G"]))
     slimming = Slimming(run, job, config, teacher["G"], distance, watching)
     network, plan, basis = copy.deepcopy(generator), Plan.full(channels), {}
     nets = teacher if config.inherit_discriminator else {}
@@ -82,7 +83,6 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         plans={"G": plan},
         channels={"G": channels},
         originals={"G": generator},
-        affine=True,
         quantization=trained,
         basis=basis,
     )

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ganshrink.methods.base import MethodConfig
+from ganshrink.methods.original import Transforms
 from ganshrink.quant import QuantConfig
 from ganshrink.training import Schedule
 
@@ -49,10 +51,8 @@ VARIANTS = {
 }
 
 
-class GanSlimmingConfig(BaseModel):
+class GanSlimmingConfig(MethodConfig):
     """GAN Slimming's settings. The GAN loss, its weight and D are the task's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["gan_slimming"] = Field(
         default="gan_slimming", description="the method, as `ganshrink methods` lists them"
@@ -117,3 +117,7 @@ class GanSlimmingConfig(BaseModel):
         description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
         "device likes",
     )
+
+    def transforms(self) -> Transforms:
+        """Sparsity acts on the scales of norms: those without get some."""
+        return {"affine": True}

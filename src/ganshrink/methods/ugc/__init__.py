@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from ganshrink.graph import trace
-from ganshrink.methods.base import Job, Nets, Result, describe, fit_nets, states
+from ganshrink.methods.base import Job, Result
 from ganshrink.methods.ugc.config import FINETUNING, SEARCHING, LossConfig, SpaceConfig, UgcConfig
 from ganshrink.methods.ugc.connectors import Connectors, connect
 from ganshrink.methods.ugc.distillation import TEACHERS, OnlineDistillation, two_headed
@@ -24,8 +24,9 @@ from ganshrink.methods.ugc.fitness import check_enough, chosen, hashes_of, input
 from ganshrink.methods.ugc.images import TrainingImages, divided
 from ganshrink.methods.ugc.sandwich import Sandwich
 from ganshrink.methods.ugc.search import Search, within
+from ganshrink.methods.ugc.section import search_section
 from ganshrink.methods.ugc.teaching import DistillationLoss
-from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites, with_extra_blocks
+from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites
 from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.folding import folded_copy
@@ -36,14 +37,14 @@ from ganshrink.training import Taps
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
+from ganshrink.training.train import Nets, describe, fit_nets, states
 
 logger = logging.getLogger(__name__)
 
 
 def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     """UGC: a supernet and an evolutionary search, then online distillation from two teachers, with few labels."""
-    network = _grown(job, config)
-    channels = trace(network, *job.example)
+    network, channels = _grown(job), job.channels
     space = searched_space(network, channels, config)
 
     # What cannot work fails here, before anything is trained.
@@ -76,8 +77,8 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
         plans={"G": plans["student"]},
         channels={"G": channels},
         originals={"G": network},
-        extra_blocks=config.extra_blocks,
-        search=found,
+        files={"G": {"search.json": found}} if found else {},
+        sections={"G": [search_section(found)]} if found else {},
     )
 
 
@@ -227,7 +228,7 @@ class Ugc:
     def fresh_nets(self) -> Nets:
         """The whole network "G" and, where there is one, "D", built anew: by a stage's seed, since not all of a network is
         what `initialise` touches."""
-        network = begin_as_identity(initialise(_grown(self.job, self.config)))
+        network = begin_as_identity(initialise(_grown(self.job)))
         return self.task.nets(network, self.job.data.in_channels, self.job.data.out_channels)
 
     def _uniform(self, budget: Budget) -> Plan:
@@ -273,9 +274,9 @@ def searched_space(network: nn.Module, channels: Channels, config: SpaceConfig) 
     return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
 
 
-def _grown(job: Job, config: SpaceConfig) -> nn.Module:
+def _grown(job: Job) -> nn.Module:
     """The original generator with the inserted blocks."""
-    return with_extra_blocks(folded_copy(job.build()), job.example, config.extra_blocks)
+    return folded_copy(job.original.transform(job.build()))
 
 
 def _loaded(nets: Nets, found: Artefacts) -> Nets:

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.original import Transforms
 from ganshrink.methods.ugc.fitness import Fitness
 
 # What a stage depends on, besides the space and the supernet's training.
@@ -31,11 +33,9 @@ FINETUNING = {
 }
 
 
-class LossConfig(BaseModel):
+class LossConfig(Settings):
     """L_OD, the online distillation loss, of both stages. The weights are those of OMGD's released code (see
     losses/online_distillation.py); as the papers print them, style and feature would be exchanged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lambda_ssim: float = Field(default=10, ge=0, description="weight of 1 - SSIM")
     lambda_style: float | None = Field(
@@ -95,7 +95,7 @@ class SpaceConfig(LossConfig):
     )
 
 
-class UgcConfig(SpaceConfig):
+class UgcConfig(MethodConfig, SpaceConfig):
     """UGC's settings. GAN and reconstruction losses are the task's."""
 
     name: Literal["ugc"] = Field(default="ugc", description="the method, as `ganshrink methods` lists them")
@@ -170,3 +170,7 @@ class UgcConfig(SpaceConfig):
         description="layers of which channels are distilled; none: four, evenly spaced along the widest group, as are "
         "OMGD's on a ResNet",
     )
+
+    def transforms(self) -> Transforms:
+        """The inserted blocks."""
+        return {"extra_blocks": self.extra_blocks} if self.extra_blocks else {}

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.methods.base import Nets
 from ganshrink.methods.ugc.config import UgcConfig
 from ganshrink.methods.ugc.teaching import DistillationLoss
 from ganshrink.system.distributed import mean_over_processes
 from ganshrink.system.generator import generate
 from ganshrink.training import Context, Forward, Taps, Update, adam
 from ganshrink.training.tasks import Task
+from ganshrink.training.train import Nets
 
 TEACHERS = ("wide", "deep")
 

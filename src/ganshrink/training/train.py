@@ -1,0 +1,145 @@
+"""How a task's nets are trained in a stage of a run: the same for teachers, searches and students."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from ganshrink.data import Batches, Images, PairedWithUnlabelled
+from ganshrink.system.distributed import rank_and_world
+from ganshrink.training.config import FitConfig
+from ganshrink.training.loop import Forward, fit
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.taps import Taps
+from ganshrink.training.tasks import Task, Term
+from ganshrink.training.update import Update
+
+Nets = dict[str, nn.Module]
+
+# Settings that change how a training is watched and where it runs, not what it is.
+INCIDENTAL = {
+    "log_every",
+    "tensorboard",
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "accelerator",
+    "devices",
+    "threads",
+    "workers",
+}
+
+
+class Training(FitConfig):
+    """How one network is trained."""
+
+    batch_size: int = Field(default=1, ge=1, description="images a step, for each process")
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what comes out, for a stage's stamp."""
+        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL)
+
+
+def train_stage(
+    run: Run,
+    name: str,
+    make: Callable[[], Nets],
+    learn: Callable[[Stage, Nets], Artefacts | None],
+    *,
+    made_from: Mapping[str, Any],
+    after: Sequence[str] | None = None,
+) -> tuple[Nets, Artefacts]:
+    """The nets of a stage, trained now or on an earlier occasion, in eval mode; and all that the stage kept.
+
+    Args:
+        make: the nets before the training. Called in the stage, whose seed fresh weights start from, and once more for
+            the trained weights to go into.
+        learn: trains them in place; returns what is to be kept besides their weights.
+        made_from, after: as `Run.stage` takes them.
+    """
+
+    def work(stage: Stage) -> Artefacts:
+        nets = make()
+        kept = learn(stage, nets)
+        return {**states(nets), **(kept or {})}
+
+    found = run.stage(name, work, made_from=made_from, after=after)
+    return loaded(make(), found), found
+
+
+def fit_nets(
+    stage: Stage,
+    nets: Nets,
+    task: Task,
+    data: Images,
+    training: Training,
+    *,
+    terms: Sequence[Term] = (),
+    updates: Sequence[Update] | None = None,
+    frozen: Sequence[nn.Module] = (),
+    taps: Mapping[str, Taps] | None = None,
+    unlabelled: Images | None = None,
+    forward: Forward | None = None,
+    progress: bool = True,
+) -> None:
+    """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
+
+    Afterwards they, and whatever looks on, are on the CPU in eval mode, whatever device they were trained on.
+
+    Args:
+        terms: losses that join the generator's.
+        updates: what a step does in place of the task's own updates; `terms` are then not read.
+        frozen: networks that only look on, beside the task's own (its teacher).
+        unlabelled: inputs without targets, of which each batch then holds as many as pairs, under "unlabelled"; how long an
+            epoch is the pairs alone decide.
+        forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
+    """
+    watching = (*task.frozen, *frozen)
+    pairs = batches_of(data, training)
+    fit(
+        nets,
+        task.updates(nets, terms) if updates is None else updates,
+        pairs
+        if unlabelled is None
+        else PairedWithUnlabelled(pairs, batches_of(unlabelled, training, beside=True)),
+        training,
+        forward=forward or task.forward(nets, taps),
+        directory=stage.path,
+        name=stage.path.name,
+        key=stage.key,
+        frozen=watching,
+        progress=progress,
+    )
+    for network in (*nets.values(), *watching):
+        network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+
+def states(nets: Nets) -> Artefacts:
+    """What a stage keeps of its networks."""
+    return {name: net.state_dict() for name, net in nets.items()}
+
+
+def loaded(nets: Nets, found: Artefacts) -> Nets:
+    """The nets with the weights that a stage kept of them, in eval mode."""
+    for name, net in nets.items():
+        net.load_state_dict(found[name])
+        net.eval()
+    return nets
+
+
+def batches_of(data: Images, training: Training, *, beside: bool = False) -> Batches:
+    """The batches of a training, those of this process among several; `beside` others, if these run beside them."""
+    rank, world = rank_and_world()
+    size, seed, workers = training.batch_size, training.seed, training.workers
+    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
+
+
+def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
+    """What decides a training's result, JSON-ready; how often it reports or saves does not."""
+    return {
+        "task": task.config.model_dump(mode="json"),
+        "data": data.fingerprint(),
+        "training": training.decisive(),
+        "processes": rank_and_world()[1],  # they multiply the batch
+    }

@@ -1,0 +1,107 @@
+"""One student to be made, with everything that its method needs, opened and tried: nothing is trained or written yet."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganshrink.data import Images, open_dataset
+from ganshrink.methods.base import Job, MethodConfig
+from ganshrink.methods.original import Original
+from ganshrink.system.distributed import init_distributed, is_main_process
+from ganshrink.training.stages import Run
+from ganshrink.training.tasks import TASKS
+from ganshrink.training.train import Nets
+from ganshrink.workflow import outputs
+from ganshrink.workflow.device_budget import resolve_budget
+from ganshrink.workflow.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A student that is to be made.
+
+    Attributes:
+        run: the folder that everything goes into.
+        recipe: what is asked for, in one direction.
+        method: the method's settings, with what the budget's device decides filled in.
+        job: what the method is given.
+        held_out: images that networks are scored on.
+        net: what builds the original generator again; none: it is the user's own.
+    """
+
+    run: Run
+    recipe: Recipe
+    method: MethodConfig
+    job: Job
+    held_out: Images
+    net: dict[str, Any] | None
+
+
+def prepare(
+    run: Run,
+    recipe: Recipe,
+    *,
+    build: Callable[[], nn.Module],
+    teacher: Callable[[], Nets],
+    images: Images,
+    held_out: Images,
+    unlabelled: Images | None,
+    example: tuple[Tensor, ...],
+    net: dict[str, Any] | None,
+    shared: Path,
+    progress: bool,
+) -> Prepared:
+    """Try the generator, trace it and resolve the budget: once, for a recipe and for a call in Python alike.
+
+    Args:
+        build: makes the original generator, freshly initialised.
+        shared: the folder where profiles of this machine are kept.
+
+    Raises:
+        ValueError: for what cannot work.
+    """
+    init_distributed()  # from here on a process that fails is missed at once
+    if is_main_process():
+        outputs.check_ready(recipe, build(), held_out)
+    original = Original(build, example, recipe.method.transforms())
+    budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
+    job = Job(
+        original,
+        teacher,
+        TASKS[recipe.task.name](recipe.task),
+        images,
+        budget,
+        recipe.student,
+        progress,
+        device=device,
+        stopwatch=stopwatch,
+        unlabelled=unlabelled,
+        metrics=recipe.metrics,
+    )
+    return Prepared(run, recipe, method, job, held_out, net)
+
+
+def open_data(recipe: Recipe) -> tuple[Images, Images]:
+    """The training images of a recipe, and those that networks are scored on."""
+    if recipe.data is None:
+        raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
+    images = open_dataset(recipe.data, "train")
+    check_suited(recipe, images)
+    return images, open_dataset(recipe.data, recipe.metrics.split)
+
+
+def check_suited(recipe: Recipe, images: Images) -> None:
+    """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
+    lacking = TASKS[recipe.task.name].needs - outputs.offered_by(images)
+    if lacking:
+        words = {"pairs": "a target image for each input", "target": "images of the target domain"}
+        raise ValueError(
+            f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
+            "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"
+        )
