@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from ganshrink.reports import write_report
-from ganshrink.reports.files import read_run
-from ganshrink.reports.quantized import quantization, ratios
 
 LAYERS = [
     {
@@ -66,25 +64,6 @@ def test_bits_parity_sizes_and_costs_are_on_the_page(folder: Path) -> None:
         "odd.1 (a Conv1d: only Conv2d and ConvTranspose2d are quantized)",
     ):
         assert words in text, words
-
-
-def test_the_ratios_are_the_paper_s(folder: Path) -> None:
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["teacher"]["fid"], metrics["student"]["fid"] = (
-        {"value": v, "better": "lower"} for v in (74.04, 86.1)
-    )
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    student, int8 = ratios(read_run(folder))
-    assert student == {"network": "student", "r_c": "10.0×", "r_s": "10.2×", "r_f": "0.860"}
-    assert int8["r_c"] == "40.0×" and int8["r_s"] == "10.2×" and int8["r_f"] == "–"  # FID or nothing
-
-
-def test_they_are_shown_for_the_method_without_a_file_and_not_for_others(folder: Path) -> None:
-    (folder / "quantization.json").unlink()
-    assert ratios(read_run(folder)) == [] and quantization(read_run(folder)) is None
-    (folder / "recipe.toml").write_text('[method]\nname = "gan_slimming"\n')
-    assert [row["network"] for row in ratios(read_run(folder))] == ["student", "int8"]
-    assert "As GAN Slimming counts" in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_student_trained_in_few_bits_without_a_file_is_said_to_be_one(folder: Path) -> None:

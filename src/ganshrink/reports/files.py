@@ -137,10 +137,10 @@ def _stage_folders(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _order(folder: Path) -> tuple[int, float, str]:
-    """By the number of stages before it, of which a stage's stamp tells, then by time."""
-    stamp = folder / "stamp.json"
-    before = dig(_object(stamp), "after")
-    time = stamp.stat().st_mtime if stamp.is_file() else math.inf
+    """By the number of stages before it, which its record tells, then by time."""
+    files = [folder / name for name in ("done.json", "stamp.json") if (folder / name).is_file()]
+    before = dig(_object(files[0]), "after") if files else None
+    time = files[0].stat().st_mtime_ns if files else math.inf
     return len(before) if isinstance(before, dict) else 0, time, folder.name
 
 

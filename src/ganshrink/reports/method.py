@@ -78,9 +78,11 @@ def _draw(
 ) -> str:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    least, most = min(y for _, y in points), max(y for _, y in points)
+    ends, (least, most) = (
+        chart.get(axis) or (min(side), max(side))
+        for axis, side in zip("xy", zip(*points, strict=True), strict=True)
+    )
     log = bool(chart.get("log")) and least > 0
-    ends = chart.get("x") or (min(x for x, _ in points), max(x for x, _ in points))
 
     def paint(axes: Any) -> None:
         if band := dig(chart, "band"):
@@ -93,7 +95,7 @@ def _draw(
         axes.set(xlim=(ends[0] - 0.5, ends[1] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         if log:
-            axes.set(yscale="log", ylim=(10.0 ** math.floor(min(-1.0, math.log10(least))), 1.6 * most))
+            axes.set(yscale="log", ylim=(10.0 ** math.floor(math.log10(least)), 1.6 * most))
             axes.yaxis.set_major_locator(LogLocator(numticks=4))
             axes.yaxis.set_minor_locator(NullLocator())
         else:

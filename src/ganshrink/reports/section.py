@@ -42,7 +42,7 @@ class Chart:
         value: what is said at its right, such as the last value.
         marks: places on the x axis, each with its style.
         band: a range of the x axis that is shaded.
-        x: first and last place of the x axis.
+        x, y: first and last place of an axis; none: what the lines reach.
         log: the y axis is logarithmic.
         percent: y values are shown in percent.
     """
@@ -54,6 +54,7 @@ class Chart:
     marks: Sequence[tuple[float, Style]] = ()
     band: tuple[float, float] | None = None
     x: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
     log: bool = False
     percent: bool = False
 

@@ -14,6 +14,8 @@ def hinges_section(found: Mapping[str, Any]) -> Section:
     moved = any(layer["moved_from"] is not None for layer in layers)
     legend: list[tuple[Style, str]] = [("band", "kept"), ("faint", "cut"), ("dashed", "hinge")]
     legend += [("dotted", "hinge by the curve alone")] if moved else []
+    least = min((max(v, LEAST) for layer in layers for v in layer["magnitudes"]), default=1.0)
+    bottom = min(0.1, least)  # one scale for all
     about = (
         "A layer's channels, the largest first, by the L1 norm of their weights over that of the largest. Where the curve "
         "falls to nearly nothing is the layer's hinge; what is behind it was cut, and the budget may cut more."
@@ -23,7 +25,7 @@ def hinges_section(found: Mapping[str, Any]) -> Section:
         [
             Text(about),
             Text(f"{'; '.join(_facts(found, layers))}.", note=True),
-            Charts([_chart(layer) for layer in layers], legend=legend),
+            Charts([_chart(layer, bottom) for layer in layers], legend=legend),
         ],
     )
 
@@ -43,7 +45,7 @@ def _facts(found: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> lis
     return [f"{count} {text}" for place, (count, text) in enumerate(said) if count or not place]
 
 
-def _chart(layer: Mapping[str, Any]) -> Chart:
+def _chart(layer: Mapping[str, Any], bottom: float) -> Chart:
     name, of, kept, hinge = layer["name"], layer["of"], layer["kept"], layer["hinge"]
     told = f"hinge at {hinge}" if hinge is not None else "no hinge"
     points = [(c, max(v, LEAST)) for c, v in zip(layer["channels"], layer["magnitudes"], strict=True)]
@@ -61,5 +63,14 @@ def _chart(layer: Mapping[str, Any]) -> Chart:
     label = f"{name}: {told}, {kept} of {of} channels kept"
     band = (0.5, kept + 0.5)
     return Chart(
-        name, label, lines, f"{kept} of {of}", marks=marks, band=band, x=(1, of), log=True, percent=True
+        name,
+        label,
+        lines,
+        f"{kept} of {of}",
+        marks=marks,
+        band=band,
+        x=(1, of),
+        y=(bottom, 1),
+        log=True,
+        percent=True,
     )
