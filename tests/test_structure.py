@@ -1,6 +1,8 @@
 """The shape of the source tree: which rooms there are, who may import whom, and how large a file may grow."""
 
 import ast
+import re
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -107,3 +109,45 @@ def test_a_file_is_one_sitting_long(path):
 def test_only_the_command_line_prints(path):
     calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
     assert room(path) == "cli" or not [c for c in calls if getattr(c.func, "id", "") == "print"]
+
+
+METHOD_NAMES = re.compile(
+    r"\b(cat|compression and teaching|dmad|gan[_ ]?slimming|decig|ugc|omgd|uniform|hinges)\b", re.IGNORECASE
+)
+OTHERS = {"cat", "uniform", "uniform_"}  # attributes of torch and numpy
+
+
+def said(tree: ast.Module) -> Iterator[str]:
+    """Every identifier and every string of a file but its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = set()
+    for node in ast.walk(tree):
+        if isinstance(node, documented):
+            for statement in node.body:  # a string below a field is its docstring
+                if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                    docstrings.add(id(statement.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield re.sub(r"recipes/\S+", "", node.value)  # examples of commands name a recipe that is there
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and node.attr not in OTHERS:
+            yield node.attr
+        elif isinstance(node, ast.arg | ast.keyword):
+            yield node.arg or ""
+        elif isinstance(node, (ast.alias, *documented[1:])):
+            yield node.name
+
+
+def test_no_method_leaks_out_of_its_room():
+    # `cat` is an operator of torch, too
+    others = [path for path in FILES if room(path) != "methods" and path.parent.name != "rules"]
+    found = {
+        str(path): [text for text in said(ast.parse(path.read_text())) if METHOD_NAMES.search(text)]
+        for path in others
+    }
+    assert not {path: texts for path, texts in found.items() if texts}
+
+
+def test_no_method_leaks_into_the_report_s_template():
+    assert not METHOD_NAMES.findall((SOURCE / "reports/report.html.j2").read_text())

@@ -21,7 +21,6 @@ from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import TensorInputs, TensorPairs
-from ganshrink.graph import trace
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job, MethodConfig, Result, Settings
 from ganshrink.methods.original import Original
@@ -53,8 +52,8 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 # Values to change a setting to, where the toy does not take the next best one.
 OTHER: dict[str, dict[str, Any]] = {
-    "cat": {"distill.taps": ("0",)},
-    "uniform": {"taps": ("0",)},
+    "cat": {"distill.taps": ("blocks.0",)},
+    "uniform": {"taps": ("blocks.0",)},
 }
 # Settings that decide which stages there are: the tests of their methods have them.
 ROADS = {"gan_slimming": {"variant"}, "ugc": {"nas"}, "uniform": {"teaching"}}
@@ -106,11 +105,11 @@ def job(*, budget: str = LIMITS, **changes: Any) -> Job:
     draw = torch.Generator().manual_seed(0)
     pictures = [torch.rand(3, SIZE, SIZE, generator=draw) * 2 - 1 for _ in range(10)]
     given = Job(
-        original=Original(lambda: copy.deepcopy(network), EXAMPLE, {}),
+        original=original(()),
         teacher=lambda: trained,
         task=task,
         data=TensorPairs(list(zip(pictures[:6], pictures[4:], strict=True))),
-        budget=Budget.parse(budget).resolve(trace(network, *EXAMPLE)),
+        budget=Budget.parse(budget).resolve(original(()).channels),
         training=Training(max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"),
         progress=False,
         unlabelled=TensorInputs(pictures[6:]),
@@ -122,8 +121,14 @@ def config_of(name: str, **changes: Any) -> MethodConfig:
     return get_type_hints(METHODS[name])["config"](**QUICK.get(name, {}) | changes)
 
 
+@cache
+def original(transforms: tuple[tuple[str, Any], ...]) -> Original:
+    """The toy, traced once for all tests that transform it alike."""
+    return Original(generator, EXAMPLE, dict(transforms))
+
+
 def made(name: str, run: Run, work: Job, config: MethodConfig) -> Result:
-    work = replace(work, original=replace(work.original, transforms=config.transforms()))
+    work = replace(work, original=original(tuple(config.transforms().items())))
     return METHODS[name](run, work, config)
 
 

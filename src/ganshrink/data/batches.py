@@ -147,7 +147,7 @@ def _from_workers(at: At, start_step: int, workers: int) -> Iterator[dict[str, A
         batches = iter(loader)
     try:
         for batch in batches:
-            if isinstance(batch, Exception):
+            if isinstance(batch, BaseException):
                 raise batch
             yield batch
     finally:
@@ -155,7 +155,7 @@ def _from_workers(at: At, start_step: int, workers: int) -> Iterator[dict[str, A
 
 
 def _from_thread(at: At, start_step: int) -> Iterator[dict[str, Any]]:
-    ready: queue.Queue[dict[str, Any] | Exception] = queue.Queue(maxsize=_AHEAD)
+    ready: queue.Queue[dict[str, Any] | BaseException] = queue.Queue(maxsize=_AHEAD)
     closing = threading.Event()
 
     def produce() -> None:
@@ -168,7 +168,7 @@ def _from_thread(at: At, start_step: int) -> Iterator[dict[str, Any]]:
                     break
                 except queue.Full:
                     continue
-            if closing.is_set() or isinstance(batch, Exception):
+            if closing.is_set() or isinstance(batch, BaseException):
                 return
 
     thread = threading.Thread(target=produce, name="batches", daemon=True)
@@ -176,7 +176,7 @@ def _from_thread(at: At, start_step: int) -> Iterator[dict[str, Any]]:
     try:
         while True:
             batch = ready.get()
-            if isinstance(batch, Exception):
+            if isinstance(batch, BaseException):
                 raise batch
             yield batch
     finally:
@@ -184,16 +184,16 @@ def _from_thread(at: At, start_step: int) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
-class _Steps(Dataset[dict[str, Any] | Exception]):
+class _Steps(Dataset[dict[str, Any] | BaseException]):
     """Whole batches by step; an error travels as a value, so that its one line arrives as it was written."""
 
     def __init__(self, at: At) -> None:
         self.at = at
 
-    def __getitem__(self, step: int) -> dict[str, Any] | Exception:
+    def __getitem__(self, step: int) -> dict[str, Any] | BaseException:
         try:
             return self.at(step)
-        except Exception as error:
+        except BaseException as error:
             return error
 
 

@@ -17,4 +17,6 @@ METHODS: dict[str, Method] = {
     "uniform": uniform,
 }
 
-__all__ = ["METHODS"]
+DEFAULT = "cat"
+
+__all__ = ["DEFAULT", "METHODS"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
-from ganshrink.methods import METHODS
+from ganshrink.methods import DEFAULT, METHODS
 from ganshrink.system.atomic import write_text
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
@@ -160,7 +160,7 @@ def compress(
     model: nn.Module,
     example: Tensor | Sequence[Tensor] | None = None,
     data: Images | DataConfig | Mapping[str, Any] | Sequence[Input] | Sequence[tuple[Input, Tensor]] = (),
-    method: str | Mapping[str, Any] = "cat",
+    method: str | Mapping[str, Any] = DEFAULT,
     budget: str = "macs=10%",
     task: str | Mapping[str, Any] = "pix2pix",
     *,

@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ganshrink.data import DataConfig
-from ganshrink.methods import METHODS
+from ganshrink.methods import DEFAULT, METHODS
 from ganshrink.methods.base import MethodConfig, Settings
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
@@ -201,7 +201,7 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
         if not isinstance(filled.setdefault(table, {}), Mapping):
             raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
     filled["task"] = {"name": "pix2pix", **filled["task"]}
-    filled["method"] = {"name": "cat", **filled["method"]}
+    filled["method"] = {"name": DEFAULT, **filled["method"]}
     task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
     method: Any = _chosen(
         filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source

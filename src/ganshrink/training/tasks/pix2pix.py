@@ -17,7 +17,9 @@ class Pix2PixConfig(PairedConfig):
         description=TASK_NAMES,
     )
     ndf: int = Field(
-        default=128, ge=1, description="D's width: 128 in GAN Compression and CAT, 64 in the original code"
+        default=128,
+        ge=1,
+        description="D's width: 128 in GAN Compression and what followed it, 64 in the original code",
     )
 
 
