@@ -1,0 +1,25 @@
+"""Every method has an example, and every example runs."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from ganshrink.methods import METHODS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_every_method_has_an_example():
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(METHODS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_an_example_runs(name, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(str(tmp_path / "run"), 8 if name != "dmad" else 24)
+    assert list((tmp_path / "run").rglob("report.html"))
+    assert "report.html" in capsys.readouterr().out
