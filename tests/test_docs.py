@@ -1,4 +1,4 @@
-"""The pages in docs/: the reference is what the code says, recipes are valid, links lead somewhere."""
+"""The pages: the reference is what the code says, recipes are valid, lines short, links lead somewhere."""
 
 import re
 import runpy
@@ -9,7 +9,7 @@ import pytest
 
 from ganshrink.workflow.recipe import resolve
 
-PAGES = [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md"))]
 RECIPES = [
     pytest.param(block, id=f"{path.stem}-{number}")
     for path in PAGES
@@ -27,6 +27,12 @@ def test_the_reference_is_what_the_code_says():
 def test_a_recipe_in_a_page_is_valid(text):
     raw = tomllib.loads(text)
     assert resolve(raw).budget == raw["budget"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_no_line_of_a_page_is_over_100_columns(path):
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert not [f"{path}:{number}" for number, line in lines if len(line) > 100]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)
