@@ -3,7 +3,7 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganshrink import nets
 from ganshrink.cli.main import app
 from ganshrink.data import Counts, DataConfig
-from ganshrink.methods.base import Training
+from ganshrink.methods.base import Settings
 from ganshrink.methods.cat import CatConfig
 from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.dmad import DmadConfig
@@ -29,6 +29,7 @@ from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
 from ganshrink.quant import QuantConfig, QuantizationConfig
 from ganshrink.training.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+from ganshrink.training.train import Training
 from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -183,15 +184,20 @@ def _verbs() -> str:
 def _keys() -> str:
     sections = []
     for title, table, about in TABLES:
-        fields = sorted(table.model_fields.items(), key=lambda item: item[0] != "name")
-        known = Training.model_fields if table is TeacherConfig else {}
-        rows = [
-            (f"`{name}` ({_kind(field.annotation)}, {_default(field.default)})", field.description or "")
-            for name, field in fields
-            if name not in known and not _is_table(field.annotation)
-        ]
+        known = set(Training.model_fields) if table is TeacherConfig else set()
+        rows = _rows(table, known)
         sections.append(f"### {title}\n\n{_wrapped(f'{about[0].upper()}{about[1:]}.')}\n\n{_entries(rows)}")
     return "\n\n".join(sections)
+
+
+def _rows(table: type[BaseModel], known: Collection[str] = (), prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each key and its meaning; those in the table of a stage as `search.floor`."""
+    for name, field in sorted(table.model_fields.items(), key=lambda item: item[0] != "name"):
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            yield from _rows(kind, prefix=f"{name}.")
+        elif name not in known and not _is_table(kind):
+            yield f"`{prefix}{name}` ({_kind(kind)}, {_default(field.default)})", field.description or ""
 
 
 def _is_table(kind: Any) -> bool:
