@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK = "white", "#333333"
-SIDE, GAP, CAPTION = 132, 6, 26  # pixels: a picture, between two of them, the line of words above
+SIDE, GAP, CAPTION = 128, 8, 26  # pixels: a picture, between two of them, the line of words above
 
 
 def draw(run: Path, target: Path, rows: int = 4) -> None:
