@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test quick lint clean
 
 demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a small one comes out
 	$(BIN)/ganshrink compress recipes/cat/demo.toml run=runs/demo
@@ -12,7 +12,10 @@ demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a
 test: $(INSTALLED)  ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)
+quick: $(INSTALLED)  ## the tests without those that take more than about five seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+lint: $(INSTALLED)  ## style, form and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 # torch comes first and alone: whatever is installed after it must take the pinned build that is already there

@@ -1,7 +1,9 @@
 """Writes docs/reference.md from the code: `python docs/reference.py`. A test compares the two."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import re
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganshrink import nets
 from ganshrink.cli.main import app
 from ganshrink.data import Counts, DataConfig
-from ganshrink.methods.base import Training
+from ganshrink.methods.base import Settings
 from ganshrink.methods.cat import CatConfig
 from ganshrink.methods.decig import DecigConfig
 from ganshrink.methods.dmad import DmadConfig
@@ -27,10 +29,14 @@ from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.config import NAMES
 from ganshrink.quant import QuantConfig, QuantizationConfig
 from ganshrink.training.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+from ganshrink.training.train import Training
 from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 
 PAGE = Path(__file__).with_suffix(".md")
 TEXT = Path(__file__).with_name("reference.txt")
+
+SPAN = re.compile(r"`[^`]+`|\[[^\]]+\]\([^)]+\)")
+UNBROKEN = "\x00"  # stands for a space at which a line may not end
 
 TABLES: list[tuple[str, type[BaseModel], str]] = [
     ("(top of the file)", Recipe, "before any table"),
@@ -147,8 +153,8 @@ def page() -> str:
         "verbs": _verbs(),
         "keys": _keys(),
         "networks": _networks(),
-        "metrics": _table(("metric", "better", "needs", "what it is"), _metrics()),
-        "api": _table(("call", "what it does"), _api()),
+        "metrics": _entries(_metrics()),
+        "api": _entries(_api()),
     }
     return TEXT.read_text().format(**parts)
 
@@ -167,9 +173,9 @@ def _verbs() -> str:
                 rows.append((words, f"{param.help}{default}"))
         about = [
             f"### `{' '.join(usage)}`",
-            verb.help,
-            verb.epilog or "",
-            _table(("", "meaning"), rows) if rows else "",
+            _wrapped(verb.help),
+            *map(_wrapped, (verb.epilog or "").split("\n\n")),
+            _entries(rows),
         ]
         verbs.append("\n\n".join(text for text in about if text))
     return "\n\n".join(text.strip() for text in verbs)
@@ -178,19 +184,20 @@ def _verbs() -> str:
 def _keys() -> str:
     sections = []
     for title, table, about in TABLES:
-        fields = sorted(table.model_fields.items(), key=lambda item: item[0] != "name")
-        known = Training.model_fields if table is TeacherConfig else {}
-        rows = [
-            (f"`{name}`", _kind(field.annotation), _default(field.default), field.description or "")
-            for name, field in fields
-            if name not in known and not _is_table(field.annotation)
-        ]
-        rows = [(*row[:3], row[3].replace("\n", " ")) for row in rows]
-        sections.append(
-            f"### {title}\n\n{about[0].upper()}{about[1:]}.\n\n"
-            + _table(("key", "type", "default", "meaning"), rows)
-        )
+        known = set(Training.model_fields) if table is TeacherConfig else set()
+        rows = _rows(table, known)
+        sections.append(f"### {title}\n\n{_wrapped(f'{about[0].upper()}{about[1:]}.')}\n\n{_entries(rows)}")
     return "\n\n".join(sections)
+
+
+def _rows(table: type[BaseModel], known: Collection[str] = (), prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each key and its meaning; those in the table of a stage as `search.floor`."""
+    for name, field in sorted(table.model_fields.items(), key=lambda item: item[0] != "name"):
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            yield from _rows(kind, prefix=f"{name}.")
+        elif name not in known and not _is_table(kind):
+            yield f"`{prefix}{name}` ({_kind(kind)}, {_default(field.default)})", field.description or ""
 
 
 def _is_table(kind: Any) -> bool:
@@ -220,10 +227,10 @@ def _kind(kind: Any) -> str:
 
 def _default(value: Any) -> str:
     if value is PydanticUndefined:
-        return "(required)"
+        return "required"
     if value is None:
-        return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        return "default none"
+    return f"default `{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _networks() -> str:
@@ -234,8 +241,10 @@ def _networks() -> str:
         }
         params, exact, paper = _counts(name)
         shown = ", ".join(f"`{key}={'none' if value is None else value}`" for key, value in options.items())
-        rows.append((f"`{name}`", shown, f"{params:,}", f"{exact:,}", f"{paper:,}"))
-    return _table(("network", "options and defaults", "parameters", "MACs, exact", "MACs, paper"), rows)
+        rows.append(
+            (f"`{name}`", f"{params:,} parameters, {exact:,} MACs, {paper:,} in the paper's way. {shown}")
+        )
+    return _entries(rows)
 
 
 def _counts(name: str) -> tuple[int, int, int]:
@@ -257,9 +266,10 @@ def _counts(name: str) -> tuple[int, int, int]:
     return sum(p.numel() for p in network.parameters()), exact, exact + sum(more)
 
 
-def _metrics() -> Iterator[tuple[str, ...]]:
+def _metrics() -> Iterator[tuple[str, str]]:
     for name in NAMES:
-        yield (f"`{name}`", *METRICS[name])
+        better, needs, about = METRICS[name]
+        yield f"`{name}` ({better} is better; needs {needs})", about
 
 
 def _api() -> Iterator[tuple[str, str]]:
@@ -289,11 +299,19 @@ def _first_sentence(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+def _entries(rows: Iterable[tuple[str, str]]) -> str:
+    """A list, one entry for each thing and its meaning."""
+    entries = (_wrapped(f"- {thing}: {meaning}", "  ") for thing, meaning in rows)
+    return "\n".join(entry.removesuffix(":") for entry in entries)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Lines of at most 100 columns; a short code span or link is not broken."""
+    kept = SPAN.sub(lambda span: span[0].replace(" ", UNBROKEN) if len(span[0]) < 75 else span[0], text)
+    lines = textwrap.wrap(
+        " ".join(kept.split()), 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return "\n".join(lines).replace(UNBROKEN, " ")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pages in docs/: the reference is what the code says, recipes are valid, links lead somewhere."""
+"""The pages: the reference is what the code says, recipes are valid, lines short, links lead somewhere."""
 
 import re
 import runpy
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ganshrink.data import DataConfig
 from ganshrink.workflow.recipe import resolve
 
-PAGES = [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md"))]
 RECIPES = [
     pytest.param(block, id=f"{path.stem}-{number}")
     for path in PAGES
@@ -29,6 +30,20 @@ def test_a_recipe_in_a_page_is_valid(text):
     assert resolve(raw).budget == raw["budget"]
 
 
+def test_the_data_tables_of_the_quickstart_are_valid():
+    page = Path("docs/quickstart.md").read_text()
+    tables = [tomllib.loads(block)["data"] for block in re.findall(r"```toml\n(\[data\].*?)```", page, re.S)]
+    assert {table["name"] for table in tables} == {"paired", "unpaired", "labelled", "photos"}
+    for table in tables:
+        DataConfig(**table)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_no_line_of_a_page_is_over_100_columns(path):
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert not [f"{path}:{number}" for number, line in lines if len(line) > 100]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=str)
 def test_every_link_of_a_page_leads_somewhere(path):
     for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text()):
@@ -38,3 +53,23 @@ def test_every_link_of_a_page_leads_somewhere(path):
         if heading:
             titles = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
             assert heading in [re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles], link
+
+
+def test_the_citation_is_of_this_version():
+    version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in Path("CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("path", [".github/workflows/ci.yml", ".ci/run"])
+def test_continuous_integration_runs_the_test_command_of_the_readme(path):
+    assert "make test " in Path("README.md").read_text()
+    assert re.search(r"^\s*(- run: )?make test$", Path(path).read_text(), re.M)
+
+
+def test_the_hooks_are_those_of_make_lint_and_download_nothing():
+    hooks = Path(".pre-commit-config.yaml").read_text()
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    lint = re.search(r"^lint:.*\n\t(.*)", Path("Makefile").read_text(), re.M)[1]
+    tools = [" ".join(call.split()[:2]).removeprefix("$(BIN)/") for call in lint.split("&&")]
+    entries = re.findall(r"entry: \.venv/bin/(.*)", hooks)
+    assert [tool.removesuffix(" .") for tool in tools] == [" ".join(e.split()[:2]) for e in entries]
