@@ -44,7 +44,7 @@ def wide() -> nn.Module:
         (roads.short, {"hinges": {"0": 9}}, "the hinge set by hand for 0 is 9; it must be from 1 to 8"),
         (lambda: roads.short(task=tiny.pix2pix(lambda_recon=0)), {}, "L_l1 is 0 with task.lambda_recon = 0"),
         (lambda: roads.short(task=tiny.cyclegan(lambda_cycle=0)), {}, "L_l1 is 0 with task.lambda_cycle = 0"),
-        (lambda: roads.short(max_steps=0), {}, "leave no step to do so"),
+        (lambda: roads.short(max_steps=0), {}, "DECIG condenses while it trains: set"),
     ],
     ids=["back", "floor", "round_to", "5 %", "hinges", "no group", "hinge", "pix2pix", "cyclegan", "steps"],
 )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from ganshrink.latency.profiles import DeviceProfile
-from ganshrink.methods.base import Job, MethodConfig, Result, Settings
+from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
 from ganshrink.methods.decig.hinges import cut_within, find_hinges, moved_up
 from ganshrink.methods.decig.section import hinges_section, summary, told
 from ganshrink.pruning import Channels, Plan, extract, initialise
@@ -77,15 +77,8 @@ class CutConfig(Settings):
     calibration_images: int = Field(
         default=16, ge=1, description="training images on which that is looked at, spread over the set"
     )
-    floor: int = Field(
-        default=1, ge=1, description="the least width of a layer outside the branches; never below 5 %"
-    )
-    round_to: int | None = Field(
-        default=None,
-        ge=1,
-        description="widths are multiples of this, rounded up; none: 1, or for a budget in milliseconds what the device "
-        "likes",
-    )
+    floor: Floor = 1  # and never below 5 %
+    round_to: RoundTo = None
 
     @property
     def widths(self) -> dict[str, Any]:
@@ -161,8 +154,7 @@ def penalty(
     """L_PENAL (Eq. 2), a scalar: sum over groups of l(i) * L_i, with L_i (Eq. 1) = sum over channels of f(j) * magnitude.
 
     Channel 1 is the largest, so that small ones are pulled hardest. The paper does not say which way it sorts; the other
-    way shrinks the largest most and makes channels alike. Ranks are constants in the gradient: l(i) f(j) sign(w).
-    """
+    way shrinks the largest most and makes channels alike. Ranks are constants in the gradient: l(i) f(j) sign(w)."""
     terms = []
     for name, values in magnitudes(net, channels, importance).items():
         falling = values[values.detach().argsort(descending=True, stable=True)]
@@ -182,8 +174,7 @@ def channel_factors(n: int, shape: Shape, *, device: torch.device | None = None)
 def magnitudes(net: nn.Module, channels: Channels, importance: Importance) -> dict[str, Tensor]:
     """gamma of section 3 per free group, (len(group),): the L1 norm of the weights that make each of its channels.
 
-    With `own_plus_consumer`, which is not in the paper, also of those that read it: a norm undoes what the first lose.
-    """
+    With `own_plus_consumer`, which is not in the paper, also of those that read it: a norm undoes what the first lose."""
     of_all = l1(net, channels, readers=importance == "own_plus_consumer")
     parts = of_all.split([len(group) for group in channels.groups])  # atoms are numbered group by group
     return {g.name: part for g, part in zip(channels.groups, parts, strict=True) if g.frozen is None}
@@ -195,8 +186,7 @@ def layer_factors(channels: Channels, profile: DeviceProfile | None = None) -> d
     The exact multiply-accumulates of a layer, the paper's "DECIG MAC", or its milliseconds on a device with those of the
     norms and activations after it ("DECIG CPU", "GPU"); every call of a shared layer counts. For a group that several
     layers add up to it is their mean: `magnitudes` sums over these layers already. What a depthwise convolution costs
-    goes to the layer whose channels it filters.
-    """
+    goes to the layer whose channels it filters."""
     costs = channels.macs_by_group() if profile is None else profile.times().by_group(channels)
     of_one = {
         group.name: float(cost) / max(1, len(group.producers))
@@ -279,8 +269,7 @@ def cut_at_hinges(
 ) -> dict[str, Any]:
     """The plan that cuts each layer at its hinge, or all of them together for the budget; and what hinges.json says of it.
 
-    `start` is per group name the largest magnitude before Stage I; `name` the generator's, for the log.
-    """
+    `start` is per group name the largest magnitude before Stage I; `name` the generator's, for the log."""
     settings, channels, importance = config.cut, job.channels, config.condense.importance
     sizes = {key: size.detach() for key, size in magnitudes(network, channels, importance).items()}
     # only images can tell a dead layer from one that a norm makes as large again
@@ -290,8 +279,7 @@ def cut_at_hinges(
     if settings.sensitivity and any(hinge.found for hinge in hinges.values()):
         looked = {"sensitivity": settings.sensitivity, "calibration_images": settings.calibration_images}
         change = image_change(network, channels, spread(job.data, settings.calibration_images))
-        step = settings.round_to or 1
-        hinges = moved_up(hinges, channels, sizes, change, eps=settings.sensitivity, round_to=step)
+        hinges = moved_up(hinges, channels, sizes, change, settings.sensitivity, settings.round_to or 1)
     within = partial(cut_within, channels, sizes, hinges, **settings.widths)
     plan = job.plan_within(within, network, channels)
     kept = {group.name: int(plan.keep[group.atoms].sum()) for group in channels.groups}
@@ -327,9 +315,8 @@ def _finetune(
     kept = {name: plan.to_json(job.channels)["layers"] for name, plan in plans.items()}
     stamp = {"method": config.for_stage("finetune"), "plans": kept, **job.describe()}
     # plans say all that the cut decides; discriminators go on from Stage I, the other way's generator too
-    nets, _ = train_stage(
-        run, "finetune", lambda: {**condensed, **small}, learn, made_from=stamp, after=("condense",)
-    )
+    make, after = lambda: condensed | small, ("condense",)
+    nets, _ = train_stage(run, "finetune", make, learn, made_from=stamp, after=after)
     return {name: nets[name] for name in plans}
 
 
@@ -344,9 +331,7 @@ def _check(job: Job, settings: CutConfig) -> None:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     if total_steps(batches_of(job.data, job.training), job.training) == 0:
-        raise ValueError(
-            "DECIG condenses while it trains, and student.epochs and student.max_steps leave no step to do so"
-        )
+        raise ValueError("DECIG condenses while it trains: set student.epochs or student.max_steps above 0")
     weight = "lambda_cycle" if job.task.both_ways else "lambda_recon"
     if not getattr(job.task.config, weight, 0):
         raise ValueError(f"alpha cannot be found: L_l1 is 0 with task.{weight} = 0: set it above 0")

@@ -34,8 +34,7 @@ class Hinge:
 
     Attributes:
         kept: how many channels stay, the largest ones.
-        how: by its curve; as one that is dead as a whole, of which the curve alone does not tell; by hand; or none was
-            found, and all channels stay.
+        how: by its curve; as one that is dead as a whole; by hand; or none was found, and all channels stay.
         moved_from: what would stay by the curve alone, where images show that it is too little.
         change: relative L1 change of the images without what goes, all other layers being whole, where it was looked at.
     """
@@ -108,15 +107,13 @@ def moved_up(
     channels: Channels,
     magnitudes: Mapping[str, Tensor],
     change: Callable[[Tensor], float],
-    *,
     eps: float,
     round_to: int = 1,
 ) -> dict[str, Hinge]:
     """The hinges, those that were found moved up until the images change by no more than `eps` without what is behind.
 
     A norm undoes how small a layer's weights have become, and a bias speaks for a channel whose weights are nothing: what
-    the curve calls dead may still paint the picture. `change` tells how much the images change without some atoms.
-    """
+    the curve calls dead may still paint the picture. `change` tells how much the images change without some atoms."""
     moved = dict(hinges)
     for group in channels.groups:
         if group.name in hinges and hinges[group.name].found:
@@ -207,10 +204,8 @@ def _few(curve: Curve) -> int:
 
 
 def _valley(curve: Curve, split: int) -> bool:
-    """Whether the two sides of the split are peaks at least a decade apart with a valley between them.
-
-    Windows of a quarter of the distance to either side of the medians, and of a sixth around the gap, do not overlap.
-    """
+    """Whether the two sides of the split are peaks at least a decade apart with a valley between them. Windows of a quarter
+    of the distance to either side of the medians, and of a sixth around the gap, do not overlap."""
     if split == len(curve) or curve[:split].mean() - curve[split:].mean() < LEAST_SEPARATION:
         return False
     upper, lower = float(np.median(curve[:split])), float(np.median(curve[split:]))
