@@ -29,6 +29,7 @@ from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
 from ganshrink.training.train import Training
+from made_up_device import profile_of
 
 SIZE, STEPS = 16, 4
 EXAMPLE = (torch.zeros(1, 3, SIZE, SIZE),)
@@ -53,6 +54,7 @@ QUICK: dict[str, dict[str, Any]] = {
 # Values to change a setting to, where the toy does not take the next best one.
 OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
+    "decig": {"cut.hinges": {"down.1": 3}},
     "uniform": {"taps": ("blocks.0",)},
 }
 # Settings that decide which stages there are: the tests of their methods have them.
@@ -113,6 +115,7 @@ def job(*, budget: str = LIMITS, **changes: Any) -> Job:
         training=Training(max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"),
         progress=False,
         unlabelled=TensorInputs(pictures[6:]),
+        device=lambda name: profile_of(generator().eval(), EXAMPLE),
     )
     return replace(given, **changes)
 

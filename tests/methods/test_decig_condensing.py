@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.methods.decig.condensing import calibrated, channel_factors, layer_factors, magnitudes, penalty
+from ganshrink.methods.decig.decig import channel_factors, layer_factors, magnitudes, penalty
 
 SHAPES = {
     "uniform": lambda j: 1.0,
@@ -80,7 +80,7 @@ def free(channels):
 def test_magnitudes_are_those_of_loops(traced, importance):
     model, channels = traced
     wanted = looped(model, channels, importance == "own_plus_consumer")
-    values = magnitudes(model, channels, importance=importance)
+    values = magnitudes(model, channels, importance)
     assert list(values) == [group.name for group in free(channels)]
     for group in free(channels):
         expected = torch.tensor([wanted[int(atom)] for atom in group.atoms], dtype=torch.float64)
@@ -118,18 +118,18 @@ def test_biases_and_norms_do_not_count():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU(8), nn.Conv2d(8, 3, 3))
     channels = trace(model, torch.randn(1, 3, 8, 8))
-    before = magnitudes(model, channels, importance="own_plus_consumer")["0"]
+    before = magnitudes(model, channels, "own_plus_consumer")["0"]
     with torch.no_grad():
         for tensor in (model[0].bias, model[1].weight, model[1].bias, model[1].running_mean, model[2].weight):
             tensor.fill_(100)
-    assert torch.equal(magnitudes(model, channels, importance="own_plus_consumer")["0"], before)
+    assert torch.equal(magnitudes(model, channels, "own_plus_consumer")["0"], before)
 
 
 def test_channels_of_a_unet_are_read_where_the_concat_puts_them():
     torch.manual_seed(0)
     model = nets.build("unet128", ngf=4, downs=5)
     channels = trace(model, torch.randn(1, 3, 32, 64))
-    own, both = (magnitudes(model, channels, importance=i) for i in ("own", "own_plus_consumer"))
+    own, both = (magnitudes(model, channels, i) for i in ("own", "own_plus_consumer"))
     down, inner, head = model.down[0][0].weight, model.down[1][1].weight, model.head[1].weight
     l1 = lambda w, *dims: w.abs().sum(dims)  # noqa: E731
     assert torch.allclose(own["down.0.0"], l1(down, 1, 2, 3))
@@ -146,7 +146,7 @@ def test_small_channels_are_pulled_hardest():
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([3.0, 1, 8, 2, 6, 4, 7, 5]).reshape(8, 1, 1, 1).expand(8, 3, 1, 1))
     channels = trace(model, torch.randn(1, 3, 4, 4))
-    penalty(model, channels, factors={"0": 1.0}, shape="linear").backward()
+    penalty(model, channels, factors={"0": 1.0}, shape="linear", importance="own").backward()
     assert model[0].weight.grad[:, 0, 0, 0].tolist() == [6, 8, 1, 7, 3, 5, 2, 4]
 
 
@@ -209,39 +209,8 @@ def test_skips_that_are_added_make_no_difference_to_who_made_them():
     assert layer_factors(channels) == pytest.approx({"a": outer / mean, "b": inner / mean})
 
 
-def test_measured_times_take_the_place_of_macs():
-    channels = trace(nets.build("resnet9", ngf=4, blocks=1), torch.randn(1, 3, 16, 16))
-    times = {group.name: 1.0 + number for number, group in enumerate(free(channels))}
-    factors = layer_factors(channels, measured=times)
-    assert sum(factors.values()) == pytest.approx(len(factors))
-    assert factors["down.4"] / factors["down.1"] == pytest.approx(2)
-    with pytest.raises(ValueError, match="down.4 is nan ms"):
-        layer_factors(channels, measured=times | {"down.4": math.nan})
-    with pytest.raises(ValueError, match="head, which is no group"):
-        layer_factors(channels, measured=times | {"head": 1.0})
-    del times["down.7"]
-    with pytest.raises(ValueError, match="no time was measured for down.7"):
-        layer_factors(channels, measured=times)
-
-
-@pytest.mark.parametrize("ratio", [0.1, 0.01])
-def test_alpha_makes_the_first_ratio_what_was_asked(ratio):
-    first, reconstruction = torch.tensor(81234.5, requires_grad=True), torch.tensor(37.25)
-    alpha = calibrated(first, reconstruction, ratio=ratio)
-    assert alpha * first.item() / reconstruction.item() == pytest.approx(ratio, rel=1e-15)
-    assert calibrated(first, reconstruction) == pytest.approx(0.1 / ratio * alpha, rel=1e-12)
-
-
-@pytest.mark.parametrize("wrong", [0.0, math.nan, math.inf])
-def test_alpha_needs_losses_above_0(wrong):
-    with pytest.raises(ValueError, match="L_PENAL is .* at the first iteration"):
-        calibrated(wrong, 1.0)
-    with pytest.raises(ValueError, match="L_l1 is .* at the first iteration"):
-        calibrated(1.0, wrong)
-
-
 def test_nothing_to_condense_is_said():
     model = nn.Conv2d(3, 3, 1)
     channels = trace(model, torch.randn(1, 3, 4, 4))
     with pytest.raises(ValueError, match="nothing to condense"):
-        penalty(model, channels, factors={})
+        penalty(model, channels, factors={}, shape="linear", importance="own")

@@ -10,14 +10,11 @@ import tiny_dmad as tiny
 import torch
 from torch import Tensor, nn
 
-from ganshrink.data import DataConfig, TensorInputs, UnpairedImages
 from ganshrink.graph import trace
-from ganshrink.methods.decig import DecigConfig
-from ganshrink.methods.decig.condensing import magnitudes
-from ganshrink.methods.decig.cutting import cut_at_hinges
-from ganshrink.methods.decig.hinges import find_hinge
-from ganshrink.methods.decig.sensitivity import Checked, calibration_batches, checked_hinges
+from ganshrink.methods.decig.decig import cut_at_hinges
+from ganshrink.methods.decig.hinges import Hinge, find_hinges, moved_up
 from ganshrink.pruning import Channels, Plan, zeroed
+from ganshrink.pruning.sensitivity import image_change
 
 WIDTH = 96
 
@@ -44,15 +41,23 @@ def normed() -> nn.Module:
 
 
 def batches() -> list[Tensor]:
-    return calibration_batches(TensorInputs(tiny.pictures(6, 3)), 6)
+    return list(torch.stack(tiny.pictures(6, 3)).split(4))
 
 
 @pytest.fixture(scope="module")
 def looked() -> tuple[nn.Module, Channels, dict[str, Tensor]]:
     net = normed()
     channels = trace(net, torch.zeros(1, 3, 16, 16))
-    sizes = magnitudes(net, channels, importance="own")
-    return net, channels, {name: size.detach() for name, size in sizes.items()}
+    return net, channels, roads.sizes(net, channels)
+
+
+def moved(
+    looked: tuple[nn.Module, Channels, dict[str, Tensor]], kept: dict[str, int], **options: Any
+) -> dict[str, Hinge]:
+    """These hinges, after a look at the images."""
+    net, channels, sizes = looked
+    hinges = {name: Hinge(count, "curve") for name, count in kept.items()}
+    return moved_up(hinges, channels, sizes, image_change(net, channels, batches()), **options)
 
 
 def change_by_hand(net: nn.Module, channels: Channels, size: Tensor, name: str, kept: int) -> float:
@@ -68,9 +73,9 @@ def change_by_hand(net: nn.Module, channels: Channels, size: Tensor, name: str, 
 
 def test_a_hinge_moves_up_until_what_is_behind_it_no_longer_shows(looked):
     net, channels, sizes = looked
-    hinges = {name: find_hinge(size).kept for name, size in sizes.items()}
-    assert hinges == {"0": WIDTH // 2, "3": 20}
-    found = checked_hinges(net, channels, sizes, hinges, batches(), eps=0.02)
+    hinges = find_hinges(channels, sizes, by_hand={}, start={})
+    assert hinges == {"0": Hinge(WIDTH // 2, "curve"), "3": Hinge(20, "curve")}
+    found = moved(looked, {"0": WIDTH // 2, "3": 20}, eps=0.02)
     for name, one in found.items():
         assert one.change == pytest.approx(
             change_by_hand(net, channels, sizes[name], name, one.kept), rel=1e-4
@@ -83,43 +88,24 @@ def test_a_hinge_moves_up_until_what_is_behind_it_no_longer_shows(looked):
 
 
 def test_a_stricter_look_keeps_more_and_at_worst_all(looked):
-    net, channels, sizes = looked
-    kept = [
-        checked_hinges(net, channels, sizes, {"0": 48}, batches(), eps=eps)["0"].kept
-        for eps in (10.0, 0.02, 0.01, 1e-3, 1e-9)
-    ]
+    kept = [moved(looked, {"0": 48}, eps=eps)["0"].kept for eps in (10.0, 0.02, 0.01, 1e-3, 1e-9)]
     assert kept == sorted(kept) and len(set(kept)) == 5
     assert (kept[0], kept[-1]) == (48, WIDTH)
-    all_of_it = checked_hinges(net, channels, sizes, {"0": 48}, batches(), eps=0)["0"]
-    assert all_of_it == Checked(WIDTH, 0.0)
+    assert moved(looked, {"0": 48}, eps=0)["0"] == Hinge(WIDTH, "curve", 48, 0.0)
 
 
 def test_what_moves_keeps_to_the_step(looked):
-    net, channels, sizes = looked
     for step in (8, 20):
-        hinge = -(-48 // step) * step
-        kept = checked_hinges(net, channels, sizes, {"0": hinge}, batches(), eps=0.02, round_to=step)[
-            "0"
-        ].kept
+        kept = moved(looked, {"0": -(-48 // step) * step}, eps=0.02, round_to=step)["0"].kept
         assert kept > 48 and (kept % step == 0 or kept == WIDTH)
 
 
 def test_a_layer_is_looked_at_six_times_at_most(looked):
-    net, channels, sizes = looked
     passes = []
-    handle = net.register_forward_hook(lambda *_: passes.append(1))
-    checked_hinges(net, channels, sizes, {"0": 5, "3": 2}, batches(), eps=1e-6)
+    handle = looked[0].register_forward_hook(lambda *_: passes.append(1))
+    moved(looked, {"0": 5, "3": 2}, eps=1e-6)
     handle.remove()
     assert len(passes) <= len(batches()) * (1 + 2 * 6)
-
-
-def test_images_are_spread_over_the_set_and_those_that_both_domains_have(domains):
-    pictures = tiny.pictures(10, 0)
-    found = torch.cat(calibration_batches(TensorInputs(pictures), 5))
-    assert torch.equal(found, torch.stack(pictures[::2]))
-    assert sum(len(batch) for batch in calibration_batches(TensorInputs(pictures), 64)) == 10
-    unpaired = UnpairedImages(DataConfig(**domains), "train")  # 3 inputs and 4 targets
-    assert sum(len(batch) for batch in calibration_batches(unpaired, 64)) == 3
 
 
 # What a run makes of it
@@ -129,10 +115,9 @@ def planned(
     net: nn.Module, *, start: dict[str, float] | None = None, budget: str = "macs=100%", **changes: Any
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What hinges.json says, by layer and of all, of a network that is cut by what makes its channels."""
-    channels, config = trace(net, torch.zeros(1, 3, 16, 16)), DecigConfig(importance="own", **changes)
-    sizes = {name: size.detach() for name, size in magnitudes(net, channels, importance="own").items()}
     work = tiny.job(lambda: net, budget=budget, data=tiny.inputs())
-    plan, said = cut_at_hinges(net, channels, sizes, config, work, start=start or {})
+    channels, found = work.channels, cut_at_hinges(net, work, roads.config(**changes), start or {})
+    plan, said = Plan.from_json(channels, found["plan"]), found["hinges"]
     layers = {layer["name"]: layer for layer in said.pop("layers")}
     for group in channels.groups:
         if group.frozen is None:
@@ -144,7 +129,7 @@ def planned(
 def test_what_shows_is_not_cut_and_the_log_and_the_file_say_so(caplog):
     with caplog.at_level(logging.INFO):
         layers, said = planned(normed(), sensitivity=0.02)
-    assert "G: 1 of 2 hinges show in the images and move up (0)" in caplog.text
+    assert "2 of 2 layers have a hinge; 1 moved up, since the images changed by more than 2 %" in caplog.text
     assert said == {"importance": "own", "sensitivity": 0.02, "calibration_images": 16}
     first, second = layers["0"], layers["3"]
     assert (first["how"], first["moved_from"], first["of"]) == ("curve", 48, WIDTH)
@@ -156,10 +141,7 @@ def test_what_shows_is_not_cut_and_the_log_and_the_file_say_so(caplog):
 def test_curves_alone_decide_where_nothing_is_looked_at(caplog):
     with caplog.at_level(logging.INFO):
         layers, said = planned(normed(), sensitivity=0)
-    assert [layer["kept"] for layer in layers.values()] == [
-        48,
-        20,
-    ] and "show in the images" not in caplog.text
+    assert [layer["kept"] for layer in layers.values()] == [48, 20] and "moved up" not in caplog.text
     assert said == {"importance": "own"} and layers["0"]["change"] is None
 
 
@@ -192,8 +174,7 @@ def test_the_curve_is_sorted_relative_and_thinned():
 
 
 def largest(net: nn.Module) -> dict[str, float]:
-    channels = trace(net, torch.zeros(1, 3, 16, 16))
-    return {name: size.max().item() for name, size in magnitudes(net, channels, importance="own").items()}
+    return roads.largest(net, trace(net, torch.zeros(1, 3, 16, 16)))
 
 
 def without_its_block() -> tuple[nn.Module, dict[str, float]]:
@@ -209,28 +190,25 @@ def without_its_block() -> tuple[nn.Module, dict[str, float]]:
 
 def test_a_dead_layer_is_cut_to_its_floor_and_said(caplog):
     net, start = without_its_block()
-    layers, _ = planned(net, start=start)
+    with caplog.at_level(logging.INFO):
+        layers, _ = planned(net, start=start)
     layer = layers["3.body.0"]
-    assert (layer["how"], layer["hinge"], layer["kept"]) == ("dead", 2, 2) and layer[
-        "change"
-    ] < 0.01  # 5 % of 24
-    assert "G: 1 layers are dead and keep their least width (3.body.0)" in caplog.text
-    assert "G: 3 of 4 layers have no hinge" in caplog.text
+    assert (layer["how"], layer["hinge"], layer["kept"]) == ("dead", 2, 2)  # 5 % of 24
+    assert layer["change"] < 0.01
+    assert "G: 1 of 4 layers have a hinge; 3 without one" in caplog.text
+    assert "1 in layers that are dead as a whole" in caplog.text
     layers, _ = planned(net, start=start, floor=6, hinges={"3.body.0": 9})
     assert layers["3.body.0"]["kept"] == 9
 
 
-def test_a_layer_that_was_never_larger_is_not_dead(caplog):
+def test_a_layer_that_was_never_larger_is_not_dead():
     net, start = without_its_block()
-    for begun in (largest(net), {}):  # stages of earlier versions did not keep what was there before
-        assert planned(net, start=begun)[0]["3.body.0"]["how"] == "none"
+    assert planned(net, start=largest(net))[0]["3.body.0"]["how"] == "none"
     assert planned(net, start=start, sensitivity=0)[0]["3.body.0"]["how"] == "none"
-    assert "are dead" not in caplog.text
 
 
-def test_a_layer_that_a_norm_makes_large_again_is_not_cut(caplog):
+def test_a_layer_that_a_norm_makes_large_again_is_not_cut():
     net = normed()
     start = {name: 1e3 * size for name, size in largest(net).items()}
     layers, _ = planned(net, start=start, sensitivity=0.01)
     assert layers["0"]["how"] == "dead" and layers["0"]["kept"] > WIDTH // 2
-    assert "are dead" not in caplog.text

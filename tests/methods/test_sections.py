@@ -51,8 +51,8 @@ def test_every_layer_is_drawn_with_its_hinge_and_what_is_kept() -> None:
     assert all(min(line.y) > 0 for chart in charts.charts for line in chart.lines)
     facts = parts(section, Text)[1].text
     assert facts == (
-        "4 of 5 layers have a hinge; 1 set by hand; 1 in layers that are dead as a whole; 1 moved up, since the images "
-        "changed by more than 2 %; 2 cut deeper by the budget."
+        "4 of 5 layers have a hinge; 1 without one are cut by the budget alone (up.3); 1 set by hand; 1 in layers that are "
+        "dead as a whole; 1 moved up, since the images changed by more than 2 %; 2 cut deeper by the budget."
     )
 
 

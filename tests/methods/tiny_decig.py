@@ -1,4 +1,4 @@
-"""What DECIG's tests need beside `tiny_dmad`: roads of three steps, a network without norms, runs that are stopped."""
+"""What DECIG's tests need beside `tiny_dmad`: roads of three steps, and networks with layers of little use."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,42 +9,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from ganshrink.data import TensorPairs
 from ganshrink.graph import trace
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.decig import Decig, DecigConfig
-from ganshrink.methods.decig.condensing import layer_factors
+from ganshrink.methods.decig import DecigConfig
+from ganshrink.methods.decig.decig import _condense, layer_factors, magnitudes
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Channels
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import CycleGAN, Image2Image
 from ganshrink.training.train import Nets
 
-BUDGETS = ("macs=85%", "macs=40%")
+L1_TERMS = {"G_recon", "cycle_A", "cycle_B", "idt_A", "idt_B"}
+
+
+def config(**changes: Any) -> DecigConfig:
+    """Settings by the names of their fields alone."""
+    tables = {name: getattr(DecigConfig(), name) for name in ("condense", "cut", "finetune")}
+    return DecigConfig(
+        **{
+            name: type(table)(**{key: value for key, value in changes.items() if hasattr(table, key)})
+            for name, table in tables.items()
+        }
+    )
 
 
 def short(make: Any = tiny.small, **options: Any) -> Job:
     return tiny.job(make, **{"max_steps": 3} | options)
 
 
-def both_ways(**options: Any) -> Job:
-    return tiny.both(*BUDGETS, **{"max_steps": 3} | options)
-
-
-def one_way(**options: Any) -> Job:
-    return short(task=tiny.cyclegan(lambda_cycle=4), **options)
-
-
-def own_images(**options: Any) -> Job:
-    return short(task=tiny.image2image(), **{"data": tiny.inputs()} | options)
-
-
 ROADS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "pix2pix": (short, {}),
-    "low-reg": (short, {"ratio": 0.01, "shape": "exponential", "importance": "own_plus_consumer"}),
-    "image2image": (own_images, {}),
-    "one way": (one_way, {}),
-    "both ways": (both_ways, {"ratio": 0.2}),
+    "pix2pix": (short, {"ratio": 0.01, "shape": "exponential", "importance": "own_plus_consumer"}),
+    "image2image": (lambda: short(task=tiny.image2image(), data=tiny.inputs()), {}),
+    "one way": (lambda: short(task=tiny.cyclegan(lambda_cycle=4)), {}),
+    "both ways": (lambda: tiny.both("macs=85%", "macs=40%", max_steps=3), {"ratio": 0.2}),
 }
 
 
@@ -56,28 +53,17 @@ class Road:
     work: Job
     config: DecigConfig
     result: Result
-    before: dict[str, dict[str, Tensor]]
+    before: list[dict[str, Tensor]]
 
     @property
-    def names(self) -> dict[str, str]:
-        """The small generators' names in the result, by those of the task's nets."""
-        jobs = self.work.by_generator()
-        return {name: "G" if len(jobs) == 1 else name for name in jobs}
+    def names(self) -> list[str]:
+        """Of the generators that were made small."""
+        return list(self.work.by_generator())
 
 
-def first_stage(run: Run, work: Job, config: DecigConfig) -> Nets:
+def condensed(run: Run, work: Job, config: DecigConfig) -> Nets:
     """What Stage I makes."""
-    teachers = {name: one.teacher() for name, one in work.by_generator().items()}
-    return method(run, work, config).condense(teachers)[0]
-
-
-def method(run: Run, work: Job, config: DecigConfig) -> Decig:
-    channels = structure(work)
-    return Decig(run, work, config, work.by_generator(), channels, layer_factors(channels))
-
-
-def structure(work: Job) -> Channels:
-    return trace(work.build(), *work.example)
+    return _condense(run, work, work.task, config, layer_factors(work.channels))[0]
 
 
 def steps(work: Job, count: int) -> Job:
@@ -95,6 +81,14 @@ def l1_by_hand(work: Job, networks: Nets, batch: dict[str, Tensor]) -> float:
     if isinstance(task, Image2Image):
         return 10 * l1_loss(networks["G"](a), work.teacher()["G"].eval()(a)).item()
     return 100 * l1_loss(networks["G"](a), batch["target"]).item()
+
+
+def sizes(network: nn.Module, channels: Channels, importance: Any = "own") -> dict[str, Tensor]:
+    return {name: size.detach() for name, size in magnitudes(network, channels, importance).items()}
+
+
+def largest(network: nn.Module, channels: Channels) -> dict[str, float]:
+    return {name: size.max().item() for name, size in sizes(network, channels).items()}
 
 
 # A network without norms
@@ -137,22 +131,6 @@ def condensed_by_hand(importance: str) -> tuple[nn.Module, Tensor]:
 
 
 # Runs
-
-
-class Interrupting(TensorPairs):
-    """Fails at the third batch of a stage; counted, since batches are prepared ahead of the step."""
-
-    def __init__(self, stage: Path | None = None) -> None:
-        self.stage, self.asked = None, 0
-        super().__init__(tiny.pairs().pairs)
-        self.stage = stage
-
-    def sample(self, index: int, rng: Any) -> dict[str, Any]:
-        if self.stage and self.stage.exists():
-            self.asked += 1
-            if self.asked > 4:
-                raise OSError("the disk is gone")
-        return super().sample(index, rng)
 
 
 def begun(folder: Path) -> dict[str, int]:

@@ -185,6 +185,18 @@ class ProfiledTimes:
             found[one.weight] = found.get(one.weight, 0.0) + time
         return found
 
+    def by_group(self, channels: Channels) -> Floats:
+        """(groups,) milliseconds at full width of what makes each group's channels, or filters them one by one; see
+        `Channels.macs_by_group`. Channels that no timed layer makes (a learned constant's) take nothing."""
+        made = {producer.parameter: producer.axis for producer in channels.producers}
+        out, group_of = np.zeros(len(channels.groups)), channels.group_of
+        for weight, time in self.by_weight(channels, channels.full_widths()).items():
+            axes = channels.axes.get(weight, ())
+            for atoms in axes[made[weight] :][:1] if weight in made else axes:
+                if atoms is not None:
+                    out += time * np.bincount(group_of[atoms[atoms >= 0]], minlength=len(out)) / len(atoms)
+        return out
+
     def _at(self, channels: Channels, widths: Index) -> "list[tuple[_Sizes, int, int]]":
         if channels not in self._sizes:
             self._sizes[channels] = _sizes(self.profile, channels)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ganshrink.data import Images
@@ -26,6 +26,16 @@ class Settings(BaseModel):
     """A table of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Floor = Annotated[int, Field(ge=1, description="the least width of a layer outside the branches")]
+RoundTo = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the device likes",
+    ),
+]
 
 
 class MethodConfig(Settings):
@@ -192,4 +202,15 @@ class Method(Protocol):
     def __call__(self, run: Run, job: Job, config: Any) -> Result: ...
 
 
-__all__ = ["Job", "Method", "MethodConfig", "Nets", "Result", "Settings", "Term", "Training"]
+__all__ = [
+    "Floor",
+    "Job",
+    "Method",
+    "MethodConfig",
+    "Nets",
+    "Result",
+    "RoundTo",
+    "Settings",
+    "Term",
+    "Training",
+]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Convention, Cost, CostModel, Mask
@@ -137,6 +138,23 @@ class Channels:
         """(calls,) exact multiply-accumulates of each call per image; 0 where its module is gone. See `makers`."""
         macs = self.model.by_call(widths, "exact") // self.model.images
         return macs if widths.all() else np.where(self._gone(self.removed(widths))[0], 0, macs)
+
+    def macs_by_group(self) -> NDArray[np.float64]:
+        """(groups,) exact multiply-accumulates, at full width, of the calls that make each group's channels, or filter them
+        one by one (depthwise). A call whose channels are in several groups is shared among them."""
+        model, widths, group_of = self.model, self.full_widths(), self.group_of
+        out = np.zeros(len(widths))
+        for call, (macs, maker) in enumerate(zip(self.macs_by_call(widths), self.makers, strict=True)):
+            if maker is not None:
+                atoms = self.axes[self.producers[maker].parameter][self.producers[maker].axis]
+                assert atoms is not None
+                out += macs * np.bincount(group_of[atoms[atoms >= 0]], minlength=len(out)) / len(atoms)
+                continue
+            rows = [row for row in model.call_axes[call] if row >= 0 and model.members[row].any()]
+            if len(rows) == 1:  # else a product, which makes no channels
+                of_each = model.members[rows[0]] * widths
+                out += macs * of_each / (of_each.sum() + model.always[rows[0]])
+        return out
 
     def _gone(self, removed: Removed) -> tuple[Mask, Mask]:
         if removed not in self.masks:

@@ -1,8 +1,11 @@
 """How much a channel matters, read off the weights: one number per atom, frozen ones infinite."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
+from torch.linalg import vector_norm
 
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.extract import check_shapes, named
@@ -56,6 +59,29 @@ def l2(model: nn.Module, channels: Channels) -> torch.Tensor:
     return _with_frozen(_l2(plain, channels), channels)
 
 
+def l1(model: nn.Module, channels: Channels, *, readers: bool = False) -> torch.Tensor:
+    """(num_atoms,) the L1 norm of the weights that make each atom, summed over all layers that add up to it.
+
+    Biases and the norms' scales and shifts do not count; a depthwise convolution counts to the channel that it filters.
+    Differentiable, by the network's own parameters, whose parametrizations are folded.
+
+    Args:
+        readers: the weights that read an atom count too.
+    """
+    rows: list[torch.Tensor] = []
+    atoms: list[np.ndarray] = []
+    for name, axis in _weights_of_atoms(model, channels, readers):
+        weight, found = named(model, name), channels.axes[name][axis]
+        assert found is not None
+        rows.append(vector_norm(weight, 1, dim=[d for d in range(weight.ndim) if d != axis]))
+        atoms.append(np.where(found >= 0, found, channels.num_atoms))
+    if not rows:
+        return torch.zeros(channels.num_atoms)
+    norms = torch.cat(rows)
+    index = torch.from_numpy(np.concatenate(atoms)).to(norms.device)
+    return norms.new_zeros(channels.num_atoms + 1).index_add(0, index, norms)[:-1]
+
+
 def evenly(channels: Channels) -> torch.Tensor:
     """(num_atoms,): an atom's place in its group, counted from the end, over the group's width. One threshold on this keeps
     the same share of every group."""
@@ -98,6 +124,23 @@ def _l2(model: nn.Module, channels: Channels) -> torch.Tensor:
             if axis is not None and name not in channels.unzeroed and not made[axis[axis >= 0]].all():
                 others += _axis_squares(model, channels, name, number)
     return torch.where(made, squares, others).sqrt()
+
+
+def _weights_of_atoms(model: nn.Module, channels: Channels, readers: bool) -> Iterator[tuple[str, int]]:
+    """The weights, and their axes, whose slices make channels, filter them one by one, or with `readers` read them."""
+    made = {(p.parameter, p.axis) for p in channels.producers}
+    weights = {name for name, _ in made}
+    buffers = {name for name, _ in model.named_buffers()}
+    for name, axes in channels.axes.items():
+        on = [number for number, axis in enumerate(axes) if axis is not None]
+        if name in weights:
+            yield from ((name, d) for d in on if (name, d) in made or readers)
+        elif len(on) == 1 and name not in buffers:
+            # no layer makes channels with it: a depthwise filter or a learned constant, or a scale or shift, which is none
+            owner, tensor = model.get_submodule(name.rpartition(".")[0]), named(model, name)
+            depthwise = isinstance(owner, nn.modules.conv._ConvNd) and name.endswith("weight")
+            if depthwise or tensor.numel() > tensor.shape[on[0]]:
+                yield name, on[0]
 
 
 def _axis_squares(model: nn.Module, channels: Channels, name: str, axis: int) -> torch.Tensor:

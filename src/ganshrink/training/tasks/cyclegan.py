@@ -111,7 +111,6 @@ class CycleGAN:
     needs: ClassVar[frozenset[str]] = frozenset({"target"})
     needs_teacher: ClassVar[bool] = False
     both_ways: ClassVar[bool] = True
-    l1_terms: ClassVar[frozenset[str]] = frozenset({"cycle_A", "cycle_B", "idt_A", "idt_B"})
     student_settings: ClassVar[frozenset[str]] = frozenset({"lambda_recon"})
 
     config: CycleGANConfig = field(default_factory=CycleGANConfig)

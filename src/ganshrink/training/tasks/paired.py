@@ -106,7 +106,6 @@ class PairedLearning:
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     needs_teacher: ClassVar[bool] = False
     both_ways: ClassVar[bool] = False
-    l1_terms: ClassVar[frozenset[str]] = frozenset({"G_recon"})
     student_settings: ClassVar[frozenset[str]] = frozenset()
 
     config: PairedConfig = field(default_factory=PairedConfig)

@@ -33,8 +33,6 @@ class Task(Protocol):
     """Whether there is nothing to learn but what a trained generator does."""
     both_ways: ClassVar[bool]
     """Whether its own training gives generators of both directions, whichever is wanted."""
-    l1_terms: ClassVar[frozenset[str]]
-    """Which of the generators' loss terms are L1 distances."""
     student_settings: ClassVar[frozenset[str]]
     """Fields of the config that a student's training reads and the teacher's does not."""
 
