@@ -5,12 +5,13 @@ does a registered name; nothing is imported before a part is chosen.
 """
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from ganshrink.system.spelling import did_you_mean
 
@@ -64,6 +65,19 @@ def call(name: str, make: Callable[..., Any], *given: Any, **options: Any) -> An
             return make(*given, **options)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{name} failed: {_told(error)}") from error
+
+
+def settings_of(name: str, part: Any) -> Any:
+    """The type of the parameter `config` of a function or class; none if it has no such annotation.
+
+    Raises:
+        ValueError: if its annotations name what does not exist.
+    """
+    try:
+        makes = inspect.getattr_static(part, "__init__") if inspect.isclass(part) else part
+        return get_type_hints(makes).get("config")
+    except (NameError, TypeError) as error:
+        raise ValueError(f"{name}: the type of its parameter config cannot be read: {_told(error)}") from None
 
 
 def qualified(part: Any) -> str:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
-from ganshrink.methods import DEFAULT, METHODS
+from ganshrink.methods import DEFAULT
 from ganshrink.system.atomic import write_text
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment, tensors_hash
-from ganshrink.training.tasks import TASKS, Task
+from ganshrink.training.tasks import Task
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
@@ -47,14 +47,14 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
 
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
-    method = METHODS[prepared.recipe.method.name]
+    method = prepared.recipe.method_function
     result = method(prepared.run, prepared.job, prepared.method)
     return finish(prepared, result, next(iter(result.students)))
 
 
 def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
-    method, config = METHODS[there.recipe.method.name], there.method
+    method, config = there.recipe.method_function, there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
     result = method(run, replace(there.job, back=back.job), config)
@@ -69,7 +69,7 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     """One direction of a recipe, its data opened."""
     images, held_out = open_data(recipe)
     net = _with_channels(recipe.net, images)
-    task = TASKS[recipe.task.name](recipe.task)
+    task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
 
     @cache
@@ -99,7 +99,7 @@ def _check_ways(recipe: Recipe) -> None:
     """Refuse to go both ways with what goes one."""
     if recipe.data is None or recipe.data.direction != "both":
         return
-    if not TASKS[recipe.task.name].both_ways:
+    if not recipe.task_type.both_ways:
         raise ValueError(
             f"data.direction = 'both' needs a task that goes both ways, {recipe.task.name} does not"
         )
@@ -135,7 +135,7 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
     run = _open_run(recipe)
-    task = TASKS[recipe.task.name](recipe.task)
+    task = recipe.new_task()
 
     def begin() -> None:
         if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
@@ -207,10 +207,10 @@ def compress(
     if recipe.data is not None:
         images, held_out = open_data(recipe)
     else:
-        images, held_out = open_given(data, recipe.task.name, example)
+        images, held_out = open_given(data, recipe, example)
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
-    inputs = example_of(example, images, recipe.task.name)
+    inputs = example_of(example, images, recipe)
     given = copy.deepcopy(model).cpu()
     opened = _open_run(recipe)
 

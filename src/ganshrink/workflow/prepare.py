@@ -13,7 +13,6 @@ from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.training.stages import Run
-from ganshrink.training.tasks import TASKS
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
@@ -74,7 +73,7 @@ def prepare(
     job = Job(
         original,
         teacher,
-        TASKS[recipe.task.name](recipe.task),
+        recipe.new_task(),
         images,
         budget,
         recipe.student,
@@ -98,7 +97,7 @@ def open_data(recipe: Recipe) -> tuple[Images, Images]:
 
 def check_suited(recipe: Recipe, images: Images) -> None:
     """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
-    lacking = TASKS[recipe.task.name].needs - outputs.offered_by(images)
+    lacking = recipe.task_type.needs - outputs.offered_by(images)
     if lacking:
         words = {"pairs": "a target image for each input", "target": "images of the target domain"}
         raise ValueError(

@@ -7,19 +7,27 @@ import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ganshrink.data import DataConfig
-from ganshrink.methods import DEFAULT, METHODS
-from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.base import Method, MethodConfig, Settings
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
-from ganshrink.training.tasks import TASKS, Direction
+from ganshrink.training.tasks import Direction, Task
 from ganshrink.training.train import Training
+from ganshrink.workflow.parts import DEFAULTS, named, settings_type
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +101,12 @@ class LatencyConfig(Config):
     seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
 
 
+DataOptions = TypeVar("DataOptions", bound=DataConfig)
 TaskOptions = TypeVar("TaskOptions", bound=BaseModel)
 MethodOptions = TypeVar("MethodOptions", bound=BaseModel)
 
 
-class Recipe(Config, Generic[TaskOptions, MethodOptions]):
+class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     """Everything a run needs. Defaults are those of the papers."""
 
     run: Path | None = Field(
@@ -114,7 +123,7 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
         description="also train the student's architecture without a teacher, for as long, to compare",
     )
     net: NetConfig
-    data: DataConfig | None = Field(default=None, description="none: the data came from Python")
+    data: DataOptions | None = Field(default=None, description="none: the data came from Python")
     task: TaskOptions
     method: MethodOptions
     teacher: TeacherConfig = TeacherConfig()
@@ -123,6 +132,22 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()
     quantization: QuantizationConfig = QuantizationConfig()
+
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)  # the method and task handed over in Python
+
+    @property
+    def method_function(self) -> Method:
+        return self._given.get("method") or named("method", self.method.name)  # type: ignore[attr-defined]
+
+    @property
+    def task_type(self) -> type[Task]:
+        given = self._given.get("task") or named("task", self.task.name)  # type: ignore[attr-defined]
+        return given if isinstance(given, type) else type(given)
+
+    def new_task(self) -> Task:
+        """The task with its settings."""
+        given = self._given.get("task")
+        return self.task_type(self.task) if given is None or isinstance(given, type) else given
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -195,26 +220,26 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """
     filled = {"task": {}, "method": {}, **raw}
     for table in ("net", "task", "method"):
-        if isinstance(filled.get(table), str):
+        if isinstance(filled.get(table), str) or callable(filled.get(table)):
             filled[table] = {"name": filled[table]}  # `method = "cat"` says all that is needed
     for table in ("task", "method", "teacher", "student"):
         if not isinstance(filled.setdefault(table, {}), Mapping):
             raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
-    filled["task"] = {"name": "pix2pix", **filled["task"]}
-    filled["method"] = {"name": DEFAULT, **filled["method"]}
-    task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
-    method: Any = _chosen(
-        filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source
-    )
-    filled["method"] = _in_tables(filled["method"], method, source)
+    given: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
+    for table, default in DEFAULTS.items():
+        kinds[table] = _chosen(filled, table, default, given, source)
+    filled["method"] = _in_tables(filled["method"], kinds["method"], source)
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
     filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
     filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
-    model = Recipe[task, method]  # type: ignore[valid-type]
+    model = Recipe[*kinds.values()]  # type: ignore[valid-type]
     try:
-        return model.model_validate(filled)
+        recipe = model.model_validate(filled)
     except ValidationError as error:
         raise ValueError("\n".join(f"{source}: {line}" for line in _told(error.errors(), model))) from None
+    recipe._given.update(given)
+    return recipe
 
 
 def dump(recipe: Recipe) -> str:
@@ -235,13 +260,22 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _chosen(
-    raw: Mapping[str, Any], table: str, choices: Mapping[str, type[BaseModel]], source: str
+    raw: dict[str, Any], table: str, default: str, given: dict[str, Any], source: str
 ) -> type[BaseModel]:
-    """The config class that a table's `name` picks."""
-    name = raw[table].get("name")
-    if name not in choices:
-        raise ValueError(f"{source}: {table}.name: {name!r} is unknown{did_you_mean(name, choices)}")
-    return choices[name]
+    """The settings class of what a table's `name` picks. A method or task itself goes to `given`, and a name there."""
+    settings = raw.get(table, {})
+    if not isinstance(settings, Mapping):
+        return DataConfig  # whose error says what a table must be
+    name = settings.get("name", default)
+    try:
+        if not isinstance(name, str):
+            given[table] = name
+        name, kind = settings_type(table, name)
+    except ValueError as error:
+        raise ValueError(f"{source}: {table}.name: {error}") from None
+    if table in raw:
+        raw[table] = {**settings, "name": name}
+    return kind
 
 
 def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.reports import directions, write_report
 from ganshrink.training.stages import Run
-from ganshrink.training.tasks import TASKS
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow.recipe import Recipe, parse_overrides, read_recipe
 from ganshrink.workflow.saved_networks import example_of, load_network, read_spec
@@ -196,7 +195,7 @@ def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
 
 def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
     """What a training of the run's student needs, with the teacher that the run kept."""
-    teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
+    teacher, task = networks["teacher"], recipe.new_task()
     budget = Budget.parse(recipe.limits)
     original = Original(lambda: teacher, _example(path), {})
     return Job(original, lambda: {"G": teacher}, task, images, budget, recipe.student, progress)
