@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,15 @@ OwnNet = Annotated[
         "--net",
         metavar="MODULE:NAME",
         help="for a student of your own network: that network uncut, a function or class to import and call",
+        show_default=False,
+    ),
+]
+OwnParts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--own",
+        metavar="MODULE:NAME",
+        help="a data set, task, metric or method of your own that the run was made with and that may be imported",
         show_default=False,
     ),
 ]
@@ -123,12 +133,13 @@ def evaluate(
         ),
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     json_: Json = False,
 ) -> None:
     """Score the networks of a run again, on other images or by other metrics, and renew its report."""
     from ganshrink.workflow import verbs
 
-    metrics = verbs.evaluate_run(run, overrides or (), net=net)
+    metrics = verbs.evaluate_run(run, overrides or (), net=net, own=own or ())
     if json_:
         _answer(metrics, json_, "")
         return
@@ -147,12 +158,13 @@ def export(
         str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     json_: Json = False,
 ) -> None:
     """Write the student of a run as ONNX and check it against torch."""
     from ganshrink.workflow import verbs
 
-    parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net)
+    parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net, own=own or ())
     found = parity["student.onnx"]
     _answer(
         parity,
@@ -176,6 +188,7 @@ def quantize(
         ),
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -183,7 +196,7 @@ def quantize(
     from ganshrink.workflow import verbs
 
     _start_logging(quiet)
-    found = verbs.quantize_run(run, overrides or (), net=net, progress=not quiet)
+    found = verbs.quantize_run(run, overrides or (), net=net, own=own or (), progress=not quiet)
     sizes, psnr = found["bytes"], found["psnr_db"]
     _answer(
         found,
@@ -335,22 +348,24 @@ def report(run: RunFolder) -> None:
 
 @app.command(rich_help_panel=LOOK)
 def nets(json_: Json = False) -> None:
-    """List the built-in networks and their options."""
+    """List the built-in networks and their options, and those that installed packages register."""
     from ganshrink.nets import NETS, net_options
 
-    listing = {name: net_options(name) for name in NETS}
-    lines = (
+    listing: dict[str, Any] = {name: net_options(name) for name in NETS}
+    lines = [
         f"{name:14} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
-    )
-    _answer(listing, json_, "\n".join(lines))
+    ]
+    more = _registered("nets", listing)
+    _answer(listing | more, json_, "\n".join([*lines, *(f"{name:14} {text}" for name, text in more.items())]))
 
 
 @app.command(rich_help_panel=LOOK)
 def methods(json_: Json = False) -> None:
-    """List the methods."""
+    """List the methods, and those that installed packages register."""
     from ganshrink.methods import METHODS
 
     listing = {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}
+    listing |= _registered("methods", listing)
     _answer(listing, json_, "\n".join(f"{name:10} {text}" for name, text in listing.items()))
 
 
@@ -368,6 +383,13 @@ def _recipe(path: Path, overrides: list[str] | None, show: bool) -> Any:
         terminal.show_settings(explain(resolved, path, overrides or ()))
         raise typer.Exit
     return resolved
+
+
+def _registered(kind: Any, known: Container[str]) -> dict[str, str]:
+    """Where each part comes from that installed packages register; the package's own of the same name comes first."""
+    from ganshrink.system.own import origin, registered
+
+    return {name: origin(entry) for name, entry in registered(kind).items() if name not in known}
 
 
 def _start_logging(quiet: bool) -> None:

@@ -39,7 +39,7 @@ def net_options(name: str) -> dict[str, Any]:
     """
     return {
         p.name: p.default
-        for p in inspect.signature(_maker(name)).parameters.values()
+        for p in inspect.signature(maker(name)).parameters.values()
         if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     }
 
@@ -56,7 +56,7 @@ def build(name: str, **options: Any) -> nn.Module:
     Raises:
         ValueError: for an unknown name or option, with the nearest valid one, and if code of the user's own fails.
     """
-    make = _maker(name)
+    make = maker(name)
     known = net_options(name)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(make).parameters.values())
     for option in options:
@@ -74,7 +74,8 @@ def build(name: str, **options: Any) -> nn.Module:
     return network
 
 
-def _maker(name: str) -> Callable[..., Any]:
+def maker(name: str) -> Callable[..., Any]:
+    """The function or class that makes the network of a name; raises as `net_options`."""
     make = chosen("nets", name, NETS)
     if isinstance(make, nn.Module) or not callable(make):
         raise ValueError(

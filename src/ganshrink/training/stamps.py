@@ -49,6 +49,11 @@ def stamp(thing: Any) -> Any:
         return {"once": broadcast(secrets.token_hex(8))}
 
 
+def stamp_if_own(thing: Any) -> dict[str, Any]:
+    """The stamp of what is not this package's, under "own"; nothing of what is."""
+    return {} if _known(_code(thing)) else {"own": stamp(thing)}
+
+
 def sources(*things: Any) -> dict[str, str]:
     """The source hash of each function or class by its MODULE:NAME, of a network's all classes; not of known packages."""
     classes: set[Any] = set()

@@ -17,7 +17,8 @@ from ganshrink.system.atomic import write_text
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
-from ganshrink.training.stages import Run, environment, tensors_hash
+from ganshrink.training.stages import Run, environment
+from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.tasks import Task
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
@@ -48,7 +49,7 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
     method = prepared.recipe.method_function
-    result = method(prepared.run, prepared.job, prepared.method)
+    result = method(prepared.run.stamped_with(stamp_if_own(method)), prepared.job, prepared.method)
     return finish(prepared, result, next(iter(result.students)))
 
 
@@ -57,7 +58,7 @@ def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     method, config = there.recipe.method_function, there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
-    result = method(run, replace(there.job, back=back.job), config)
+    result = method(run.stamped_with(stamp_if_own(method)), replace(there.job, back=back.job), config)
     finished = []
     for prepared, name in zip((there, back), result.students, strict=True):
         prepared.run.follow(run)
@@ -218,8 +219,7 @@ def compress(
     def teacher() -> Nets:
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
-        stamp = {"net": repr(given), "weights": tensors_hash(state)}
-        opened.stage("teacher", lambda stage: {"G": state}, made_from=stamp)
+        opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})
         return {"G": given.eval()}
 
     return _carry_out(

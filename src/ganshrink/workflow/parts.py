@@ -42,8 +42,8 @@ def settings_type(table: str, part: Any) -> tuple[str, type[BaseModel]]:
     if isinstance(part, str):
         name, part = part, named(table, part)
     else:
-        listed = (key for key, entry in known.items() if part is entry)
-        name = next(listed, qualified(part))
+        made = part if isinstance(part, type) or not hasattr(part, "Config") else type(part)
+        name = next((key for key, entry in known.items() if made is entry), qualified(part))
     settings = part.Config if hasattr(part, "Config") else settings_of(name, part)
     if table == "data":
         settings = settings or DataConfig
@@ -54,3 +54,9 @@ def settings_type(table: str, part: Any) -> tuple[str, type[BaseModel]]:
         return name, settings
     shown = Field(default=name, description=f"the {table}, code of your own or of an installed package")
     return name, create_model(settings.__name__, __base__=settings, name=(str, shown))
+
+
+def task_settings(part: Any) -> dict[str, Any]:
+    """The settings that a task has which was made in Python; none of a class or function."""
+    config = None if isinstance(part, type) else getattr(part, "config", None)
+    return config.model_dump(mode="json", exclude={"name"}) if isinstance(config, BaseModel) else {}

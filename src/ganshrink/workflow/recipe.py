@@ -27,7 +27,7 @@ from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.training.tasks import Direction, Task
 from ganshrink.training.train import Training
-from ganshrink.workflow.parts import DEFAULTS, named, settings_type
+from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
 
 logger = logging.getLogger(__name__)
 
@@ -220,20 +220,19 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """
     filled = {"task": {}, "method": {}, **raw}
     for table in ("net", "task", "method"):
-        if isinstance(filled.get(table), str) or callable(filled.get(table)):
-            filled[table] = {"name": filled[table]}  # `method = "cat"` says all that is needed
+        chosen = filled.get(table)
+        if isinstance(chosen, str) or callable(chosen) or hasattr(chosen, "Config"):
+            filled[table] = {"name": chosen}  # `method = "cat"` says all that is needed
     for table in ("task", "method", "teacher", "student"):
         if not isinstance(filled.setdefault(table, {}), Mapping):
             raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
     given: dict[str, Any] = {}
-    kinds: dict[str, Any] = {}
-    for table, default in DEFAULTS.items():
-        kinds[table] = _chosen(filled, table, default, given, source)
-    filled["method"] = _in_tables(filled["method"], kinds["method"], source)
+    data, task, method = (_chosen(filled, table, given, source) for table in ("data", "task", "method"))
+    filled["method"] = _in_tables(filled["method"], method, source)
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
     filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
     filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
-    model = Recipe[*kinds.values()]  # type: ignore[valid-type]
+    model = Recipe[data, task, method]  # type: ignore[valid-type]
     try:
         recipe = model.model_validate(filled)
     except ValidationError as error:
@@ -259,17 +258,16 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _chosen(
-    raw: dict[str, Any], table: str, default: str, given: dict[str, Any], source: str
-) -> type[BaseModel]:
+def _chosen(raw: dict[str, Any], table: str, given: dict[str, Any], source: str) -> Any:
     """The settings class of what a table's `name` picks. A method or task itself goes to `given`, and a name there."""
     settings = raw.get(table, {})
     if not isinstance(settings, Mapping):
         return DataConfig  # whose error says what a table must be
-    name = settings.get("name", default)
+    name = settings.get("name", DEFAULTS[table])
     try:
         if not isinstance(name, str):
             given[table] = name
+            settings = {**task_settings(name), **settings}
         name, kind = settings_type(table, name)
     except ValueError as error:
         raise ValueError(f"{source}: {table}.name: {error}") from None
