@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -349,24 +348,19 @@ def report(run: RunFolder) -> None:
 @app.command(rich_help_panel=LOOK)
 def nets(json_: Json = False) -> None:
     """List the built-in networks and their options, and those that installed packages register."""
-    from ganshrink.nets import NETS, net_options
+    from ganshrink.cli.listing import list_nets
 
-    listing: dict[str, Any] = {name: net_options(name) for name in NETS}
-    lines = [
-        f"{name:14} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
-    ]
-    more = _registered("nets", listing)
-    _answer(listing | more, json_, "\n".join([*lines, *(f"{name:14} {text}" for name, text in more.items())]))
+    listing, lines = list_nets()
+    _answer(listing, json_, lines)
 
 
 @app.command(rich_help_panel=LOOK)
 def methods(json_: Json = False) -> None:
     """List the methods, and those that installed packages register."""
-    from ganshrink.methods import METHODS
+    from ganshrink.cli.listing import list_methods
 
-    listing = {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}
-    listing |= _registered("methods", listing)
-    _answer(listing, json_, "\n".join(f"{name:10} {text}" for name, text in listing.items()))
+    listing, lines = list_methods()
+    _answer(listing, json_, lines)
 
 
 def main() -> None:
@@ -383,13 +377,6 @@ def _recipe(path: Path, overrides: list[str] | None, show: bool) -> Any:
         terminal.show_settings(explain(resolved, path, overrides or ()))
         raise typer.Exit
     return resolved
-
-
-def _registered(kind: Any, known: Container[str]) -> dict[str, str]:
-    """Where each part comes from that installed packages register; the package's own of the same name comes first."""
-    from ganshrink.system.own import origin, registered
-
-    return {name: origin(entry) for name, entry in registered(kind).items() if name not in known}
 
 
 def _start_logging(quiet: bool) -> None:

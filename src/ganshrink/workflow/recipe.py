@@ -85,10 +85,18 @@ class TeacherConfig(Training):
 
 class ExportConfig(Config):
     onnx: bool = Field(default=True, description="write student.onnx and check it against torch")
+    formats: tuple[str, ...] = Field(
+        default=(), description="more files to write: exporters by name, or MODULE:NAME of your own"
+    )
     dynamic_size: bool = Field(default=False, description="let height and width of the ONNX input vary")
     image_io: Literal["uint8", "float32"] | None = Field(
         default=None, description="put the scaling from and to 0..255 images of this type inside the graph"
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All exporters that are wanted."""
+        return tuple(dict.fromkeys(("onnx",) * self.onnx + self.formats))
 
 
 class LatencyConfig(Config):
@@ -207,7 +215,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _put(raw, override)
+        put(raw, override)
     raw.setdefault("run", f"runs/{path.parent.name}-{path.stem}")
     return resolve(raw, source=str(path))
 
@@ -254,7 +262,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """
     given: dict[str, Any] = {}
     for override in overrides:
-        _put(given, override)
+        put(given, override)
     return given
 
 
@@ -300,7 +308,7 @@ def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) 
     return moved
 
 
-def _put(raw: dict[str, Any], override: str) -> None:
+def put(raw: dict[str, Any], override: str) -> None:
     """Set `a.b=value` in a nested dictionary; the value is TOML if it is valid TOML, else a string."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():

@@ -19,7 +19,7 @@ from ganshrink.pruning import Budget
 from ganshrink.reports import directions, write_report
 from ganshrink.training.stages import Run
 from ganshrink.workflow import compress, int8, outputs
-from ganshrink.workflow.recipe import Recipe, parse_overrides, read_recipe
+from ganshrink.workflow.recipe import Recipe, parse_overrides, put, read_recipe
 from ganshrink.workflow.saved_networks import example_of, load_network, read_spec
 
 
@@ -77,7 +77,7 @@ def export_run(
     net: str | None = None,
     own: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write student.onnx again; what is not given is as in the recipe."""
+    """Write student.onnx again, and the recipe's other formats; what is not given is as in the recipe."""
     recipe, run = _recipe(path, (), own), Run(path)
     student = load_networks(path, net)["student"]
     images = None if recipe.data is None else _held_out(recipe, path)
@@ -85,7 +85,8 @@ def export_run(
         "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
         "image_io": recipe.export.image_io if image_io is None else image_io,
     }
-    parity = outputs.write_onnx(run, student, _example(path), images, **options)
+    for name in dict.fromkeys(("onnx", *recipe.export.formats)):
+        parity = outputs.write_export(run, name, student, _example(path), images, **options)
     write_report(path)
     return parity
 
@@ -220,13 +221,12 @@ def _recipe(path: Path, overrides: Sequence[str], own: Sequence[str]) -> Recipe:
     file = path / "recipe.toml"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no recipe.toml: is it the folder of a finished run?")
-    written = tomllib.loads(file.read_text(encoding="utf-8"))
-    typed = parse_overrides(overrides)
-    allowed = {*own, *_names(typed)}
-    for name in _names(written):
-        table = "metrics" if name in written.get("metrics", {}).get("names", ()) else ""
-        replaced = table and "names" in typed.get(table, {})
-        if ":" in name and name not in allowed and not replaced:
+    asked = tomllib.loads(file.read_text(encoding="utf-8"))
+    for override in overrides:
+        put(asked, override)
+    allowed = {*own, *_names(parse_overrides(overrides))}
+    for name in _names(asked):
+        if ":" in name and name not in allowed:
             raise ValueError(
                 f"{path} was made with {name}, code that is run only if you name it: --own {name} (in Python, `own`)"
             )
@@ -234,6 +234,7 @@ def _recipe(path: Path, overrides: Sequence[str], own: Sequence[str]) -> Recipe:
 
 
 def _names(tables: Mapping[str, Any]) -> list[str]:
-    """The names of data set, task, method and metrics in tables of a recipe."""
+    """The names of data set, task, method, metrics and exporters in tables of a recipe."""
     named = [tables[table].get("name", "") for table in ("data", "task", "method") if table in tables]
-    return [*named, *(tables.get("metrics", {}).get("names") or ())]
+    lists = (tables.get("metrics", {}).get("names"), tables.get("export", {}).get("formats"))
+    return [*named, *(name for names in lists for name in names or ())]
