@@ -68,7 +68,7 @@ class Run:
         self.path, self.seed = Path(path), seed
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
         self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
-        self._own: dict[str, Any] = {}
+        self._made_by: Any = None
         self._lock = FolderLock(self.path)
         init_distributed()
         if is_main_process():
@@ -105,7 +105,8 @@ class Run:
             OSError: if a file cannot be written.
         """
         before = self._stamps if after is None else {stage: self._stamps[stage] for stage in after}
-        made_from = {**made_from, "own": self._own} if self._own else made_from
+        if self._made_by is not None:
+            made_from = {**made_from, "made_by": self._made_by}
         record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
         key = _hash(record)
         stage = Stage(self.path / "stages" / name, key)
@@ -160,10 +161,10 @@ class Run:
         write_json(stage.path / "done.json", done | {"environment": environment(self.seed)})
         return done
 
-    def stamped_with(self, own: Mapping[str, Any]) -> "Run":
-        """The same run for code of the user's own: its stages from here on are also made from what identifies that code."""
+    def made_by(self, own: Any) -> "Run":
+        """The same run, at work for code with this stamp, which its stages are made from too; None: of this package."""
         run = copy.copy(self)  # what it knows of its stages is shared, its lock too
-        run._own = {**self._own, **own}
+        run._made_by = own
         return run
 
     def part(self, name: str) -> "Run":
@@ -174,7 +175,7 @@ class Run:
         """Take the stages of another run as those before the next one here."""
         for mine, theirs in ((self._stamps, run._stamps), (self._folders, run._folders)):
             both: dict[str, Any] = {**theirs, **mine}
-            mine.clear()  # in place: `stamped_with` shares it
+            mine.clear()  # in place: `made_by` shares it
             mine.update(both)
 
     def stages(self) -> list[dict[str, str]]:

@@ -49,9 +49,9 @@ def stamp(thing: Any) -> Any:
         return {"once": broadcast(secrets.token_hex(8))}
 
 
-def stamp_if_own(thing: Any) -> dict[str, Any]:
-    """The stamp of what is not this package's, under "own"; nothing of what is."""
-    return {} if _known(_code(thing)) else {"own": stamp(thing)}
+def stamp_if_own(thing: Any) -> Any:
+    """The stamp of what is not this package's, None of what is."""
+    return None if _known(_code(thing)) else stamp(thing)
 
 
 def sources(*things: Any) -> dict[str, str]:

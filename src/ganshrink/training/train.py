@@ -139,10 +139,13 @@ def batches_of(data: Images, training: Training, *, beside: bool = False) -> Bat
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
     """What decides a training's result, JSON-ready; how often it reports or saves does not."""
-    own = {"data": sources(whole_of(data)), "terms": stamp(getattr(task, "terms", ()))}
+    own = {
+        "task": stamp_if_own(getattr(task, "task", task)),
+        "data": sources(whole_of(data)),
+        "terms": stamp(getattr(task, "terms", ())),
+    }
     return {
         **{f"own_{key}": value for key, value in own.items() if value},
-        **stamp_if_own(getattr(task, "task", task)),
         "task": task.config.model_dump(mode="json"),
         "data": data.fingerprint(),
         "training": training.decisive(),

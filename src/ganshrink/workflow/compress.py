@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
 from ganshrink.methods import DEFAULT
+from ganshrink.methods.base import Method
+from ganshrink.metrics import Metric
 from ganshrink.system.atomic import write_text
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment
 from ganshrink.training.stamps import stamp, stamp_if_own
-from ganshrink.training.tasks import Task
+from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
@@ -49,7 +51,7 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
     method = prepared.recipe.method_function
-    result = method(prepared.run.stamped_with(stamp_if_own(method)), prepared.job, prepared.method)
+    result = method(prepared.run.made_by(stamp_if_own(method)), prepared.job, prepared.method)
     return finish(prepared, result, next(iter(result.students)))
 
 
@@ -58,7 +60,7 @@ def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     method, config = there.recipe.method_function, there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
-    result = method(run.stamped_with(stamp_if_own(method)), replace(there.job, back=back.job), config)
+    result = method(run.made_by(stamp_if_own(method)), replace(there.job, back=back.job), config)
     finished = []
     for prepared, name in zip((there, back), result.students, strict=True):
         prepared.run.follow(run)
@@ -161,10 +163,12 @@ def compress(
     model: nn.Module,
     example: Tensor | Sequence[Tensor] | None = None,
     data: Images | DataConfig | Mapping[str, Any] | Sequence[Input] | Sequence[tuple[Input, Tensor]] = (),
-    method: str | Mapping[str, Any] = DEFAULT,
+    method: str | Mapping[str, Any] | Method = DEFAULT,
     budget: str = "macs=10%",
-    task: str | Mapping[str, Any] = "pix2pix",
+    task: str | Mapping[str, Any] | Task | type[Task] = "pix2pix",
     *,
+    extra_losses: Sequence[Term] = (),
+    metrics: Mapping[str, Any] | Sequence[str | Metric] | None = None,
     unlabelled: Images | Sequence[Input] | None = None,
     run: str | Path = "runs/compress",
     progress: bool = True,
@@ -179,13 +183,16 @@ def compress(
         data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
             (C, H, W) or a tuple of several, each without a batch axis; or a data set, or its settings. All but settings
             have every tenth sample kept out of training and scored.
-        method: its name, or its options with a `name`.
+        method: its name, or a method function of your own, or options with one of these as `name`.
         budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
-        task: its name, or its options with a `name`.
+        task: its name, or a class or object of your own, or options with a name or class as `name`.
+        extra_losses: functions of a step's context that give named, weighted losses, which join the generator's losses of
+            the student; `context.fake` is the student's image, `context.batch` the data.
+        metrics: names, metrics of your own, or both; or the whole table of a recipe.
         unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
             them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
-        settings: further tables of a recipe, such as `student={"epochs": 20}` or `metrics={"names": ["psnr"]}`.
+        settings: further tables of a recipe, such as `student={"epochs": 20}`.
 
     Raises:
         ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
@@ -198,9 +205,11 @@ def compress(
         "task": task,
         **settings,
     }
+    if metrics is not None:
+        raw["metrics"] = metrics if isinstance(metrics, Mapping) else {"names": tuple(metrics)}
     if isinstance(data, DataConfig | Mapping):
         raw["data"] = data.model_dump(mode="json") if isinstance(data, DataConfig) else data
-    recipe = resolve(raw, source="compress()")
+    recipe = resolve(raw, source="compress()", terms=extra_losses)
     if recipe.data is not None and recipe.data.direction == "both":
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"

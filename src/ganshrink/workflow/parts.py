@@ -44,7 +44,9 @@ def settings_type(table: str, part: Any) -> tuple[str, type[BaseModel]]:
     else:
         made = part if isinstance(part, type) or not hasattr(part, "Config") else type(part)
         name = next((key for key, entry in known.items() if made is entry), qualified(part))
-    settings = part.Config if hasattr(part, "Config") else settings_of(name, part)
+    settings = getattr(part, "Config", None)
+    if settings is None and callable(part):
+        settings = settings_of(name, part)
     if table == "data":
         settings = settings or DataConfig
     if not (isinstance(settings, type) and issubclass(settings, wanted)):

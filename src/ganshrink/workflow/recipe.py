@@ -7,7 +7,7 @@ import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar, get_args
+from typing import Any, Generic, Literal, Self, TypeVar, cast, get_args
 
 import tomli_w
 from pydantic import (
@@ -25,7 +25,7 @@ from ganshrink.methods.base import Method, MethodConfig, Settings
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
-from ganshrink.training.tasks import Direction, Task
+from ganshrink.training.tasks import Direction, Task, Term, WithTerms
 from ganshrink.training.train import Training
 from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
 
@@ -141,7 +141,7 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     latency: LatencyConfig = LatencyConfig()
     quantization: QuantizationConfig = QuantizationConfig()
 
-    _given: dict[str, Any] = PrivateAttr(default_factory=dict)  # the method and task handed over in Python
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)  # method, task and terms from Python
 
     @property
     def method_function(self) -> Method:
@@ -154,8 +154,9 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
 
     def new_task(self) -> Task:
         """The task with its settings."""
-        given = self._given.get("task")
-        return self.task_type(self.task) if given is None or isinstance(given, type) else given
+        given, terms = self._given.get("task"), self._given.get("terms")
+        task: Any = self.task_type(self.task) if given is None or isinstance(given, type) else given
+        return cast(Task, WithTerms(task, terms)) if terms else task
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -220,8 +221,11 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return resolve(raw, source=str(path))
 
 
-def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+def resolve(raw: Mapping[str, Any], *, source: str = "recipe", terms: Sequence[Term] = ()) -> Recipe:
     """The typed recipe of a nested mapping. What `[student]` leaves open is as in `[teacher]`.
+
+    Args:
+        terms: further losses of the student's generator; no file can hold them.
 
     Raises:
         ValueError: as `read_recipe`.
@@ -234,7 +238,7 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     for table in ("task", "method", "teacher", "student"):
         if not isinstance(filled.setdefault(table, {}), Mapping):
             raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"terms": tuple(terms)}
     data, task, method = (_chosen(filled, table, given, source) for table in ("data", "task", "method"))
     filled["method"] = _in_tables(filled["method"], method, source)
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}

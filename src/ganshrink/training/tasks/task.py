@@ -112,6 +112,13 @@ class WithTerms:
         return replace(self, task=self.task.with_teachers(teachers))
 
 
+def with_settings(task: Any, **changes: Any) -> Any:
+    """The task with other values of its config."""
+    if isinstance(task, WithTerms):
+        return replace(task, task=with_settings(task.task, **changes))
+    return replace(task, config=task.config.model_copy(update=changes))
+
+
 def joined(losses: dict[str, Tensor], terms: Sequence[Term], context: Any) -> dict[str, Tensor]:
     """A task's own losses and those of a method.
 
