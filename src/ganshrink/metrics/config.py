@@ -1,6 +1,6 @@
 """Which metrics are wanted and what they need; `build` makes them, or says in one line what is missing."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,11 +8,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from ganshrink.metrics import inception, perceptual, pixels, segmenters, squeezenet
-from ganshrink.metrics.value import Metric, Setup
+from ganshrink.metrics.value import Listed, Metric, Setup
 from ganshrink.system.own import call, chosen, qualified, registered
 from ganshrink.system.spelling import did_you_mean
 
-METRICS: Mapping[str, Callable[[Setup], Metric]] = {
+METRICS: Mapping[str, Listed] = {
     "psnr": pixels.PSNR,
     "ssim": pixels.SSIM,
     "psnr_teacher": pixels.PSNR_TEACHER,

@@ -20,7 +20,8 @@ RealImages = Literal["photos", "teacher"]
 Direction = Literal["AtoB", "BtoA"]
 
 TASK_NAMES = (
-    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it"
+    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it; or "
+    "MODULE:NAME of your own"
 )
 
 
