@@ -133,7 +133,6 @@ def test_a_recipe_of_own_parts_alone(working_directory: Path) -> None:
     named = done(folder, "mine")["made_from"]
     assert named["method"] == {"name": f"{NAME}:mine", "floor": 2}
     assert named["made_by"]["name"] == f"{NAME}:mine" and named["own_task"]["name"] == f"{NAME}:Loud"
-    assert named["own_data"].keys() == {f"{NAME}:Stripes"}
 
     # A folder may come from anyone: its recipe names code, which is run only if the user names it too.
     sys.modules.pop(NAME)
@@ -143,11 +142,12 @@ def test_a_recipe_of_own_parts_alone(working_directory: Path) -> None:
     own = [f"{NAME}:{part}" for part in ("Stripes", "Loud", "mine", "Contrast", "WEIGHTS")]
     assert "contrast" in verbs.evaluate_run(folder, own=own)["student"]
 
-    before = done(folder, "mine")["key"]
-    (working_directory / f"{NAME}.py").write_text(PARTS.replace("(1.0, 0.5,", "(1.0, 0.75,"))
+    before = done(folder, "mine")["made_from"]
+    (working_directory / f"{NAME}.py").write_text(PARTS + "\n# an edit")
     sys.modules.pop(NAME)
     compress_recipe(resolve(recipe(folder)), progress=False)
-    assert done(folder, "mine")["key"] != before
+    after = done(folder, "mine")["made_from"]
+    assert {key for key in before if after[key] != before[key]} == {"made_by", "own_task", "data"}
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,8 @@ def test_objects_in_python(working_directory: Path) -> None:
         and 'name = "pix2pix"' in written
     )
 
+    net = done(folder, "teacher")["made_from"]["net"]
+    assert [one["name"].partition(":")[2] for one in net["classes"]] == ["Small"]
     first = done(folder, "mine")["key"]
     run(darkness)
     assert done(folder, "mine")["key"] == first

@@ -21,6 +21,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from ganshrink.data import Images, Subset
+from ganshrink.data.images import whole_of
 from ganshrink.system.distributed import broadcast
 from ganshrink.system.own import qualified
 from ganshrink.training.stages import tensors_hash
@@ -65,6 +67,23 @@ def sources(*things: Any) -> dict[str, str]:
     except _Unstampable as error:
         logger.warning("%s: what is made with it is not taken up by a later run", error)
         return {"once": broadcast(secrets.token_hex(8))}
+
+
+class _WithSource(Subset):
+    """A data set of a user's own, whose fingerprint tells its code too."""
+
+    def __init__(self, images: Images, own: Mapping[str, str]) -> None:
+        super().__init__(images, range(len(images)))
+        self.own = own
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self.whole.fingerprint()} {self.own}".encode()).hexdigest()[:16]
+
+
+def with_source(images: Images) -> Images:
+    """The images; those of a user's own class have its code in their fingerprint."""
+    own = sources(whole_of(images))
+    return _WithSource(images, own) if own else images
 
 
 def _stamp(thing: Any, above: tuple[int, ...]) -> Any:

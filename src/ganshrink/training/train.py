@@ -8,12 +8,11 @@ from pydantic import Field
 from torch import nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
-from ganshrink.data.images import whole_of
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.config import FitConfig
 from ganshrink.training.loop import Forward, fit
 from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.stamps import sources, stamp, stamp_if_own
+from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.update import Update
@@ -141,7 +140,6 @@ def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
     """What decides a training's result, JSON-ready; how often it reports or saves does not."""
     own = {
         "task": stamp_if_own(getattr(task, "task", task)),
-        "data": sources(whole_of(data)),
         "terms": stamp(getattr(task, "terms", ())),
     }
     return {

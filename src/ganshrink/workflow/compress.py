@@ -20,7 +20,7 @@ from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment
-from ganshrink.training.stamps import stamp, stamp_if_own
+from ganshrink.training.stamps import stamp, stamp_if_own, with_source
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
@@ -122,7 +122,7 @@ def _teacher(
 ) -> Nets:
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
-        images = open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train")
+        images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
     return trained_teacher(
         run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
     )
@@ -186,8 +186,8 @@ def compress(
         method: its name, or a method function of your own, or options with one of these as `name`.
         budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
         task: its name, or a class or object of your own, or options with a name or class as `name`.
-        extra_losses: functions of a step's context that give named, weighted losses, which join the generator's losses of
-            the student; `context.fake` is the student's image, `context.batch` the data.
+        extra_losses: functions of a step's context that give named, weighted losses, which join the generator's wherever
+            the method trains one on the task's losses; `context.fake` is its image, `context.batch` the data.
         metrics: names, metrics of your own, or both; or the whole table of a recipe.
         unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
             them. The others train on the pairs alone.

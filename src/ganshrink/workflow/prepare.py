@@ -13,6 +13,7 @@ from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.training.stages import Run
+from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
@@ -90,7 +91,7 @@ def open_data(recipe: Recipe) -> tuple[Images, Images]:
     """The training images of a recipe, and those that networks are scored on."""
     if recipe.data is None:
         raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
-    images = open_dataset(recipe.data, "train")
+    images = with_source(open_dataset(recipe.data, "train"))
     check_suited(recipe, images)
     return images, open_dataset(recipe.data, recipe.metrics.split)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.system.generator import as_tuple, batch_of_one
+from ganshrink.training.stamps import with_source
 from ganshrink.workflow.recipe import Recipe
 
 
@@ -27,7 +28,8 @@ def open_given(
     problems = check(images)
     if problems:
         raise ValueError("; ".join(problems[:5]))
-    return hold_out(images)
+    kept, held = hold_out(images)
+    return with_source(kept), held
 
 
 def _of_tensors(data: Any, recipe: Recipe, example: Tensor | Sequence[Tensor] | None) -> Images:
