@@ -3,10 +3,10 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import torch
 import typer
@@ -17,18 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
 from ganshrink.cli.main import app
-from ganshrink.data import Counts, DataConfig
+from ganshrink.data import DATASETS, Counts, DataConfig
+from ganshrink.exporters import EXPORTERS
+from ganshrink.methods import METHODS
 from ganshrink.methods.base import Settings
-from ganshrink.methods.cat import CatConfig
-from ganshrink.methods.decig import DecigConfig
-from ganshrink.methods.dmad import DmadConfig
-from ganshrink.methods.gan_slimming import GanSlimmingConfig
-from ganshrink.methods.ugc import UgcConfig
-from ganshrink.methods.uniform import UniformConfig
-from ganshrink.metrics import MetricsConfig
-from ganshrink.metrics.config import NAMES
-from ganshrink.quant import QuantConfig, QuantizationConfig
-from ganshrink.training.tasks import CycleGANConfig, Image2ImageConfig, Pix2PixConfig
+from ganshrink.metrics import METRICS, MetricsConfig
+from ganshrink.metrics.config import NEEDS
+from ganshrink.quant import QuantizationConfig
+from ganshrink.training.tasks import TASKS
 from ganshrink.training.train import Training
 from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 
@@ -38,83 +34,42 @@ TEXT = Path(__file__).with_name("reference.txt")
 SPAN = re.compile(r"`[^`]+`|\[[^\]]+\]\([^)]+\)")
 UNBROKEN = "\x00"  # stands for a space at which a line may not end
 
-TABLES: list[tuple[str, type[BaseModel], str]] = [
-    ("(top of the file)", Recipe, "before any table"),
-    (
+Table = tuple[str, type[BaseModel], str]  # its title, its settings, what it is
+
+
+def _tables() -> Iterator[Table]:
+    """Every table of a recipe. What a task or method is stands beside it."""
+    yield "(top of the file)", Recipe, "before any table"
+    yield (
         "[net]",
         NetConfig,
         "the original generator; every other key is an option of the network (see Networks)",
-    ),
-    ("[data]", DataConfig, "the images"),
-    ("[data.counts]", Counts, "how large the drawn data set is"),
-    ('[task] name = "pix2pix"', Pix2PixConfig, "what is optimised, on pairs; the default task"),
-    ('[task] name = "cyclegan"', CycleGANConfig, "on two unpaired sets"),
-    ('[task] name = "image2image"', Image2ImageConfig, "on the outputs of a trained generator"),
-    (
-        '[method] name = "cat"',
-        CatConfig,
-        "how the student is found; the default method, see [cat.md](cat.md)",
-    ),
-    (
-        '[method] name = "decig"',
-        DecigConfig,
-        "a penalty that condenses layers, automatic hinges, see [decig.md](decig.md)",
-    ),
-    (
-        '[method] name = "dmad"',
-        DmadConfig,
-        "masks that anneal while the network trains, then distilled attention, see [dmad.md](dmad.md)",
-    ),
-    (
-        '[method] name = "gan_slimming"',
-        GanSlimmingConfig,
-        "pruning, distillation and few bits in one objective, see [gan-slimming.md](gan-slimming.md)",
-    ),
-    (
-        "[method.quantization]",
-        QuantConfig,
-        "for `gan_slimming`: the quantizers that the network is trained under, see [int8.md](int8.md)",
-    ),
-    (
-        '[method] name = "ugc"',
-        UgcConfig,
-        "a supernet and an evolutionary search, two online teachers and few labels; OMGD; see [ugc.md](ugc.md)",
-    ),
-    ('[method] name = "uniform"', UniformConfig, "the baseline: the same share of every layer"),
-    ("[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"),
-    ("[student]", Training, "how the student is trained; what it leaves open is as in [teacher]"),
-    ("[metrics]", MetricsConfig, "how networks are scored"),
-    ("[export]", ExportConfig, "how the student is exported"),
-    ("[latency]", LatencyConfig, "how networks are timed"),
-    ("[quantization]", QuantizationConfig, "the student in integers, see [int8.md](int8.md)"),
-]
+    )
+    yield "[data]", DataConfig, "the images (see Data sets)"
+    yield "[data.counts]", Counts, "how large the drawn data set is"
+    for name, task in TASKS.items():
+        yield f'[task] name = "{name}"', task.Config, _about(task)
+    for name, method in METHODS.items():
+        config = get_type_hints(method)["config"]
+        page = PAGE.with_name(f"{name.replace('_', '-')}.md")
+        link = f"; see [{page.name}]({page.name})" if page.is_file() else ""
+        yield f'[method] name = "{name}"', config, _about(method) + link
+        for key, field in config.model_fields.items():
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if hasattr(kind, "model_fields") and not issubclass(kind, Settings):
+                    yield f"[method.{key}] of `{name}`", kind, _about(kind)
+    yield "[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"
+    yield "[student]", Training, "how the student is trained; what it leaves open is as in [teacher]"
+    yield "[metrics]", MetricsConfig, "how networks are scored"
+    yield "[export]", ExportConfig, "how the student is exported"
+    yield "[latency]", LatencyConfig, "how networks are timed"
+    yield "[quantization]", QuantizationConfig, "the student in integers, see [int8.md](int8.md)"
 
-METRICS = {  # the better direction, what it needs, what it says
-    "psnr": ("higher", "a target for each input", "peak signal-to-noise ratio, dB, at most 100"),
-    "ssim": ("higher", "a target for each input", "structural similarity, 11 x 11 Gaussian window"),
-    "psnr_teacher": ("higher", "a teacher", "the same, against the teacher's picture"),
-    "ssim_teacher": ("higher", "a teacher", "the same, against the teacher's picture"),
-    "fd_squeezenet": (
-        "lower",
-        "target images",
-        "Frechet distance of SqueezeNet features (512-d); not an FID",
-    ),
-    "kd_squeezenet": (
-        "lower",
-        "target images",
-        "kernel distance of the same features; sound with few images",
-    ),
-    "fd_squeezenet_teacher": ("lower", "a teacher", "Frechet distance to the teacher's pictures"),
-    "kd_squeezenet_teacher": ("lower", "a teacher", "kernel distance to the teacher's pictures"),
-    "perceptual_teacher": (
-        "lower",
-        "a teacher",
-        "perceptual distance to the teacher's picture in VGG features; not LPIPS",
-    ),
-    "fid": ("lower", "target images", "Frechet inception distance (2048-d)"),
-    "kid": ("lower", "target images", "kernel inception distance of the same features"),
-    "miou": ("higher", "label maps", "mean IoU, percent, of what a segmenter sees in the picture"),
-}
+
+def _about(thing: Any) -> str:
+    """The first sentence of a docstring, as a clause."""
+    return _first_sentence(thing).split(". ")[0].removesuffix(".")
+
 
 API = [
     "trace",
@@ -152,8 +107,10 @@ def page() -> str:
     parts = {
         "verbs": _verbs(),
         "keys": _keys(),
+        "datasets": _entries(_listed(DATASETS)),
         "networks": _networks(),
         "metrics": _entries(_metrics()),
+        "exporters": _entries(_exporters()),
         "api": _entries(_api()),
     }
     return TEXT.read_text().format(**parts)
@@ -183,7 +140,7 @@ def _verbs() -> str:
 
 def _keys() -> str:
     sections = []
-    for title, table, about in TABLES:
+    for title, table, about in _tables():
         known = set(Training.model_fields) if table is TeacherConfig else set()
         rows = _rows(table, known)
         sections.append(f"### {title}\n\n{_wrapped(f'{about[0].upper()}{about[1:]}.')}\n\n{_entries(rows)}")
@@ -211,7 +168,14 @@ def _kind(kind: Any) -> str:
         return "none"
     if hasattr(kind, "__metadata__"):
         return _kind(kind.__origin__)
-    words = {str: "string", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+    words = {
+        Any: "string",
+        str: "string",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Path: "path",
+    }
     if kind in words:
         return words[kind]
     arguments = get_args(kind)
@@ -267,9 +231,18 @@ def _counts(name: str) -> tuple[int, int, int]:
 
 
 def _metrics() -> Iterator[tuple[str, str]]:
-    for name in NAMES:
-        better, needs, about = METRICS[name]
-        yield f"`{name}` ({better} is better; needs {needs})", about
+    for name, metric in METRICS.items():
+        yield f"`{name}` ({metric.better} is better; needs {NEEDS[metric.needs]})", metric.about
+
+
+def _listed(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, part in parts.items():
+        yield f"`{name}`", _about(part)
+
+
+def _exporters() -> Iterator[tuple[str, str]]:
+    for name, exporter in EXPORTERS.items():
+        yield f"`{name}` (`{exporter.file}`)", exporter.about
 
 
 def _api() -> Iterator[tuple[str, str]]:

@@ -96,7 +96,7 @@ def test_evaluate_scores_any_generator():
         ({"budget": "macs=0.01%"}, "smallest reachable"),
         ({"budget": "latency=3ms"}, "must be latency=AMOUNT@DEVICE"),
         ({"student": {"epocs": 1}}, "did you mean 'epochs'"),
-        ({"method": "dog"}, "method.name: 'dog' is unknown"),
+        ({"method": "dog"}, "method.name: unknown method 'dog'"),
         ({"data": []}, "no pairs"),
     ],
 )

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ganshrink.data import DataConfig
+from ganshrink.data import DATASETS, DataConfig
+from ganshrink.exporters import EXPORTERS
+from ganshrink.methods import METHODS
+from ganshrink.metrics import METRICS
+from ganshrink.nets import NETS
+from ganshrink.training.tasks import TASKS
 from ganshrink.workflow.recipe import resolve
 
 PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md"))]
@@ -22,6 +27,22 @@ RECIPES = [
 def test_the_reference_is_what_the_code_says():
     page = runpy.run_path("docs/reference.py")["page"]()
     assert page == Path("docs/reference.md").read_text(), "run python docs/reference.py"
+
+
+def test_the_reference_mentions_every_part():
+    """By name and with what stands beside it, so that no entry of a table is without a word."""
+    page = " ".join(Path("docs/reference.md").read_text().split())
+    listed = {**NETS, **DATASETS, **METRICS, **EXPORTERS}
+    for name in listed:
+        assert f"`{name}`" in page, name
+    for table, parts in (("task", TASKS), ("method", METHODS)):
+        for name in parts:
+            assert f'[{table}] name = "{name}"' in page, name
+    texts = [part.about for part in (*METRICS.values(), *EXPORTERS.values())]
+    for part in (*DATASETS.values(), *TASKS.values(), *METHODS.values()):
+        texts.append(" ".join((part.__doc__ or "").split("\n\n")[0].split()).split(". ")[0].removesuffix("."))
+    for text in texts:
+        assert len(text) > 10 and text in page.replace("\\|", "|"), text
 
 
 @pytest.mark.parametrize("text", RECIPES)

@@ -22,7 +22,6 @@ LABELLED = {"name": "labelled", "photos": "p", "labels": "l", "num_classes": 3}
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "facade"}, "facades-synthetic"),
         ({"sizes": 3}, "Extra inputs"),
         ({"size": 4}, "size = 4 x 4: each side must be 8 to 8192"),
         ({"size": [64, 0]}, "greater than 0"),

@@ -27,7 +27,7 @@ from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run, Stage
-from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
+from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig, WithTerms
 from ganshrink.training.train import Training
 from made_up_device import profile_of
 
@@ -120,6 +120,10 @@ def job(*, budget: str = LIMITS, **changes: Any) -> Job:
     return replace(given, **changes)
 
 
+def brightness(context: Any) -> dict[str, torch.Tensor]:
+    return {"G_bright": 0.1 * context.fake.mean()}
+
+
 def config_of(name: str, **changes: Any) -> MethodConfig:
     return get_type_hints(METHODS[name])["config"](**QUICK.get(name, {}) | changes)
 
@@ -177,13 +181,15 @@ def test_the_road_ends_at_a_student_within_every_kind_of_budget(name, finished):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_teacher_is_left_as_it_was(name, tmp_path):
+def test_the_teacher_is_left_as_it_was_and_further_losses_join(name, tmp_path):
     work = job()
+    work = replace(work, task=WithTerms(work.task, (brightness,)))
     teacher = work.teacher()
     before = copy.deepcopy(teacher)
     made(name, Run(tmp_path), work, config_of(name))
     assert all(same(teacher[net], before[net]) for net in teacher)
     assert all(p.grad is None or not p.grad.any() for p in teacher["G"].parameters())
+    assert any("G_bright" in file.read_text() for file in tmp_path.glob("stages/*/events.jsonl"))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ganshrink.metrics import NAMES, MetricsConfig, build, evaluate
+from ganshrink.metrics import METRICS, MetricsConfig, build, evaluate
 
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
 
@@ -119,7 +119,7 @@ def test_without_a_teacher_agreement_is_left_out() -> None:
 
 def test_all_metrics_in_one_pass_and_the_batch_size_does_not_matter(weights: Path) -> None:
     # fid and kid have a test of their own: their weights are 96 MB.
-    names = tuple(name for name in NAMES if name not in ("fid", "kid"))
+    names = tuple(name for name in METRICS if name not in ("fid", "kid"))
     metrics = build(MetricsConfig(names=names, split="val"))
     network = Gain(0.5)
     values = [

@@ -19,7 +19,7 @@ from ganshrink.pruning import Budget
 from ganshrink.reports.files import read_run
 from ganshrink.training.stages import Run
 from ganshrink.workflow.compress import compress, compress_recipe, train_recipe
-from ganshrink.workflow.outputs import score, write_onnx
+from ganshrink.workflow.outputs import score, write_export
 from ganshrink.workflow.recipe import NetConfig, Recipe, read_recipe, resolve
 from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks
 from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
@@ -274,7 +274,8 @@ def test_one_input_beside_more_targets_is_enough_to_compare_the_export_on(tmp_pa
         path.unlink()
     images = open_dataset(DataConfig(**domains), "test")
     assert (images.num_inputs, len(images)) == (1, 3)
-    parity = write_onnx(Run(tmp_path / "run"), torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16), images)
+    network, example = torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 16, 16)
+    parity = write_export(Run(tmp_path / "run"), "onnx", network, example, images)
     assert parity["student.onnx"]["max_abs_diff"] < 1e-4
 
 

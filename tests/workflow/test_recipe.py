@@ -106,7 +106,7 @@ def test_the_budget_of_one_direction_is_changed_by_its_own_key(tmp_path):
         ("method.lambda_dst=2", "method.lambda_dst: unknown key; did you mean 'lambda_dist'?"),
         ("tasks.ndf=3", "tasks: unknown key; did you mean 'task'?"),
         ("data.counts.trian=3", "data.counts.trian: unknown key; did you mean 'train'?"),
-        ("method.name=dog", "method.name: 'dog' is unknown; there are: cat"),
+        ("method.name=dog", "method.name: unknown method 'dog'; there are: cat"),
         ("teacher.epochs=-1", "teacher.epochs: Input should be greater than or equal to 0 (got -1)"),
         ("teacher.epochs=many", "teacher.epochs: Input should be a valid integer"),
         ("metrics.names=['psnrr']", "metrics.names: unknown metric 'psnrr'; did you mean 'psnr'"),

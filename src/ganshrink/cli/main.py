@@ -43,6 +43,15 @@ OwnNet = Annotated[
         show_default=False,
     ),
 ]
+OwnParts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--own",
+        metavar="MODULE:NAME",
+        help="a data set, task, metric or method of your own that the run was made with and that may be imported",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
 Explain = Annotated[
@@ -123,12 +132,13 @@ def evaluate(
         ),
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     json_: Json = False,
 ) -> None:
     """Score the networks of a run again, on other images or by other metrics, and renew its report."""
     from ganshrink.workflow import verbs
 
-    metrics = verbs.evaluate_run(run, overrides or (), net=net)
+    metrics = verbs.evaluate_run(run, overrides or (), net=net, own=own or ())
     if json_:
         _answer(metrics, json_, "")
         return
@@ -147,12 +157,13 @@ def export(
         str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     json_: Json = False,
 ) -> None:
     """Write the student of a run as ONNX and check it against torch."""
     from ganshrink.workflow import verbs
 
-    parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net)
+    parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net, own=own or ())
     found = parity["student.onnx"]
     _answer(
         parity,
@@ -176,6 +187,7 @@ def quantize(
         ),
     ] = None,
     net: OwnNet = None,
+    own: OwnParts = None,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -183,7 +195,7 @@ def quantize(
     from ganshrink.workflow import verbs
 
     _start_logging(quiet)
-    found = verbs.quantize_run(run, overrides or (), net=net, progress=not quiet)
+    found = verbs.quantize_run(run, overrides or (), net=net, own=own or (), progress=not quiet)
     sizes, psnr = found["bytes"], found["psnr_db"]
     _answer(
         found,
@@ -335,23 +347,20 @@ def report(run: RunFolder) -> None:
 
 @app.command(rich_help_panel=LOOK)
 def nets(json_: Json = False) -> None:
-    """List the built-in networks and their options."""
-    from ganshrink.nets import NETS, net_options
+    """List the built-in networks and their options, and those that installed packages register."""
+    from ganshrink.cli.listing import list_nets
 
-    listing = {name: net_options(name) for name in NETS}
-    lines = (
-        f"{name:14} {' '.join(f'{k}={v}' for k, v in options.items())}" for name, options in listing.items()
-    )
-    _answer(listing, json_, "\n".join(lines))
+    listing, lines = list_nets()
+    _answer(listing, json_, lines)
 
 
 @app.command(rich_help_panel=LOOK)
 def methods(json_: Json = False) -> None:
-    """List the methods."""
-    from ganshrink.methods import METHODS
+    """List the methods, and those that installed packages register."""
+    from ganshrink.cli.listing import list_methods
 
-    listing = {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}
-    _answer(listing, json_, "\n".join(f"{name:10} {text}" for name, text in listing.items()))
+    listing, lines = list_methods()
+    _answer(listing, json_, lines)
 
 
 def main() -> None:

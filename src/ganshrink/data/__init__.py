@@ -6,7 +6,7 @@ from ganshrink.data.facades import SyntheticFacades
 from ganshrink.data.images import Images, check
 from ganshrink.data.inputs import InputSpec, class_colours, input_spec, prepare, preview_input
 from ganshrink.data.labelled import LabelledImages
-from ganshrink.data.opening import open_dataset, open_unlabelled
+from ganshrink.data.opening import DATASETS, open_dataset, open_unlabelled
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
 from ganshrink.data.pictures import read_image, read_labels, to_tensor, to_uint8, write_png
@@ -15,6 +15,7 @@ from ganshrink.data.unlabelled import InputsAlone, joined
 from ganshrink.data.unpaired import UnpairedImages
 
 __all__ = [
+    "DATASETS",
     "Batches",
     "PairedWithUnlabelled",
     "Counts",

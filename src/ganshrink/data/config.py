@@ -17,8 +17,9 @@ Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
-# Which settings belong to some kinds of data set only; the rest apply to all.
-_ONLY = {
+# Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
+# which adds others in a subclass.
+_ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
     "paired": {"root", "a", "b", "unlabelled"} | _FEW,
     "unpaired": {"root", "a", "b"},
@@ -41,14 +42,16 @@ class Counts(BaseModel):
 
 
 class DataConfig(BaseModel):
-    """Settings of a data set. `open_dataset` opens it."""
+    """Settings of a data set. `open_dataset` opens it.
+
+    A data set of one's own that has more settings declares them in a subclass, and names it as the type of its `config`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["facades-synthetic", "paired", "unpaired", "labelled", "photos"] = Field(
+    name: str = Field(
         "facades-synthetic",
-        description="facades-synthetic: drawn by the package; paired: A|B files or two folders; unpaired: two folders; "
-        "labelled: photos and label-id PNGs; photos: inputs alone, for a generator that is its own teacher",
+        description="a data set of this package (see Data sets), or MODULE:NAME of your own, such as my_pkg.data:Dataset",
     )
     root: str | None = Field(
         None,
@@ -126,14 +129,15 @@ class DataConfig(BaseModel):
             raise ValueError("photos need photos, the folder that holds them")
         if self.name in ("labelled", "photos") and self.direction != "AtoB":
             raise ValueError(f"{self.name} data go one way: remove direction")
-        if self.direction == "both" and self.name != "unpaired":
+        if self.direction == "both" and self.name in _ONLY and self.name != "unpaired":
             raise ValueError(f"direction = 'both' needs unpaired data, these are {self.name}")
         self._check_sizes()
         return self
 
     def _others(self) -> set[str]:
         """The settings that belong to other kinds of data alone."""
-        return set[str]().union(*(keys for keys in _ONLY.values())) - _ONLY[self.name]
+        mine = _ONLY.get(self.name)
+        return set() if mine is None else set[str]().union(*_ONLY.values()) - mine
 
     def _check_folders(self) -> None:
         if (self.root is None) == (self.a is None and self.b is None):

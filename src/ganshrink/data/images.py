@@ -48,6 +48,13 @@ def num_inputs(images: Images) -> int:
     return getattr(images, "num_inputs", len(images))
 
 
+def whole_of(images: Images) -> Images:
+    """The data set that a part of one, or its inputs alone, is taken from."""
+    while hasattr(images, "whole"):
+        images = images.whole
+    return images
+
+
 def check(dataset: Images) -> list[str]:
     """Everything that would break a run on this data set, one line each; empty when it is sound.
 

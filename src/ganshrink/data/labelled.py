@@ -14,7 +14,7 @@ from ganshrink.data.views import View, draw_view, view_image, view_labels
 
 
 class LabelledImages:
-    """A data set of (label-id PNG, photo) pairs with equal names in two folders."""
+    """Label-id PNGs and their photos, with equal names in two folders."""
 
     out_channels = 3
 

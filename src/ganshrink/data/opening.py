@@ -1,7 +1,6 @@
 """From settings to an open data set that has been checked."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from ganshrink.data.config import DataConfig, Split
 from ganshrink.data.facades import SyntheticFacades
@@ -12,8 +11,9 @@ from ganshrink.data.photos import Photos
 from ganshrink.data.tensors import Subset
 from ganshrink.data.unlabelled import InputFolder, InputsAlone, joined, labelled_indices
 from ganshrink.data.unpaired import UnpairedImages
+from ganshrink.system.own import call, chosen
 
-_KINDS: dict[str, Any] = {
+DATASETS: Mapping[str, Callable[[DataConfig, str], Images]] = {
     "facades-synthetic": SyntheticFacades,
     "paired": PairedImages,
     "unpaired": UnpairedImages,
@@ -27,11 +27,14 @@ def open_dataset(config: DataConfig, split: Split = "train") -> Images:
     """Open a data set and check it (see `check`). Of the training pairs these are the ones that keep their targets, all of
     them unless `label_fraction` says less.
 
+    What MODULE:NAME names, a class or function, is called with the config and the split.
+
     Raises:
         FileNotFoundError: a folder is missing; the message names the path tried and how to set it.
-        ValueError: the data cannot be used; the message gives the first few problems and their count.
+        ValueError: the data cannot be used; the message gives the first few problems and their count. No data set of
+            this name.
     """
-    dataset: Images = _KINDS[config.name](config, split)
+    dataset = _opened(config, split)
     _refuse(check(dataset), split)
     if split != "train":
         return dataset
@@ -58,10 +61,22 @@ def open_unlabelled(config: DataConfig) -> Images | None:
 def _without_labels(config: DataConfig) -> Images | None:
     if config.label_fraction == 1:
         return None
-    dataset: Images = _KINDS[config.name](config, "train")
+    dataset = _opened(config, "train")
     kept = set(_labelled(dataset, config))
     rest = [index for index in range(len(dataset)) if index not in kept]
     return InputsAlone(Subset(dataset, rest)) if rest else None
+
+
+def _opened(config: DataConfig, split: Split) -> Images:
+    make = chosen("data", config.name, DATASETS)
+    if config.name in DATASETS:
+        return make(config, split)
+    dataset = call(config.name, make, config, split)
+    if not isinstance(dataset, Images):
+        raise ValueError(
+            f"{config.name} must make a data set (see ganshrink.data.Images), got {type(dataset).__name__}"
+        )
+    return dataset
 
 
 def _labelled(dataset: Images, config: DataConfig) -> list[int]:

@@ -22,7 +22,7 @@ from ganshrink.data.views import draw_view, view_image
 
 
 class PairedImages:
-    """A data set of picture pairs; a file of (H, 2W) pixels holds A on the left and B on the right."""
+    """Pairs of pictures: two folders, or files of (H, 2W) pixels that hold A on the left and B on the right."""
 
     out_channels = 3
 

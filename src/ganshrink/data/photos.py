@@ -14,7 +14,7 @@ from ganshrink.data.views import draw_view, view_image
 
 
 class Photos:
-    """A data set of inputs without targets."""
+    """Inputs alone, from one folder or several, for a generator that is its own teacher."""
 
     out_channels = 3
 

@@ -14,11 +14,11 @@ from ganshrink.data.views import draw_view, view_image
 
 
 class UnpairedImages:
-    """A data set of two domains. It is as long as the larger one.
+    """Two folders of pictures that do not belong together.
 
-    In training each image of the larger domain comes once an epoch, with one of the other domain drawn at random; the two
-    are cropped and mirrored each on its own. In evaluation every image of both comes exactly once: samples past the
-    end of the smaller domain hold the other's image alone.
+    The set is as long as the larger one. In training each image of the larger domain comes once an epoch, with one of
+    the other domain drawn at random; the two are cropped and mirrored each on its own. In evaluation every image of both
+    comes exactly once: samples past the end of the smaller domain hold the other's image alone.
 
     Attributes:
         num_inputs: images of the input domain; samples 0 .. num_inputs - 1 hold an "input" in evaluation.

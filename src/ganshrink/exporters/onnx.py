@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ganshrink.exporters.exporter import Exporter
 from ganshrink.exporters.graph import prepare, write
 from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
@@ -59,3 +60,6 @@ def export_onnx(
         entry |= {"opset": found, "bytes": part.stat().st_size, "image_io": image_io}
         entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size}
     return entry
+
+
+ONNX = Exporter("student.onnx", export_onnx, "one ONNX file, compared with torch in ONNX Runtime")

@@ -1,7 +1,18 @@
 """Image quality and fidelity, measured in one streaming pass; every number carries its protocol."""
 
-from ganshrink.metrics.config import NAMES, MetricsConfig, build
+from ganshrink.metrics.config import METRICS, MetricsConfig, build
 from ganshrink.metrics.evaluation import evaluate
-from ganshrink.metrics.value import Metric, Pictures, Value, to_uint8
+from ganshrink.metrics.value import Listed, Metric, Pictures, Setup, Value, to_uint8
 
-__all__ = ["NAMES", "Metric", "MetricsConfig", "Pictures", "Value", "build", "evaluate", "to_uint8"]
+__all__ = [
+    "METRICS",
+    "Listed",
+    "Metric",
+    "MetricsConfig",
+    "Pictures",
+    "Setup",
+    "Value",
+    "build",
+    "evaluate",
+    "to_uint8",
+]

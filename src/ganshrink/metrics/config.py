@@ -1,38 +1,42 @@
 """Which metrics are wanted and what they need; `build` makes them, or says in one line what is missing."""
 
-from collections.abc import Callable, Collection
-from functools import cache
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
-from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.frechet import FrechetDistance
-from ganshrink.metrics.inception import RELEASED_NAME, KernelInceptionDistance, load_inception
-from ganshrink.metrics.iou import MeanIoU
-from ganshrink.metrics.kernel import KernelDistance
-from ganshrink.metrics.perceptual import PerceptualDistance
-from ganshrink.metrics.pixels import Similarity
-from ganshrink.metrics.segmenters import SEGMENTERS
-from ganshrink.metrics.squeezenet import load_squeezenet
-from ganshrink.metrics.value import Metric
-from ganshrink.metrics.vgg import load_vgg
+from ganshrink.metrics import inception, perceptual, pixels, segmenters, squeezenet
+from ganshrink.metrics.value import Listed, Metric, Setup
+from ganshrink.system.own import call, chosen, qualified, registered
 from ganshrink.system.spelling import did_you_mean
 
+METRICS: Mapping[str, Listed] = {
+    "psnr": pixels.PSNR,
+    "ssim": pixels.SSIM,
+    "psnr_teacher": pixels.PSNR_TEACHER,
+    "ssim_teacher": pixels.SSIM_TEACHER,
+    "fd_squeezenet": squeezenet.FD_SQUEEZENET,
+    "kd_squeezenet": squeezenet.KD_SQUEEZENET,
+    "fd_squeezenet_teacher": squeezenet.FD_SQUEEZENET_TEACHER,
+    "kd_squeezenet_teacher": squeezenet.KD_SQUEEZENET_TEACHER,
+    "perceptual_teacher": perceptual.PERCEPTUAL_TEACHER,
+    "fid": inception.FID,
+    "kid": inception.KID,
+    "miou": segmenters.MIOU,
+}
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
-NAMES = (
-    *DEFAULT,
-    "fd_squeezenet",
-    "kd_squeezenet",
-    "fd_squeezenet_teacher",
-    "kd_squeezenet_teacher",
-    "perceptual_teacher",
-    "fid",
-    "kid",
-    "miou",
-)
+
+NEEDS = {  # in words
+    "target": "target images",
+    "pairs": "a target image for each input",
+    "labels": "label maps",
+    "teacher": "a teacher",
+}
+
+# A name, or in Python a metric itself, which a recipe shows by the name of its class.
+Wanted = Annotated[Any, PlainSerializer(lambda given: given if isinstance(given, str) else qualified(given))]
 
 
 class MetricsConfig(BaseModel):
@@ -40,9 +44,10 @@ class MetricsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    names: tuple[str, ...] | None = Field(
+    names: tuple[Wanted, ...] | None = Field(
         None,
-        description=f"what to compute, of {', '.join(NAMES)}; none: of the first four what the data allow",
+        description=f"what to compute, of {', '.join(METRICS)}, or MODULE:NAME of your own; none: of the first four what "
+        "the data allow",
     )
     split: Literal["val", "test"] = Field("test", description="which images are scored")
     limit: int | None = Field(None, ge=1, description="score at most this many images; none: all")
@@ -57,7 +62,7 @@ class MetricsConfig(BaseModel):
         description="weights of perceptual_teacher: the normalised VGG-19, or torchvision's VGG-16",
     )
     inception: Path = Field(
-        Path(RELEASED_NAME),
+        Path(inception.RELEASED_NAME),
         description="weights of fid and kid: TensorFlow's of 2015-12-05, not torchvision's",
     )
     segmenter: Literal["espnet-camvid"] = Field("espnet-camvid", description="the network that judges miou")
@@ -65,12 +70,16 @@ class MetricsConfig(BaseModel):
 
     @field_validator("names")
     @classmethod
-    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _known(cls, names: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        named = [name for name in names or () if isinstance(name, str)]
+        known = [*METRICS, *registered("metrics")] if named else []
         for name in names or ():
-            if name not in NAMES:
-                raise ValueError(f"unknown metric {name!r}{did_you_mean(name, NAMES)}")
-        if names is not None and len(set(names)) < len(names):
-            raise ValueError(f"a metric is named twice in {list(names)}: name each once")
+            if isinstance(name, str) and ":" not in name and name not in known:
+                raise ValueError(f"unknown metric {name!r}{did_you_mean(name, known)}")
+            if not isinstance(name, str) and not hasattr(name, "compute"):
+                raise ValueError(f"a metric is a name or has update and compute, got {name!r}")
+        if len(set(named)) < len(named):
+            raise ValueError(f"a metric is named twice in {named}: name each once")
         return names
 
 
@@ -83,52 +92,42 @@ def build(
 ) -> list[Metric]:
     """The metrics named in the config, in its order, their networks loaded onto `device`.
 
+    What MODULE:NAME names, a class or function, is called with a `Setup`.
+
     Args:
         split: says in the protocols which images were scored, where it is not the config's split.
         offered: what the images offer of what metrics need (see `Metric.needs`).
 
     Raises:
         FileNotFoundError: a weights file is missing; the message names it and says where it comes from.
-        ValueError: a weights file holds another network, or a metric needs what the images do not offer.
+        ValueError: a weights file holds another network, or a metric needs what the images do not offer; code of the
+            user's own fails, or two metrics have one name.
     """
-    split, seed = split or config.split, config.seed
-
-    @cache  # one network for all distances over it, so that a batch passes through it once
-    def squeezenet() -> FeatureNetwork:
-        return load_squeezenet(config.squeezenet, device)
-
-    @cache
-    def inception() -> FeatureNetwork:
-        return load_inception(config.inception, device)
-
-    makers: dict[str, Callable[[], Metric]] = {
-        "psnr": lambda: Similarity("psnr", against="target", split=split),
-        "ssim": lambda: Similarity("ssim", against="target", split=split),
-        "psnr_teacher": lambda: Similarity("psnr", against="teacher", split=split),
-        "ssim_teacher": lambda: Similarity("ssim", against="teacher", split=split),
-        "fd_squeezenet": lambda: FrechetDistance("fd_squeezenet", squeezenet(), split=split),
-        "kd_squeezenet": lambda: KernelDistance("kd_squeezenet", squeezenet(), split=split, seed=seed),
-        "fd_squeezenet_teacher": lambda: FrechetDistance(
-            "fd_squeezenet_teacher", squeezenet(), split=split, against="teacher"
-        ),
-        "kd_squeezenet_teacher": lambda: KernelDistance(
-            "kd_squeezenet_teacher", squeezenet(), split=split, against="teacher", seed=seed
-        ),
-        "perceptual_teacher": lambda: PerceptualDistance(load_vgg(config.vgg, device), split=split),
-        "fid": lambda: FrechetDistance("fid", inception(), split=split),
-        "kid": lambda: KernelInceptionDistance("kid", inception(), split=split, seed=seed),
-        "miou": lambda: MeanIoU(SEGMENTERS[config.segmenter](config.segmenter_weights, device), split=split),
-    }
-    metrics = [makers[name]() for name in (DEFAULT if config.names is None else config.names)]
+    setup = Setup(config, split or config.split, device)
+    metrics = [_made(name, setup) for name in (DEFAULT if config.names is None else config.names)]
     if config.names is None:
         return [metric for metric in metrics if not _lacking(metric, offered)]
+    taken: set[str] = set()
     for metric in metrics:
         if lacking := _lacking(metric, offered):
             raise ValueError(f"metrics.names: {metric.name} needs {lacking}, and these data have none")
+        if metric.name in taken:
+            raise ValueError(f"metrics.names: two metrics are called {metric.name}: rename one")
+        taken.add(metric.name)
     return metrics
+
+
+def _made(wanted: Any, setup: Setup) -> Metric:
+    if not isinstance(wanted, str):
+        return wanted
+    make = chosen("metrics", wanted, METRICS)
+    metric = make(setup) if wanted in METRICS else call(wanted, make, setup)
+    lacking = [name for name in ("name", "needs", "reset", "update", "compute") if not hasattr(metric, name)]
+    if lacking:
+        raise ValueError(f"{wanted} must make a metric, and its {type(metric).__name__} has no {lacking[0]}")
+    return metric
 
 
 def _lacking(metric: Metric, offered: Collection[str]) -> str | None:
     """What a metric needs and the data do not offer, in words."""
-    words = {"target": "target images", "pairs": "a target image for each input", "labels": "label maps"}
-    return next((words[need] for need in sorted(metric.needs - {"teacher"}) if need not in offered), None)
+    return next((NEEDS[need] for need in sorted(metric.needs - {"teacher"}) if need not in offered), None)

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.metrics.kernel import KernelDistance
-from ganshrink.metrics.value import Protocolled, Value
+from ganshrink.metrics.value import Listed, Protocolled, Setup, Value
 from ganshrink.metrics.weights import fetch_weights, file_hash, find_weights, load_judge, weights_path
 
 SIDE = 299
@@ -259,3 +260,17 @@ class KernelInceptionDistance(KernelDistance):
         value = super().compute()
         said: dict[str, Protocolled] = {"usual_kid": STANDARD_KID}
         return Value(value.value, value.better, value.protocol | said)
+
+
+def _frechet(setup: Setup) -> FrechetDistance:
+    network = setup.network(load_inception, setup.config.inception)
+    return FrechetDistance("fid", network, split=setup.split)
+
+
+def _kernel(setup: Setup) -> KernelInceptionDistance:
+    network = setup.network(load_inception, setup.config.inception)
+    return KernelInceptionDistance("kid", network, split=setup.split, seed=setup.config.seed)
+
+
+FID = Listed(_frechet, "lower", "target", "Frechet inception distance (2048-d)")
+KID = Listed(_kernel, "lower", "target", "kernel inception distance of the same features")

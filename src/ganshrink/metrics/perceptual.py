@@ -3,8 +3,8 @@
 It is not LPIPS (Zhang et al. 2018), which weighs normalised features by learned factors.
 """
 
-from ganshrink.metrics.value import AGAINST, Pictures, Seen, Value
-from ganshrink.metrics.vgg import VGG
+from ganshrink.metrics.value import AGAINST, Listed, Pictures, Seen, Setup, Value
+from ganshrink.metrics.vgg import VGG, load_vgg
 
 
 class PerceptualDistance:
@@ -42,3 +42,12 @@ class PerceptualDistance:
             "style_weight": self.vgg.style_weight,
         }
         return Value(self.total / self.seen.images, "lower", protocol)
+
+
+def _perceptual(setup: Setup) -> PerceptualDistance:
+    return PerceptualDistance(load_vgg(setup.config.vgg, setup.device), split=setup.split)
+
+
+PERCEPTUAL_TEACHER = Listed(
+    _perceptual, "lower", "teacher", "perceptual distance to the teacher's picture in VGG features; not LPIPS"
+)

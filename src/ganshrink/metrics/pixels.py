@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ganshrink.metrics.value import AGAINST, Against, Pictures, Protocolled, Seen, Value
+from ganshrink.metrics.value import AGAINST, Against, Listed, Pictures, Protocolled, Seen, Setup, Value
 
 PSNR_CAP = 100.0
 SSIM_WINDOW = 11
@@ -85,3 +85,16 @@ class Similarity:
         }
         protocol |= self.details
         return Value(self.total / self.seen.images, "higher", protocol)
+
+
+def _listed(measure: Literal["psnr", "ssim"], against: Against, about: str) -> Listed:
+    def make(setup: Setup) -> Similarity:
+        return Similarity(measure, against=against, split=setup.split)
+
+    return Listed(make, "higher", "pairs" if against == "target" else "teacher", about)
+
+
+PSNR = _listed("psnr", "target", "peak signal-to-noise ratio, dB, at most 100")
+SSIM = _listed("ssim", "target", "structural similarity, 11 x 11 Gaussian window")
+PSNR_TEACHER = _listed("psnr", "teacher", "PSNR against the teacher's picture")
+SSIM_TEACHER = _listed("ssim", "teacher", "SSIM against the teacher's picture")

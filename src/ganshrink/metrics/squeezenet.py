@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.frechet import FrechetDistance
+from ganshrink.metrics.kernel import KernelDistance
+from ganshrink.metrics.value import Against, Listed, Setup
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
 SIDE = 227
@@ -102,3 +105,29 @@ def convert_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ours["features.0.weight"] = (weight / (255 * std).view(1, 3, 1, 1)).flip(1).float().contiguous()
     ours["features.0.bias"] = bias.float()
     return ours
+
+
+def _frechet(against: Against, about: str) -> Listed:
+    name = "fd_squeezenet" if against == "target" else "fd_squeezenet_teacher"
+
+    def make(setup: Setup) -> FrechetDistance:
+        network = setup.network(load_squeezenet, setup.config.squeezenet)
+        return FrechetDistance(name, network, split=setup.split, against=against)
+
+    return Listed(make, "lower", against, about)
+
+
+def _kernel(against: Against, about: str) -> Listed:
+    name = "kd_squeezenet" if against == "target" else "kd_squeezenet_teacher"
+
+    def make(setup: Setup) -> KernelDistance:
+        network = setup.network(load_squeezenet, setup.config.squeezenet)
+        return KernelDistance(name, network, split=setup.split, against=against, seed=setup.config.seed)
+
+    return Listed(make, "lower", against, about)
+
+
+FD_SQUEEZENET = _frechet("target", "Frechet distance of SqueezeNet features (512-d); not an FID")
+KD_SQUEEZENET = _kernel("target", "kernel distance of the same features; sound with few images")
+FD_SQUEEZENET_TEACHER = _frechet("teacher", "Frechet distance to the teacher's pictures")
+KD_SQUEEZENET_TEACHER = _kernel("teacher", "kernel distance to the teacher's pictures")

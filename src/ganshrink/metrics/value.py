@@ -5,10 +5,14 @@ No number leaves this package without the split, the count, the size and the net
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ganshrink.metrics.config import MetricsConfig
 
 Protocolled = str | int | float
 Better = Literal["higher", "lower"]
@@ -105,6 +109,42 @@ class Metric(Protocol):
     def update(self, batch: Pictures) -> None: ...
 
     def compute(self) -> Value: ...
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a metric is made with: the settings of all metrics, the split that is scored, and where networks run."""
+
+    config: "MetricsConfig"
+    split: str
+    device: str | torch.device = "cpu"
+    _networks: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def network(self, load: Callable[[Path, str | torch.device], T], weights: Path) -> T:
+        """A judging network: loaded once for all metrics over it, so that a batch passes through it once."""
+        if load not in self._networks:
+            self._networks[load] = load(weights, self.device)
+        return self._networks[load]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A metric as `METRICS` lists it.
+
+    Attributes:
+        make: the metric for a set-up.
+        better: the better direction.
+        needs: what images must hold besides inputs, as in `Metric.needs`.
+        about: what it is, in a few words.
+    """
+
+    make: Callable[[Setup], Metric]
+    better: Better
+    needs: Literal["target", "pairs", "labels", "teacher"]
+    about: str
+
+    def __call__(self, setup: Setup) -> Metric:
+        return self.make(setup)
 
 
 @dataclass

@@ -10,10 +10,10 @@ from torch import nn
 from ganshrink.nets.cartoongan import CartoonGAN
 from ganshrink.nets.incres import IncRes
 from ganshrink.nets.mobile_resnet import MobileResNet
-from ganshrink.nets.own import build_own, own_options
 from ganshrink.nets.patchgan import PatchGAN
 from ganshrink.nets.resnet import ResNet
 from ganshrink.nets.unet import UNet
+from ganshrink.system.own import call, chosen
 from ganshrink.system.spelling import did_you_mean
 
 NETS: Mapping[str, Callable[..., nn.Module]] = {
@@ -31,39 +31,60 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
 def net_options(name: str) -> dict[str, Any]:
     """The options that `build(name, ...)` takes, with their defaults.
 
-    For a network of the user's own (`MODULE:NAME`) the module is imported; an option without a default has
-    `inspect.Parameter.empty`.
+    For a network of the user's own (`MODULE:NAME`), or of another package, the module is imported; an option without a
+    default has `inspect.Parameter.empty`.
 
     Raises:
         ValueError: for an unknown name, with the nearest valid one.
     """
-    if ":" in name:
-        return own_options(name)
-    if name not in NETS:
-        raise ValueError(f"unknown network {name!r}{did_you_mean(name, NETS)}")
-    parameters = inspect.signature(NETS[name]).parameters.values()
-    return {p.name: p.default for p in parameters}
+    return {
+        p.name: p.default
+        for p in inspect.signature(maker(name)).parameters.values()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    }
 
 
 def build(name: str, **options: Any) -> nn.Module:
     """A freshly initialised network.
 
     Args:
-        name: one of `NETS`, or `MODULE:NAME` of the user's own, such as `my_pkg.nets:make`: a function or class that
-            is imported from the installed packages or the working directory and called. This runs that code.
+        name: one of `NETS`, one that an installed package registers, or `MODULE:NAME` of the user's own, such as
+            `my_pkg.nets:make`: a function or class that is imported from the installed packages or the working directory
+            and called. This runs that code.
         options: what the network's constructor takes, such as `ngf=32` or `norm="batch"`.
 
     Raises:
         ValueError: for an unknown name or option, with the nearest valid one, and if code of the user's own fails.
     """
-    if ":" in name:
-        return build_own(name, options)
+    make = maker(name)
     known = net_options(name)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(make).parameters.values())
     for option in options:
-        if option not in known:
+        if option not in known and not open_ended:
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
-        if isinstance(known[option], int) and (
-            type(options[option]) is not type(known[option]) or options[option] < 0
-        ):
-            raise ValueError(f"{name}: {option} must be a whole number from 0, got {options[option]!r}")
-    return NETS[name](**options)
+    if name in NETS:
+        _check_numbers(name, options, known)
+        return make(**options)
+    missing = [key for key in known if known[key] is inspect.Parameter.empty and key not in options]
+    if missing:
+        raise ValueError(f"{name} has no default for {', '.join(missing)}; give a value")
+    network = call(name, make, **options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must return an nn.Module, got {type(network).__name__}")
+    return network
+
+
+def maker(name: str) -> Callable[..., Any]:
+    """The function or class that makes the network of a name; raises as `net_options`."""
+    make = chosen("nets", name, NETS)
+    if isinstance(make, nn.Module) or not callable(make):
+        raise ValueError(
+            f"{name} must be a function or class that makes a network, not {type(make).__name__}"
+        )
+    return make
+
+
+def _check_numbers(name: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for option, value in options.items():
+        if isinstance(known[option], int) and (type(value) is not type(known[option]) or value < 0):
+            raise ValueError(f"{name}: {option} must be a whole number from 0, got {value!r}")

@@ -4,6 +4,7 @@ A stage is stamped with what it was made from (config, data, every stage before 
 afresh and puts the old one aside; changed code only warns, since otherwise every commit would retrain.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -67,6 +68,7 @@ class Run:
         self.path, self.seed = Path(path), seed
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
         self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
+        self._made_by: Any = None
         self._lock = FolderLock(self.path)
         init_distributed()
         if is_main_process():
@@ -103,6 +105,8 @@ class Run:
             OSError: if a file cannot be written.
         """
         before = self._stamps if after is None else {stage: self._stamps[stage] for stage in after}
+        if self._made_by is not None:
+            made_from = {**made_from, "made_by": self._made_by}
         record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
         key = _hash(record)
         stage = Stage(self.path / "stages" / name, key)
@@ -157,14 +161,22 @@ class Run:
         write_json(stage.path / "done.json", done | {"environment": environment(self.seed)})
         return done
 
+    def made_by(self, own: Any) -> "Run":
+        """The same run, at work for code with this stamp, which its stages are made from too; None: of this package."""
+        run = copy.copy(self)  # what it knows of its stages is shared, its lock too
+        run._made_by = own
+        return run
+
     def part(self, name: str) -> "Run":
         """A run in a subfolder, for one of several students."""
         return Run(self.path / name, seed=self.seed)
 
     def follow(self, run: "Run") -> None:
         """Take the stages of another run as those before the next one here."""
-        self._stamps = {**run._stamps, **self._stamps}
-        self._folders = {**run._folders, **self._folders}
+        for mine, theirs in ((self._stamps, run._stamps), (self._folders, run._folders)):
+            both: dict[str, Any] = {**theirs, **mine}
+            mine.clear()  # in place: `made_by` shares it
+            mine.update(both)
 
     def stages(self) -> list[dict[str, str]]:
         """The stages so far in order, those followed included: `name`, `key`, and `path` from the run's folder on."""

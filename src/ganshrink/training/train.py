@@ -12,6 +12,7 @@ from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.config import FitConfig
 from ganshrink.training.loop import Forward, fit
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.update import Update
@@ -137,7 +138,12 @@ def batches_of(data: Images, training: Training, *, beside: bool = False) -> Bat
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
     """What decides a training's result, JSON-ready; how often it reports or saves does not."""
+    own = {
+        "task": stamp_if_own(getattr(task, "task", task)),
+        "terms": stamp(getattr(task, "terms", ())),
+    }
     return {
+        **{f"own_{key}": value for key, value in own.items() if value},
         "task": task.config.model_dump(mode="json"),
         "data": data.fingerprint(),
         "training": training.decisive(),

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
-from ganshrink.methods import DEFAULT, METHODS
+from ganshrink.methods import DEFAULT
+from ganshrink.methods.base import Method
+from ganshrink.metrics import Metric
 from ganshrink.system.atomic import write_text
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
-from ganshrink.training.stages import Run, environment, tensors_hash
-from ganshrink.training.tasks import TASKS, Task
+from ganshrink.training.stages import Run, environment
+from ganshrink.training.stamps import stamp, stamp_if_own, with_source
+from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
@@ -47,17 +50,17 @@ def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
 
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
-    method = METHODS[prepared.recipe.method.name]
-    result = method(prepared.run, prepared.job, prepared.method)
+    method = prepared.recipe.method_function
+    result = method(prepared.run.made_by(stamp_if_own(method)), prepared.job, prepared.method)
     return finish(prepared, result, next(iter(result.students)))
 
 
 def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
-    method, config = METHODS[there.recipe.method.name], there.method
+    method, config = there.recipe.method_function, there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
-    result = method(run, replace(there.job, back=back.job), config)
+    result = method(run.made_by(stamp_if_own(method)), replace(there.job, back=back.job), config)
     finished = []
     for prepared, name in zip((there, back), result.students, strict=True):
         prepared.run.follow(run)
@@ -69,7 +72,7 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     """One direction of a recipe, its data opened."""
     images, held_out = open_data(recipe)
     net = _with_channels(recipe.net, images)
-    task = TASKS[recipe.task.name](recipe.task)
+    task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
 
     @cache
@@ -99,7 +102,7 @@ def _check_ways(recipe: Recipe) -> None:
     """Refuse to go both ways with what goes one."""
     if recipe.data is None or recipe.data.direction != "both":
         return
-    if not TASKS[recipe.task.name].both_ways:
+    if not recipe.task_type.both_ways:
         raise ValueError(
             f"data.direction = 'both' needs a task that goes both ways, {recipe.task.name} does not"
         )
@@ -119,7 +122,7 @@ def _teacher(
 ) -> Nets:
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
-        images = open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train")
+        images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
     return trained_teacher(
         run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
     )
@@ -135,7 +138,7 @@ def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
     images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
     run = _open_run(recipe)
-    task = TASKS[recipe.task.name](recipe.task)
+    task = recipe.new_task()
 
     def begin() -> None:
         if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
@@ -160,10 +163,12 @@ def compress(
     model: nn.Module,
     example: Tensor | Sequence[Tensor] | None = None,
     data: Images | DataConfig | Mapping[str, Any] | Sequence[Input] | Sequence[tuple[Input, Tensor]] = (),
-    method: str | Mapping[str, Any] = DEFAULT,
+    method: str | Mapping[str, Any] | Method = DEFAULT,
     budget: str = "macs=10%",
-    task: str | Mapping[str, Any] = "pix2pix",
+    task: str | Mapping[str, Any] | Task | type[Task] = "pix2pix",
     *,
+    extra_losses: Sequence[Term] = (),
+    metrics: Mapping[str, Any] | Sequence[str | Metric] | None = None,
     unlabelled: Images | Sequence[Input] | None = None,
     run: str | Path = "runs/compress",
     progress: bool = True,
@@ -178,13 +183,16 @@ def compress(
         data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
             (C, H, W) or a tuple of several, each without a batch axis; or a data set, or its settings. All but settings
             have every tenth sample kept out of training and scored.
-        method: its name, or its options with a `name`.
+        method: its name, or a method function of your own, or options with one of these as `name`.
         budget: what the student may cost, such as `macs=10%` or `macs=2.6G,params=0.4M`.
-        task: its name, or its options with a `name`.
+        task: its name, or a class or object of your own, or options with a name or class as `name`.
+        extra_losses: functions of a step's context that give named, weighted losses, which join the generator's wherever
+            the method trains one on the task's losses; `context.fake` is its image, `context.batch` the data.
+        metrics: names, metrics of your own, or both; or the whole table of a recipe.
         unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
             them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
-        settings: further tables of a recipe, such as `student={"epochs": 20}` or `metrics={"names": ["psnr"]}`.
+        settings: further tables of a recipe, such as `student={"epochs": 20}`.
 
     Raises:
         ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
@@ -197,9 +205,11 @@ def compress(
         "task": task,
         **settings,
     }
+    if metrics is not None:
+        raw["metrics"] = metrics if isinstance(metrics, Mapping) else {"names": tuple(metrics)}
     if isinstance(data, DataConfig | Mapping):
         raw["data"] = data.model_dump(mode="json") if isinstance(data, DataConfig) else data
-    recipe = resolve(raw, source="compress()")
+    recipe = resolve(raw, source="compress()", terms=extra_losses)
     if recipe.data is not None and recipe.data.direction == "both":
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
@@ -207,10 +217,10 @@ def compress(
     if recipe.data is not None:
         images, held_out = open_data(recipe)
     else:
-        images, held_out = open_given(data, recipe.task.name, example)
+        images, held_out = open_given(data, recipe, example)
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
-    inputs = example_of(example, images, recipe.task.name)
+    inputs = example_of(example, images, recipe)
     given = copy.deepcopy(model).cpu()
     opened = _open_run(recipe)
 
@@ -218,8 +228,7 @@ def compress(
     def teacher() -> Nets:
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
-        stamp = {"net": repr(given), "weights": tensors_hash(state)}
-        opened.stage("teacher", lambda stage: {"G": state}, made_from=stamp)
+        opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})
         return {"G": given.eval()}
 
     return _carry_out(

@@ -101,9 +101,9 @@ def _leave(
     split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
     outputs.write_metrics(run, networks, held_out, recipe.metrics, split)
     outputs.write_samples(run, networks, held_out)
-    if recipe.export.onnx:
+    for exporter in recipe.export.names:
         options = _file_options(recipe)
-        outputs.write_onnx(run, networks["student"], job.example, held_out, **options)
+        outputs.write_export(run, exporter, networks["student"], job.example, held_out, **options)
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
         if job.stopwatch is not None:  # as plans were timed

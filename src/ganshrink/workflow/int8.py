@@ -20,6 +20,7 @@ from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
 from ganshrink.system.generator import Input, as_tuple
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
+from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def finetune(
     )
     teacher = job.teacher()["G"]
     task: Any = job.task.as_student_task(teacher, target="teacher")
-    task = replace(task, config=task.config.model_copy(update={"lr": config.lr or task.config.lr / 10}))
+    task = with_settings(task, lr=config.lr or task.config.lr / 10)
     tuned = replace(job, task=task, training=training)
 
     def learn(stage: Stage) -> Artefacts:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from ganshrink.data import Images, to_uint8, write_png
 from ganshrink.data.batches import stack
 from ganshrink.data.images import is_paired, num_inputs
-from ganshrink.exporters import export_onnx
+from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
+from ganshrink.system.own import call
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.recipe import Recipe
@@ -61,6 +62,8 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     build(recipe.metrics, offered=offered_by(images))
     check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
+    for name in recipe.export.names:
+        exporter(name)
     if recipe.export.onnx or recipe.quantization.mode != "none":
         load_optional(*PACKAGES)
     try:
@@ -89,7 +92,7 @@ def offered_by(images: Images) -> set[str]:
 def clear(run: Run) -> None:
     """Remove what an earlier student of this run left behind."""
     kept = run.read("result.json").get("files", []) if (run.path / "result.json").is_file() else []
-    for name in (*FILES, *(Path(str(file)).name for file in kept)):
+    for name in (*FILES, *(Path(str(file)).name for file in (*kept, *_parity(run)))):
         (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
@@ -220,17 +223,23 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
     run.write("samples/samples.json", {"rows": rows})
 
 
-def write_onnx(
-    run: Run, student: nn.Module, example: Input, images: Images | None, **options: Any
+def write_export(
+    run: Run, name: str, student: nn.Module, example: Input, images: Images | None, **options: Any
 ) -> dict[str, Any]:
-    """student.onnx, compared with torch on random and real inputs before it is called done, and parity.json."""
-    logger.info("exporting student.onnx and comparing it with torch")
+    """The student's file by an exporter, compared with torch on random and real inputs before it is called done, and
+    parity.json."""
+    chosen = exporter(name)
+    logger.info("exporting %s and comparing it with torch", chosen.file)
     available = num_inputs(images) if images else 0
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
-    entry = export_onnx(student, example, run.path / "student.onnx", inputs=inputs, **options)
-    parity = _parity(run) | {"student.onnx": entry}
+    path = run.path / chosen.file
+    if name in EXPORTERS:
+        entry = chosen.export(student, example, path, inputs=inputs, **options)
+    else:
+        entry = call(name, chosen.export, student, example, path, inputs=inputs, **options)
+    parity = _parity(run) | {chosen.file: entry}
     run.write("parity.json", parity)
     return parity
 

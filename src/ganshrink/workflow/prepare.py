@@ -13,7 +13,7 @@ from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.training.stages import Run
-from ganshrink.training.tasks import TASKS
+from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
@@ -74,7 +74,7 @@ def prepare(
     job = Job(
         original,
         teacher,
-        TASKS[recipe.task.name](recipe.task),
+        recipe.new_task(),
         images,
         budget,
         recipe.student,
@@ -91,14 +91,14 @@ def open_data(recipe: Recipe) -> tuple[Images, Images]:
     """The training images of a recipe, and those that networks are scored on."""
     if recipe.data is None:
         raise ValueError('the recipe has no [data]: add one, such as [data] with name = "facades-synthetic"')
-    images = open_dataset(recipe.data, "train")
+    images = with_source(open_dataset(recipe.data, "train"))
     check_suited(recipe, images)
     return images, open_dataset(recipe.data, recipe.metrics.split)
 
 
 def check_suited(recipe: Recipe, images: Images) -> None:
     """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
-    lacking = TASKS[recipe.task.name].needs - outputs.offered_by(images)
+    lacking = recipe.task_type.needs - outputs.offered_by(images)
     if lacking:
         words = {"pairs": "a target image for each input", "target": "images of the target domain"}
         raise ValueError(

@@ -8,41 +8,45 @@ from torch import Tensor
 
 from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.system.generator import as_tuple, batch_of_one
-from ganshrink.training.tasks import TASKS
+from ganshrink.training.stamps import with_source
+from ganshrink.workflow.recipe import Recipe
 
 
 def open_given(
-    data: Any, task: str, example: Tensor | Sequence[Tensor] | None = None
+    data: Any, recipe: Recipe, example: Tensor | Sequence[Tensor] | None = None
 ) -> tuple[Images, Images]:
     """Training images and every tenth, held out of them, from a data set or a sequence of what the task learns from.
 
     Args:
-        task: with targets to learn from, elements are (input, target); with none (image2image), inputs alone.
+        recipe: of its task; with targets to learn from, elements are (input, target); with none (image2image), inputs alone.
         example: of the generator's inputs; gives their types.
 
     Raises:
         ValueError: if elements are not what the task wants, or cannot be used.
     """
-    images = data if isinstance(data, Images) else _of_tensors(data, task, example)
+    images = data if isinstance(data, Images) else _of_tensors(data, recipe, example)
     problems = check(images)
     if problems:
         raise ValueError("; ".join(problems[:5]))
-    return hold_out(images)
+    kept, held = hold_out(images)
+    return with_source(kept), held
 
 
-def _of_tensors(data: Any, task: str, example: Tensor | Sequence[Tensor] | None) -> Images:
-    if TASKS[task].needs == {"target"}:
+def _of_tensors(data: Any, recipe: Recipe, example: Tensor | Sequence[Tensor] | None) -> Images:
+    if recipe.task_type.needs == {"target"}:
         raise ValueError(
-            f"{wanted(task)}: give the settings of a data set, such as {{'name': 'unpaired', 'root': 'horses'}}"
+            f"{wanted(recipe)}: give the settings of a data set, such as {{'name': 'unpaired', 'root': 'horses'}}"
         )
     dtypes = None if example is None else [tensor.dtype for tensor in _tensors(example)]
-    kind = TensorPairs if TASKS[task].needs else TensorInputs
+    kind = TensorPairs if recipe.task_type.needs else TensorInputs
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise ValueError(f"data must be a sequence or a data set, got {type(data).__name__}: {wanted(task)}")
+        raise ValueError(
+            f"data must be a sequence or a data set, got {type(data).__name__}: {wanted(recipe)}"
+        )
     try:
         return kind(data, dtypes=dtypes)
     except ValueError as error:
-        raise ValueError(f"{wanted(task)}: {error}") from None
+        raise ValueError(f"{wanted(recipe)}: {error}") from None
 
 
 def open_beside(unlabelled: Any, pairs: Images) -> Images:
@@ -72,16 +76,18 @@ def open_beside(unlabelled: Any, pairs: Images) -> Images:
     return InputsAlone(unlabelled)
 
 
-def wanted(task: str) -> str:
+def wanted(recipe: Recipe) -> str:
     """What a task learns from, in words."""
-    if "pairs" in TASKS[task].needs:
+    if "pairs" in recipe.task_type.needs:
         what = "pairs (input, target)"
     else:
-        what = "two sets of unpaired images" if TASKS[task].needs else "inputs alone, without targets"
-    return f"task {task} learns from {what}"
+        what = "two sets of unpaired images" if recipe.task_type.needs else "inputs alone, without targets"
+    return f"task {recipe.task.name} learns from {what}"
 
 
-def example_of(example: Tensor | Sequence[Tensor] | None, images: Images, task: str) -> tuple[Tensor, ...]:
+def example_of(
+    example: Tensor | Sequence[Tensor] | None, images: Images, recipe: Recipe
+) -> tuple[Tensor, ...]:
     """The inputs that a network is traced with: those given, where they fit the data, else of the data's first sample.
 
     Compared are how many there are, their types, and all of their shapes but the batch, and an image's height and width.
@@ -93,7 +99,7 @@ def example_of(example: Tensor | Sequence[Tensor] | None, images: Images, task: 
     inputs = sample if example is None else tuple(tensor.detach().cpu() for tensor in _tensors(example))
     if len(inputs) != len(sample):
         raise ValueError(
-            f"the example has {_count(inputs)}, a sample of the data {_count(sample)}: give as many ({wanted(task)})"
+            f"the example has {_count(inputs)}, a sample of the data {_count(sample)}: give as many ({wanted(recipe)})"
         )
     for place, (given, had) in enumerate(zip(inputs, sample, strict=True)):
         if given.ndim != had.ndim or _fixed(given) != _fixed(had):
@@ -106,9 +112,9 @@ def example_of(example: Tensor | Sequence[Tensor] | None, images: Images, task: 
             raise ValueError(
                 f"input {place} of the example is {given.dtype}, of the data {had.dtype}: give both one type"
             )
-    if len(inputs) > 1 and TASKS[task].both_ways:
+    if len(inputs) > 1 and recipe.task_type.both_ways:
         raise ValueError(
-            f"task {task} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
+            f"task {recipe.task.name} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
             "use task = 'pix2pix' or 'image2image'"
         )
     if input_spec(images).kind == "labels":

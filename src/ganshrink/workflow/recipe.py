@@ -7,19 +7,27 @@ import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, Self, TypeVar, cast, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ganshrink.data import DataConfig
-from ganshrink.methods import DEFAULT, METHODS
-from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.base import Method, MethodConfig, Settings
 from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
-from ganshrink.training.tasks import TASKS, Direction
+from ganshrink.training.tasks import Direction, Task, Term, WithTerms
 from ganshrink.training.train import Training
+from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +85,18 @@ class TeacherConfig(Training):
 
 class ExportConfig(Config):
     onnx: bool = Field(default=True, description="write student.onnx and check it against torch")
+    formats: tuple[str, ...] = Field(
+        default=(), description="more files to write: exporters by name, or MODULE:NAME of your own"
+    )
     dynamic_size: bool = Field(default=False, description="let height and width of the ONNX input vary")
     image_io: Literal["uint8", "float32"] | None = Field(
         default=None, description="put the scaling from and to 0..255 images of this type inside the graph"
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All exporters that are wanted."""
+        return tuple(dict.fromkeys(("onnx",) * self.onnx + self.formats))
 
 
 class LatencyConfig(Config):
@@ -93,11 +109,12 @@ class LatencyConfig(Config):
     seconds: float = Field(default=20, gt=0, description="at most about how long to measure")
 
 
+DataOptions = TypeVar("DataOptions", bound=DataConfig)
 TaskOptions = TypeVar("TaskOptions", bound=BaseModel)
 MethodOptions = TypeVar("MethodOptions", bound=BaseModel)
 
 
-class Recipe(Config, Generic[TaskOptions, MethodOptions]):
+class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     """Everything a run needs. Defaults are those of the papers."""
 
     run: Path | None = Field(
@@ -114,7 +131,7 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
         description="also train the student's architecture without a teacher, for as long, to compare",
     )
     net: NetConfig
-    data: DataConfig | None = Field(default=None, description="none: the data came from Python")
+    data: DataOptions | None = Field(default=None, description="none: the data came from Python")
     task: TaskOptions
     method: MethodOptions
     teacher: TeacherConfig = TeacherConfig()
@@ -123,6 +140,23 @@ class Recipe(Config, Generic[TaskOptions, MethodOptions]):
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()
     quantization: QuantizationConfig = QuantizationConfig()
+
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)  # method, task and terms from Python
+
+    @property
+    def method_function(self) -> Method:
+        return self._given.get("method") or named("method", self.method.name)  # type: ignore[attr-defined]
+
+    @property
+    def task_type(self) -> type[Task]:
+        given = self._given.get("task") or named("task", self.task.name)  # type: ignore[attr-defined]
+        return given if isinstance(given, type) else type(given)
+
+    def new_task(self) -> Task:
+        """The task with its settings."""
+        given, terms = self._given.get("task"), self._given.get("terms")
+        task: Any = self.task_type(self.task) if given is None or isinstance(given, type) else given
+        return cast(Task, WithTerms(task, terms)) if terms else task
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -182,39 +216,41 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _put(raw, override)
+        put(raw, override)
     raw.setdefault("run", f"runs/{path.parent.name}-{path.stem}")
     return resolve(raw, source=str(path))
 
 
-def resolve(raw: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+def resolve(raw: Mapping[str, Any], *, source: str = "recipe", terms: Sequence[Term] = ()) -> Recipe:
     """The typed recipe of a nested mapping. What `[student]` leaves open is as in `[teacher]`.
+
+    Args:
+        terms: further losses of the student's generator; no file can hold them.
 
     Raises:
         ValueError: as `read_recipe`.
     """
     filled = {"task": {}, "method": {}, **raw}
     for table in ("net", "task", "method"):
-        if isinstance(filled.get(table), str):
-            filled[table] = {"name": filled[table]}  # `method = "cat"` says all that is needed
+        chosen = filled.get(table)
+        if isinstance(chosen, str) or callable(chosen) or hasattr(chosen, "Config"):
+            filled[table] = {"name": chosen}  # `method = "cat"` says all that is needed
     for table in ("task", "method", "teacher", "student"):
         if not isinstance(filled.setdefault(table, {}), Mapping):
             raise ValueError(f"{source}: {table} must be a table, such as [{table}] with name = ...")
-    filled["task"] = {"name": "pix2pix", **filled["task"]}
-    filled["method"] = {"name": DEFAULT, **filled["method"]}
-    task = _chosen(filled, "task", {name: task.Config for name, task in TASKS.items()}, source)
-    method: Any = _chosen(
-        filled, "method", {name: get_type_hints(m)["config"] for name, m in METHODS.items()}, source
-    )
+    given: dict[str, Any] = {"terms": tuple(terms)}
+    data, task, method = (_chosen(filled, table, given, source) for table in ("data", "task", "method"))
     filled["method"] = _in_tables(filled["method"], method, source)
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
     filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
     filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}
-    model = Recipe[task, method]  # type: ignore[valid-type]
+    model = Recipe[data, task, method]  # type: ignore[valid-type]
     try:
-        return model.model_validate(filled)
+        recipe = model.model_validate(filled)
     except ValidationError as error:
         raise ValueError("\n".join(f"{source}: {line}" for line in _told(error.errors(), model))) from None
+    recipe._given.update(given)
+    return recipe
 
 
 def dump(recipe: Recipe) -> str:
@@ -230,18 +266,26 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """
     given: dict[str, Any] = {}
     for override in overrides:
-        _put(given, override)
+        put(given, override)
     return given
 
 
-def _chosen(
-    raw: Mapping[str, Any], table: str, choices: Mapping[str, type[BaseModel]], source: str
-) -> type[BaseModel]:
-    """The config class that a table's `name` picks."""
-    name = raw[table].get("name")
-    if name not in choices:
-        raise ValueError(f"{source}: {table}.name: {name!r} is unknown{did_you_mean(name, choices)}")
-    return choices[name]
+def _chosen(raw: dict[str, Any], table: str, given: dict[str, Any], source: str) -> Any:
+    """The settings class of what a table's `name` picks. A method or task itself goes to `given`, and a name there."""
+    settings = raw.get(table, {})
+    if not isinstance(settings, Mapping):
+        return DataConfig  # whose error says what a table must be
+    name = settings.get("name", DEFAULTS[table])
+    try:
+        if not isinstance(name, str):
+            given[table] = name
+            settings = {**task_settings(name), **settings}
+        name, kind = settings_type(table, name)
+    except ValueError as error:
+        raise ValueError(f"{source}: {table}.name: {error}") from None
+    if table in raw:
+        raw[table] = {**settings, "name": name}
+    return kind
 
 
 def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) -> dict[str, Any]:
@@ -268,7 +312,7 @@ def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) 
     return moved
 
 
-def _put(raw: dict[str, Any], override: str) -> None:
+def put(raw: dict[str, Any], override: str) -> None:
     """Set `a.b=value` in a nested dictionary; the value is TOML if it is valid TOML, else a string."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():

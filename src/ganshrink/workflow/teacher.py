@@ -13,6 +13,7 @@ from ganshrink.data import Images
 from ganshrink.metrics.weights import find_weights
 from ganshrink.pruning import initialise
 from ganshrink.training.stages import Artefacts, Run, Stage, finished_stage, tensors_hash
+from ganshrink.training.stamps import sources
 from ganshrink.training.tasks import Direction, Task
 from ganshrink.training.train import Nets, describe, fit_nets
 from ganshrink.workflow.recipe import NetConfig, TeacherConfig
@@ -47,7 +48,7 @@ def trained_teacher(
             f"{net.name} is to be taught by itself, but there are no trained weights: set teacher.weights"
         )
     trained = task.nets(generator, images.in_channels, images.out_channels)
-    stamp: dict[str, Any] = {"net": net.model_dump(), **describe(task, images, config)}
+    stamp: dict[str, Any] = {"net": _stamp(net, generator), **describe(task, images, config)}
     stamp["task"] = {key: value for key, value in stamp["task"].items() if key not in task.student_settings}
     start: Artefacts = {}
     if config.start is not None:
@@ -102,9 +103,15 @@ def _kept(run: Run, net: NetConfig, given: Nets) -> Nets:
     states = {name: network.state_dict() for name, network in given.items()}
     hashes = {name: tensors_hash(state) for name, state in states.items()}
     weights = run.stage(
-        "teacher", lambda stage: dict(states), made_from={"net": net.model_dump(), "weights": hashes}
+        "teacher", lambda stage: dict(states), made_from={"net": _stamp(net, given["G"]), "weights": hashes}
     )
     return _loaded(given, weights, of="the teacher stage")
+
+
+def _stamp(net: NetConfig, generator: nn.Module) -> dict[str, Any]:
+    """A recipe's network: name and options, and the source of what is not this package's."""
+    own = sources(nets.maker(net.name), generator) if net.name not in nets.NETS else {}
+    return {**net.model_dump(), **({"own": own} if own else {})}
 
 
 def _of_way(folder: Path, direction: Direction) -> Artefacts:

@@ -1,6 +1,7 @@
 """Verbs on the folder of a finished run: score, export, quantize and time its networks again."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.reports import directions, write_report
 from ganshrink.training.stages import Run
-from ganshrink.training.tasks import TASKS
 from ganshrink.workflow import compress, int8, outputs
-from ganshrink.workflow.recipe import Recipe, parse_overrides, read_recipe
+from ganshrink.workflow.recipe import Recipe, parse_overrides, put, read_recipe
 from ganshrink.workflow.saved_networks import example_of, load_network, read_spec
 
 
@@ -48,17 +48,20 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
     return {name: found[name] for name in outputs.NETWORKS if name in found}
 
 
-def evaluate_run(path: Path, overrides: Sequence[str] = (), *, net: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    path: Path, overrides: Sequence[str] = (), *, net: str | None = None, own: Sequence[str] = ()
+) -> dict[str, Any]:
     """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`.
 
-    Here and below `net` is the MODULE:NAME of a network of the user's own.
+    Here and below `net` is the MODULE:NAME of a network of the user's own, and `own` those of other parts that the run's
+    recipe names and that may be imported.
     """
     for table in parse_overrides(overrides):
         if table not in ("metrics", "data"):
             raise ValueError(
                 f"evaluate takes metrics.KEY=VALUE and data.KEY=VALUE, not {table!r}: the run is finished"
             )
-    recipe, run = _recipe(path, overrides), Run(path)
+    recipe, run = _recipe(path, overrides, own), Run(path)
     networks = load_networks(path, net)
     images = _held_out(recipe, path)
     metrics = outputs.write_metrics(run, networks, images, recipe.metrics, recipe.metrics.split)
@@ -67,23 +70,34 @@ def evaluate_run(path: Path, overrides: Sequence[str] = (), *, net: str | None =
 
 
 def export_run(
-    path: Path, *, dynamic_size: bool | None = None, image_io: str | None = None, net: str | None = None
+    path: Path,
+    *,
+    dynamic_size: bool | None = None,
+    image_io: str | None = None,
+    net: str | None = None,
+    own: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write student.onnx again; what is not given is as in the recipe."""
-    recipe, run = _recipe(path, ()), Run(path)
+    """Write student.onnx again, and the recipe's other formats; what is not given is as in the recipe."""
+    recipe, run = _recipe(path, (), own), Run(path)
     student = load_networks(path, net)["student"]
     images = None if recipe.data is None else _held_out(recipe, path)
     options = {
         "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
         "image_io": recipe.export.image_io if image_io is None else image_io,
     }
-    parity = outputs.write_onnx(run, student, _example(path), images, **options)
+    for name in dict.fromkeys(("onnx", *recipe.export.formats)):
+        parity = outputs.write_export(run, name, student, _example(path), images, **options)
     write_report(path)
     return parity
 
 
 def quantize_run(
-    path: Path, overrides: Sequence[str] = (), *, net: str | None = None, progress: bool = True
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    net: str | None = None,
+    own: Sequence[str] = (),
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Make the INT8 file of a run's student, whatever the method; then score, show and time it beside the others.
 
@@ -100,7 +114,7 @@ def quantize_run(
     for table in parse_overrides(overrides):
         if table != "quantization":
             raise ValueError(f"quantize takes int8.KEY=VALUE, not {table!r}: the run is finished")
-    recipe = _recipe(path, overrides)
+    recipe = _recipe(path, overrides, own)
     images, held_out = _held_out(recipe, path, "train"), _held_out(recipe, path)
     networks, run = load_networks(path, net), Run(path, seed=recipe.seed)
     trained = int8.trained_under(path)
@@ -196,14 +210,31 @@ def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
 
 def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
     """What a training of the run's student needs, with the teacher that the run kept."""
-    teacher, task = networks["teacher"], TASKS[recipe.task.name](recipe.task)
+    teacher, task = networks["teacher"], recipe.new_task()
     budget = Budget.parse(recipe.limits)
     original = Original(lambda: teacher, _example(path), {})
     return Job(original, lambda: {"G": teacher}, task, images, budget, recipe.student, progress)
 
 
-def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:
+def _recipe(path: Path, overrides: Sequence[str], own: Sequence[str]) -> Recipe:
+    """The recipe of a run. A folder may come from anyone: what it names as code to import, the user must name too."""
     file = path / "recipe.toml"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no recipe.toml: is it the folder of a finished run?")
+    asked = tomllib.loads(file.read_text(encoding="utf-8"))
+    for override in overrides:
+        put(asked, override)
+    allowed = {*own, *_names(parse_overrides(overrides))}
+    for name in _names(asked):
+        if ":" in name and name not in allowed:
+            raise ValueError(
+                f"{path} was made with {name}, code that is run only if you name it: --own {name} (in Python, `own`)"
+            )
     return read_recipe(file, overrides)
+
+
+def _names(tables: Mapping[str, Any]) -> list[str]:
+    """The names of data set, task, method, metrics and exporters in tables of a recipe."""
+    named = [tables[table].get("name", "") for table in ("data", "task", "method") if table in tables]
+    lists = (tables.get("metrics", {}).get("names"), tables.get("export", {}).get("formats"))
+    return [*named, *(name for names in lists for name in names or ())]

@@ -23,7 +23,7 @@ _CACHE_BYTES = 256 * 2**20  # of drawn pictures kept in memory
 
 
 class SyntheticFacades:
-    """The data set "facades-synthetic": A is the label map, B the photo, which is a function of the map."""
+    """House fronts drawn by the package: A is the label map, B the photo, which is a function of the map."""
 
     out_channels = 3
 

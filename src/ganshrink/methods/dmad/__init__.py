@@ -10,7 +10,7 @@ import copy
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.search.masks import Masks, maskable
 from ganshrink.training import Taps, Update, adam, default_taps, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.tasks import Task
+from ganshrink.training.tasks import Task, with_settings
 from ganshrink.training.train import Nets, batches_of, fit_nets, states
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Dmad:
             check_taps(self.paths, _gone(self.searched, plan))
         task = job.task.with_teachers({name: nets["G"] for name, nets in teachers.items()})
         if config.ndf is not None:
-            task = replace(task, config=task.config.model_copy(update={"ndf": config.ndf}))  # type: ignore[type-var]
+            task = with_settings(task, ndf=config.ndf)
         nets = self._searched_nets(task, found)
         students = {name: extract(nets[name], self.searched, plan) for name, plan in plans.items()}
         nets |= students

@@ -31,6 +31,7 @@ from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.training import Update, adam, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks.pool import ImagePool
+from ganshrink.training.tasks.task import joined
 from ganshrink.training.train import Nets, Training, batches_of, describe, fit_nets
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class Slimming:
                 losses["G_gan"] = gan.lambda_gan * generator_loss(scores, mode=gan.gan_mode)
             if distil and config.beta:
                 losses["G_dist"] = config.beta * self.distance(context.fake, context.taught)
-            yield losses
+            yield joined(losses, getattr(task, "terms", ()), context)
 
         def judge(context: Any) -> Iterator[dict[str, Tensor]]:
             real = _one_score(context.scores(context.real))

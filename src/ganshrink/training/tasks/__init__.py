@@ -7,7 +7,7 @@ from ganshrink.training.tasks.generator_pass import GeneratorPass
 from ganshrink.training.tasks.image2image import Image2Image, Image2ImageConfig
 from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
 from ganshrink.training.tasks.pix2pix import Pix2Pix, Pix2PixConfig
-from ganshrink.training.tasks.task import Direction, RealImages, Target, Task, Term
+from ganshrink.training.tasks.task import Direction, RealImages, Target, Task, Term, WithTerms, with_settings
 
 TASKS: Mapping[str, type[Task]] = {"pix2pix": Pix2Pix, "cyclegan": CycleGAN, "image2image": Image2Image}
 
@@ -26,5 +26,7 @@ __all__ = [
     "Target",
     "Task",
     "Term",
+    "WithTerms",
     "GeneratorPass",
+    "with_settings",
 ]

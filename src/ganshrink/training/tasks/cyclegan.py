@@ -99,7 +99,9 @@ class CycleContext(Context):
 
 @dataclass(frozen=True)
 class CycleGAN:
-    """The task. Data: unpaired `input` and `target` (B, 3, H, W) in [-1, 1].
+    """CycleGAN: two generators, one each way, on two unpaired sets of images.
+
+    Data: unpaired `input` and `target` (B, 3, H, W) in [-1, 1].
 
     Nets have the names of the field: G_A goes from input to target and D_A judges what it makes; G_B and D_B go back.
 

@@ -30,7 +30,9 @@ class Image2ImageConfig(PairedConfig):
 
 @dataclass(frozen=True)
 class Image2Image(PairedLearning):
-    """The task. Data: `input` (B, C, H, W); a `target` is not looked at."""
+    """A generator's own outputs as the target, for inputs alone.
+
+    Data: `input` (B, C, H, W); a `target` is not looked at."""
 
     Config: ClassVar[type[BaseModel]] = Image2ImageConfig
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -25,7 +25,9 @@ class Pix2PixConfig(PairedConfig):
 
 @dataclass(frozen=True)
 class Pix2Pix(PairedLearning):
-    """The task. Data: `input` (B, C, H, W) and `target` (B, 3, H, W) in [-1, 1]; D sees both."""
+    """Pix2Pix: a conditional GAN loss and L1 to the target, on pairs; the default task.
+
+    Data: `input` (B, C, H, W) and `target` (B, 3, H, W) in [-1, 1]; D sees both."""
 
     Config: ClassVar[type[BaseModel]] = Pix2PixConfig
 

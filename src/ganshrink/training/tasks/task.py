@@ -1,6 +1,7 @@
 """What a method may ask of any task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
@@ -19,7 +20,8 @@ RealImages = Literal["photos", "teacher"]
 Direction = Literal["AtoB", "BtoA"]
 
 TASK_NAMES = (
-    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it"
+    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it; or "
+    "MODULE:NAME of your own"
 )
 
 
@@ -85,6 +87,35 @@ class Task(Protocol):
                 mode without gradients, at most once a step.
         """
         ...
+
+
+@dataclass(frozen=True)
+class WithTerms:
+    """A task with further losses of its generators, whatever method trains them."""
+
+    task: Any
+    terms: tuple[Term, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a copy is asked for these before it has a task
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+    def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
+        return self.task.updates(nets, (*terms, *self.terms))
+
+    def as_student_task(self, teacher: nn.Module, **options: Any) -> "WithTerms":
+        return replace(self, task=self.task.as_student_task(teacher, **options))
+
+    def with_teachers(self, teachers: Nets) -> "WithTerms":
+        return replace(self, task=self.task.with_teachers(teachers))
+
+
+def with_settings(task: Any, **changes: Any) -> Any:
+    """The task with other values of its config."""
+    if isinstance(task, WithTerms):
+        return replace(task, task=with_settings(task.task, **changes))
+    return replace(task, config=task.config.model_copy(update=changes))
 
 
 def joined(losses: dict[str, Tensor], terms: Sequence[Term], context: Any) -> dict[str, Tensor]:
