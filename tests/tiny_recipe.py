@@ -17,7 +17,9 @@ def tiny(folder: Path, **tables) -> dict:
         "latency": {"enabled": False},
     }
     for table, values in tables.items():
-        raw[table] = {**raw[table], **values} if isinstance(raw.get(table), dict) else values
+        another = table == "method" and "name" in values  # which has settings of its own
+        merged = isinstance(raw.get(table), dict) and not another
+        raw[table] = {**raw[table], **values} if merged else values
     return raw
 
 

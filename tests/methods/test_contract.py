@@ -283,6 +283,8 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
                 made(name, watching, job(), changed(config, key, choice))
             except (ValueError, FileNotFoundError):  # the toy does not take it
                 continue
+            except RuntimeError:  # the old weights do not fit the plan of the new setting
+                assert watching.redone
             break
         else:
             pytest.fail(f"{name}: no other value of {key} could be tried: add one to OTHER")

@@ -103,7 +103,7 @@ def test_the_budget_of_one_direction_is_changed_by_its_own_key(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method.lambda_dst=2", "method.lambda_dst: unknown key; did you mean 'lambda_dist'?"),
+        ("method.lambda_dst=2", "method.lambda_dst: unknown key; did you mean 'distill.lambda_dist'?"),
         ("tasks.ndf=3", "tasks: unknown key; did you mean 'task'?"),
         ("data.counts.trian=3", "data.counts.trian: unknown key; did you mean 'train'?"),
         ("method.name=dog", "method.name: unknown method 'dog'; there are: cat"),

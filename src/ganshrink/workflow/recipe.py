@@ -365,11 +365,20 @@ def _locate(loc: Sequence[Any], model: type[BaseModel]) -> tuple[str, type[BaseM
 def _explain(error: Any, table: type[BaseModel]) -> str:
     """What is wrong, and the value that was given."""
     if error["type"] == "extra_forbidden":
-        return f"unknown key{did_you_mean(error['loc'][-1], table.model_fields)}"
+        return f"unknown key{did_you_mean(error['loc'][-1], _keys(table))}"
     if error["type"] == "missing":
         return "is missing"
     given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
     return f"{error['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _keys(table: type[BaseModel]) -> dict[str, str]:
+    """The keys of a table and of those in it, and how each is written."""
+    keys = {name: name for name in table.model_fields}
+    for name, field in table.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            keys |= {key: f"{name}.{key}" for key in field.annotation.model_fields if key not in keys}
+    return keys
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:
