@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 SHOWN = 30
 
 
-def did_you_mean(word: object, known: Iterable[str] | Mapping[str, str]) -> str:
-    """`; did you mean 'x'?` if something known is close, else `; there are: a, b, c`. Of a mapping the keys are compared
-    and the values shown."""
-    shown = dict(known) if isinstance(known, Mapping) else {name: name for name in known}
-    close = difflib.get_close_matches(str(word), list(shown), n=1)
+def did_you_mean(word: object, known: Iterable[str], *, written: Mapping[str, str] | None = None) -> str:
+    """`; did you mean 'x'?` if something known is close, else `; there are: a, b, c`.
+
+    Args:
+        written: how a known word is shown, where that is not as it is compared.
+    """
+    known, written = list(known), written or {}
+    close = difflib.get_close_matches(str(word), known, n=1)
     if close:
-        return f"; did you mean {shown[close[0]]!r}?"
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return f"; there are: {', '.join(list(shown.values())[:SHOWN])}{more}"
+        return f"; did you mean {written.get(close[0], close[0])!r}?"
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"; there are: {', '.join(written.get(name, name) for name in known[:SHOWN])}{more}"

@@ -365,7 +365,8 @@ def _locate(loc: Sequence[Any], model: type[BaseModel]) -> tuple[str, type[BaseM
 def _explain(error: Any, table: type[BaseModel]) -> str:
     """What is wrong, and the value that was given."""
     if error["type"] == "extra_forbidden":
-        return f"unknown key{did_you_mean(error['loc'][-1], _keys(table))}"
+        keys = _keys(table)
+        return f"unknown key{did_you_mean(error['loc'][-1], keys, written=keys)}"
     if error["type"] == "missing":
         return "is missing"
     given = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
