@@ -1,13 +1,23 @@
-"""What the command line shows: tables of settings and figures, and the log."""
+"""What the command line shows: answers, tables of settings and figures, and the log."""
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
+
+from ganshrink.cli.exit import FOLLOWS
+
+
+def answer(value: Any, as_json: bool, text: str) -> None:
+    """What a verb found, for a program or for a person; of several processes, the first alone answers."""
+    if not FOLLOWS:
+        typer.echo(json.dumps(value, indent=2) if as_json else text)
 
 
 def show_settings(settings: Iterable[Any]) -> None:
@@ -54,8 +64,9 @@ def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
 
 
-def start_logging(level: int) -> None:
+def start_logging(quiet: bool) -> None:
     """The package's messages on stderr."""
+    level = logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
     package = logging.getLogger("ganshrink")
     package.handlers[:] = [handler]
