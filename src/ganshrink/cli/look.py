@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ganshrink.cli.options import Json
-from ganshrink.cli.terminal import answer
+from ganshrink.cli.terminal import answer, show_examination
 
 PANEL = "Look things up"  # in --help
 
@@ -72,3 +72,17 @@ def methods(json_: Json = False) -> None:
 
     listing, lines = list_methods()
     answer(listing, json_, lines)
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(json_: Json = False) -> None:
+    """Say what is installed and found here, and try it: a tiny generator is cut, compared and exported."""
+    from ganshrink.workflow.doctor import examine
+
+    found = examine()
+    if json_:
+        answer(found, json_, "")
+    else:
+        show_examination(found)
+    if not found["self_test"]["passed"]:
+        raise typer.Exit(1)
