@@ -181,7 +181,7 @@ def predict(
     from ganshrink.data.pictures import printable
     from ganshrink.workflow import predict
 
-    written = predict.predict(student, source, target, net=net)
+    written = predict.predict(student, source, target, original=net)
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 

@@ -202,13 +202,14 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
         return moved.model_copy(update={"budget": moved.limits})
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The typed recipe of a TOML file with `key=value` overrides.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: one line for each thing that is wrong: where, what, and the nearest valid key.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
     try:
