@@ -44,7 +44,7 @@ def examine() -> dict[str, Any]:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },
         "folders": {name: _folder(os.environ.get(name)) for name in FOLDERS},
-        "self_test": self_test(with_onnx=not extras["onnx"]["missing"]),
+        "self_test": self_test(with_onnx="onnx" in extras and not extras["onnx"]["missing"]),
     }
 
 
