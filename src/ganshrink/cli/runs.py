@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog="Example: `ganshrink evaluate runs/mine metrics.names=['psnr'] metrics.split=val`",
+    epilog="Example: `ganshrink evaluate runs/mine \"metrics.names=['psnr']\" metrics.split=val`",
 )
 def evaluate(
     run: RunFolder,
