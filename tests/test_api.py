@@ -46,7 +46,7 @@ SETTINGS = {
 def test_the_names_that_others_rely_on_are_there():
     names = "trace extract Plan Budget compress train evaluate export measure report"
     assert all(callable(getattr(ganshrink, name)) for name in names.split())
-    assert callable(ganshrink.trace) and callable(ganshrink.nets.build)
+    assert callable(ganshrink.pruning.zeroed) and callable(ganshrink.nets.build)
     assert callable(ganshrink.pruning.allocate.bisect_threshold) and callable(
         ganshrink.pruning.scores.norm_scale
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+import ganshrink
 from ganshrink.cli import look, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
 from ganshrink.cli.options import Explain, Json, Overrides, Quiet, RecipeFile
@@ -27,9 +28,7 @@ app.add_typer(look.app)
 
 def _say_version(asked: bool) -> None:
     if asked:
-        from ganshrink import __version__
-
-        typer.echo(f"ganshrink {__version__}")
+        typer.echo(f"ganshrink {ganshrink.__version__}")
         raise typer.Exit
 
 

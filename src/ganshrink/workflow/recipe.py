@@ -303,7 +303,8 @@ def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) 
         )
         known = key in config.model_fields and not (key in tables and not isinstance(value, Mapping))
         if known or not places:
-            moved[key] = {**moved.get(key, {}), **value} if key in tables else value
+            merged = key in tables and isinstance(value, Mapping)
+            moved[key] = {**moved.get(key, {}), **value} if merged else value
             continue
         logger.warning("%s: method.%s is now method.%s", source, key, " and method.".join(places))
         for place in places:
