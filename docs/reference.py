@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_overloads, get_type_hints
 
 import torch
 import typer
@@ -77,8 +77,11 @@ API = [
     "extract",
     "compress",
     "train",
+    "load",
+    "predict",
     "evaluate",
     "export",
+    "quantize",
     "measure",
     "report",
     "Budget.parse",
@@ -96,8 +99,8 @@ API = [
     "data.open_dataset",
     "data.open_unlabelled",
     "workflow.recipe.read_recipe",
-    "workflow.saved_networks.load_network",
-    "workflow.predict.predict",
+    "workflow.verbs.load_networks",
+    "workflow.verbs.profile_device",
     "metrics.inception.fetch_inception",
 ]
 
@@ -252,7 +255,8 @@ def _api() -> Iterator[tuple[str, str]]:
             thing = (
                 getattr(thing, part) if hasattr(thing, part) else import_module(f"{thing.__name__}.{part}")
             )
-        yield f"`{path}{_call(thing)}`", _first_sentence(thing)
+        for form in get_overloads(thing) or [thing]:
+            yield f"`{path}{_call(form)}`", _first_sentence(thing)
 
 
 def _call(function: Callable[..., Any]) -> str:

@@ -8,7 +8,6 @@ from torch import nn
 
 import ganshrink
 from ganshrink.data import TensorPairs
-from ganshrink.workflow.predict import predict
 from ganshrink.workflow.verbs import load_networks
 
 
@@ -47,7 +46,7 @@ SETTINGS = {
 def test_the_names_that_others_rely_on_are_there():
     names = "trace extract Plan Budget compress train evaluate export measure report"
     assert all(callable(getattr(ganshrink, name)) for name in names.split())
-    assert callable(ganshrink.trace) and callable(ganshrink.nets.build)
+    assert callable(ganshrink.pruning.zeroed) and callable(ganshrink.nets.build)
     assert callable(ganshrink.pruning.allocate.bisect_threshold) and callable(
         ganshrink.pruning.scores.norm_scale
     )
@@ -161,7 +160,7 @@ def test_a_generator_of_several_inputs_is_made_small(tmp_path):
     x = torch.rand(2, 3, 32, 32), torch.randn(2, 5), torch.tensor([0, 3])
     assert torch.equal(again(*x), outcome.student.eval()(*x))
     with pytest.raises(ValueError, match="student.safetensors takes 3 inputs, and a picture is one"):
-        predict(tmp_path, tmp_path, tmp_path)
+        ganshrink.predict(tmp_path, tmp_path, tmp_path)
 
 
 class Returning(nn.Module):

@@ -8,34 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganshrink import data, losses, methods, metrics, nets
-    from ganshrink.exporters import export_onnx as export
     from ganshrink.graph import trace
-    from ganshrink.latency import measure_latency as measure
     from ganshrink.pruning import Budget, Plan, extract, prune
     from ganshrink.reports import write_report as report
     from ganshrink.training import tasks
     from ganshrink.workflow.compress import compress, train
-    from ganshrink.workflow.outputs import score as evaluate
+    from ganshrink.workflow.predict import predict
+    from ganshrink.workflow.python_verbs import evaluate, export, load, measure, quantize
+
+    __version__: str
 
 _VERBS = {
-    "Budget": ("pruning", "Budget"),
-    "Plan": ("pruning", "Plan"),
-    "compress": ("workflow.compress", "compress"),
-    "evaluate": ("workflow.outputs", "score"),
-    "export": ("exporters", "export_onnx"),
-    "extract": ("pruning", "extract"),
-    "measure": ("latency", "measure_latency"),
-    "prune": ("pruning", "prune"),
-    "report": ("reports", "write_report"),
-    "trace": ("graph", "trace"),
-    "train": ("workflow.compress", "train"),
+    "trace": "graph:trace",
+    "prune": "pruning:prune",
+    "extract": "pruning:extract",
+    "Plan": "pruning:Plan",
+    "Budget": "pruning:Budget",
+    "compress": "workflow.compress:compress",
+    "train": "workflow.compress:train",
+    "load": "workflow.python_verbs:load",
+    "predict": "workflow.predict:predict",
+    "evaluate": "workflow.python_verbs:evaluate",
+    "export": "workflow.python_verbs:export",
+    "quantize": "workflow.python_verbs:quantize",
+    "measure": "workflow.python_verbs:measure",
+    "report": "reports:write_report",
 }
 _ROOMS = {
-    "data": "data",
+    "nets": "nets",
     "losses": "losses",
     "methods": "methods",
     "metrics": "metrics",
-    "nets": "nets",
+    "data": "data",
     "tasks": "training.tasks",
 }
 
@@ -47,12 +51,15 @@ __all__ = [
     "evaluate",
     "export",
     "extract",
+    "load",
     "losses",
     "measure",
     "methods",
     "metrics",
     "nets",
+    "predict",
     "prune",
+    "quantize",
     "report",
     "tasks",
     "trace",
@@ -66,7 +73,7 @@ def __getattr__(name: str) -> Any:
 
         return version("ganshrink")
     if name in _VERBS:
-        module, attribute = _VERBS[name]
+        module, _, attribute = _VERBS[name].partition(":")
         return getattr(import_module(f"ganshrink.{module}"), attribute)
     if name in _ROOMS:
         return import_module(f"ganshrink.{_ROOMS[name]}")

@@ -181,6 +181,7 @@ def test_listings_and_help(here):
         "report",
         "nets",
         "methods",
+        "doctor",
     ]
     text = run("--help").stdout
     assert [verb for verb in verbs if verb not in text] == []

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ganshrink
 from ganshrink import nets
 from ganshrink.data import open_dataset, to_uint8
 from ganshrink.exporters.int8 import ParityError
@@ -17,7 +18,7 @@ from ganshrink.quant import Grid, LayerGrids, QuantConfig, QuantizationConfig
 from ganshrink.workflow.compress import compress, compress_recipe
 from ganshrink.workflow.int8 import _relieved
 from ganshrink.workflow.recipe import resolve
-from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks, measure_run, quantize_run
+from ganshrink.workflow.verbs import load_networks, quantize_run
 from tiny_recipe import tiny
 
 FILE = "student-int8.onnx"
@@ -70,18 +71,19 @@ def test_what_ships_is_scored_shown_and_compared(finished):
 
 
 def test_verbs_know_the_file(finished):
-    again = evaluate_run(finished, ["metrics.names=['psnr_teacher']"])
+    again = ganshrink.evaluate(str(finished), "metrics.names=['psnr_teacher']")
     assert list(again) == ["teacher", "student", "int8"]
-    rows = measure_run(finished, threads=1, seconds=0.1)["rows"]
+    rows = ganshrink.measure(str(finished), threads=1, seconds=0.1)["rows"]
     assert {row["runtime"] for row in rows if row["network"] == "int8"} >= {"onnxruntime"}
-    assert set(export_run(finished)) == {"student.onnx", "teacher.onnx", FILE}
+    assert set(ganshrink.export(str(finished))) == {"student.onnx", "teacher.onnx", FILE}
 
 
 def test_any_finished_run_is_quantized_by_one_call(tmp_path):
     compress_recipe(resolve(small(tmp_path)), progress=False)
     assert not (tmp_path / FILE).exists() and "int8" not in load_networks(tmp_path)
     student = (tmp_path / "student.safetensors").read_bytes()
-    found = quantize_run(tmp_path, ["quantization.images=2", "quantization.exclude=['up.0']"], progress=False)
+    words = ["quantization.images=2", "quantization.exclude=['up.0']"]
+    found = ganshrink.quantize(str(tmp_path), *words, progress=False)
     assert found["config"]["mode"] == "calibrate" and found["float"] == {"up.0": "it is excluded"}
     assert list(read(tmp_path / "metrics.json")) == ["teacher", "student", "int8"]
 

@@ -67,7 +67,7 @@ def test_a_network_of_the_user_s_own_goes_the_whole_way_by_its_name(tmp_path, mo
     again = evaluate_run(Path("run"), net="own_generator:make")
     assert again["student"] == made.metrics["student"]
     [picture] = predict(
-        Path("run"), tmp_path / "photos/test/0.png", tmp_path / "out.png", net="own_generator:make"
+        Path("run"), tmp_path / "photos/test/0.png", tmp_path / "out.png", original="own_generator:make"
     )
     with Image.open(picture) as out:
         assert out.size == (16, 16)

@@ -22,7 +22,7 @@ def run_app(app: typer.Typer) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with a picture is said in our one line
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="ganshrink")  # also as `python -m ganshrink`, for usage and completion
     except SystemExit as stop:
         interruption = stop.__context__.__cause__ if stop.__context__ else None
         if not isinstance(interruption, KeyboardInterrupt):  # which typer turns into an exit

@@ -1,13 +1,23 @@
-"""What the command line shows: tables of settings and figures, and the log."""
+"""What the command line shows: answers, tables of settings and figures, and the log."""
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
+
+from ganshrink.cli.exit import FOLLOWS
+
+
+def answer(value: Any, as_json: bool, text: str) -> None:
+    """What a verb found, for a program or for a person; of several processes, the first alone answers."""
+    if not FOLLOWS:
+        typer.echo(json.dumps(value, indent=2) if as_json else text)
 
 
 def show_settings(settings: Iterable[Any]) -> None:
@@ -54,8 +64,33 @@ def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
 
 
-def start_logging(level: int) -> None:
+def show_examination(found: Mapping[str, Any]) -> None:
+    """What `doctor` found, a line for each thing."""
+    system, threads, test = found["system"], found["threads"], found["self_test"]
+    lines = [("python", f"{system['python']}, {system['at']}"), ("system", system["system"])]
+    lines += found["versions"].items()
+    for name, extra in found["extras"].items():
+        packages = [f"{module} {version}" for module, version in extra["present"].items()]
+        lacking = [f"{module} is missing ({reason})" for module, reason in extra["missing"].items()]
+        remedy = [extra["install"]] if lacking else []
+        lines.append((f"extra {name}", "; ".join([*packages, *lacking, *remedy])))
+    lines += [("device", device) for device in found["devices"]]
+    lines.append(("threads", f"{threads['torch']} of {threads['cores']} cores"))
+    if threads["OMP_NUM_THREADS"]:
+        lines[-1] = ("threads", f"{lines[-1][1]}, OMP_NUM_THREADS={threads['OMP_NUM_THREADS']}")
+    for name, folder in found["folders"].items():
+        state = "" if folder["found"] else ", which is no folder"
+        lines.append((name, f"{folder['path']}{state}" if folder["path"] else "not set"))
+    outcome = "passed" if test["passed"] else f"FAILED: {test['problem']}"
+    lines.append(("self-test", f"{outcome} ({test['seconds']:.1f} s)"))
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        typer.echo(f"{name:{width}}  {text}")
+
+
+def start_logging(quiet: bool) -> None:
     """The package's messages on stderr."""
+    level = logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
     package = logging.getLogger("ganshrink")
     package.handlers[:] = [handler]

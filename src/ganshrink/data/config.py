@@ -104,6 +104,13 @@ class DataConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, description="facades-synthetic: which city is drawn")
 
+    @field_validator("root", "a", "b", "photos", "labels", "unlabelled", mode="before")
+    @classmethod
+    def _is_a_path(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            return [str(path) if isinstance(path, Path) else path for path in given]
+        return str(given) if isinstance(given, Path) else given
+
     @field_validator("label_fraction", mode="before")
     @classmethod
     def _is_a_share(cls, given: Any) -> float:

@@ -17,7 +17,7 @@ class OnnxGenerator(nn.Module):
         image_io: what pictures the file takes and gives; None: [-1, 1], as the network does.
     """
 
-    def __init__(self, path: Path, *, image_io: ImageIO | None = None) -> None:
+    def __init__(self, path: str | Path, *, image_io: ImageIO | None = None) -> None:
         super().__init__()
         self.session, self.image_io = open_session(path), image_io
         self.dtypes = input_dtypes(self.session)

@@ -18,7 +18,7 @@ MIN_PSNR_DB = 60.0
 PSNR_CEILING_DB = 200.0  # what equal images get, since JSON has no infinity
 
 
-def check_parity(path: Path, graph: nn.Module, batches: Sequence[Input]) -> dict[str, Any]:
+def check_parity(path: str | Path, graph: nn.Module, batches: Sequence[Input]) -> dict[str, Any]:
     """Run both over the same batches; the figures of the worst batch.
 
     Args:

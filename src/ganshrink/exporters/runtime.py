@@ -33,7 +33,7 @@ def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
     return module
 
 
-def open_session(path: Path, *, threads: int | None = None, cuda: bool = False) -> Any:
+def open_session(path: str | Path, *, threads: int | None = None, cuda: bool = False) -> Any:
     """An `onnxruntime.InferenceSession` over one file, as `session_of`."""
     return session_of(str(path), threads=threads, cuda=cuda)
 
@@ -69,7 +69,7 @@ def has_openvino() -> bool:
     return True
 
 
-def open_openvino(path: Path, *, threads: int | None = None) -> Any:
+def open_openvino(path: str | Path, *, threads: int | None = None) -> Any:
     """An OpenVINO inference request on the CPU over one ONNX file, as `openvino_request`."""
     return openvino_request(str(path), threads=threads)
 

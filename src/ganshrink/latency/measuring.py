@@ -44,7 +44,7 @@ def measure_latency(
     warmup: int = 3,
     rounds: int = 30,
     seconds: float = 30.0,
-    onnx_files: Mapping[str, Path] | None = None,
+    onnx_files: Mapping[str, str | Path] | None = None,
 ) -> dict[str, Any]:
     """Time every network, runtime by runtime, one run each per round, in an order that rotates every round.
 
@@ -67,12 +67,10 @@ def measure_latency(
     """
     runtimes = _installed(as_tuple(example)[0].device) if runtimes is None else runtimes
     _check(networks, runtimes, threads, warmup, rounds)
-    given = as_tuple(example)
+    given, files = as_tuple(example), {name: Path(file) for name, file in (onnx_files or {}).items()}
     threads = threads or torch.get_num_threads()
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
-        contenders = list(
-            _contenders(networks, given, runtimes, threads, dict(onnx_files or {}), Path(folder))
-        )
+        contenders = list(_contenders(networks, given, runtimes, threads, files, Path(folder)))
         tables = []  # a runtime's idle threads disturb the next one's runs, so that each has its own rounds
         for runtime in runtimes:
             runs = [one.run for one in contenders if one.runtime == runtime]

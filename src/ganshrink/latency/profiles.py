@@ -274,13 +274,14 @@ def fit_times(alone: Sequence[float], made: Sequence[float], measured: Sequence[
     return Fit(layers=best[0], nanoseconds=best[1], constant=best[2], off_by=off_by)
 
 
-def read_profile(path: Path) -> DeviceProfile:
+def read_profile(path: str | Path) -> DeviceProfile:
     """A device profile from its TOML file.
 
     Raises:
         FileNotFoundError: if there is no such file, with how to make one.
         ValueError: if it is not a device profile, with what is wrong.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no device profile {path}: `ganshrink measure RECIPE --device-profile {path}` makes one"
@@ -295,9 +296,9 @@ def read_profile(path: Path) -> DeviceProfile:
         raise ValueError(f"{path} is no device profile: {where}: {first['msg']}; measure it again") from None
 
 
-def write_profile(profile: DeviceProfile, path: Path) -> None:
+def write_profile(profile: DeviceProfile, path: str | Path) -> None:
     """The profile as TOML, whole or not at all."""
-    write_text(path, tomli_w.dumps(profile.model_dump(mode="json", exclude_none=True)))
+    write_text(Path(path), tomli_w.dumps(profile.model_dump(mode="json", exclude_none=True)))
 
 
 def same_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> bool:

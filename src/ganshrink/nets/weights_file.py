@@ -35,7 +35,7 @@ RELEASES: Mapping[type[nn.Module], Callable[[Mapping[str, Tensor], Any], dict[st
 }
 
 
-def load_weights(path: Path, network: nn.Module, *, setting: str = "weights") -> dict[str, Tensor]:
+def load_weights(path: str | Path, network: nn.Module, *, setting: str = "weights") -> dict[str, Tensor]:
     """The tensors of a weights file that fit a network: exactly its names, shapes and types, on the CPU.
 
     Takes .safetensors, and .pth, .pt or .ckpt files of plain tensors, which are read without running any code in
@@ -51,7 +51,7 @@ def load_weights(path: Path, network: nn.Module, *, setting: str = "weights") ->
         ValueError: if the file is damaged, would run code, or holds another network; the first tensor that
             differs is named.
     """
-    state = _unwrapped(_tensors(path, setting))
+    state = _unwrapped(_tensors(Path(path), setting))
     if release := RELEASES.get(type(network)):
         state = release(state, network)
     own = network.state_dict()

@@ -61,9 +61,9 @@ class RunFiles:
         return path.stat().st_size if path.is_file() else None
 
 
-def directions(folder: Path) -> list[str]:
+def directions(folder: Path | str) -> list[str]:
     """The folders inside that of a run of both directions; none of any other's."""
-    return [str(folder / way) for way in ("AtoB", "BtoA") if (folder / way).is_dir()]
+    return [str(way) for way in (Path(folder, name) for name in ("AtoB", "BtoA")) if way.is_dir()]
 
 
 def read_run(folder: Path | str) -> RunFiles:

@@ -130,7 +130,7 @@ def _teacher(
 
 def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[str, Any]:
     """Train the generator of a recipe file, with `key=value` overrides: `train_recipe` on what it says."""
-    return train_recipe(read_recipe(Path(recipe), overrides), progress=progress)
+    return train_recipe(read_recipe(recipe, overrides), progress=progress)
 
 
 def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:

@@ -22,9 +22,9 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def explain(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[Setting]:
+def explain(recipe: Recipe, path: str | Path, overrides: Sequence[str]) -> list[Setting]:
     """Every resolved value, where it comes from and what it means."""
-    written = _flatten(tomllib.loads(path.read_text()))
+    written = _flatten(tomllib.loads(Path(path).read_text()))
     typed = _flatten(parse_overrides(overrides))
 
     def given(key: str, names: Mapping[str, Any]) -> bool:

@@ -8,12 +8,18 @@ import torch
 from ganshrink.data import prepare, to_uint8, write_png
 from ganshrink.data.folders import empty_folder
 from ganshrink.data.pictures import SUFFIXES, printable
-from ganshrink.workflow.saved_networks import load_network, read_spec
+from ganshrink.workflow.saved_networks import Uncut, load_network, read_spec, student_file
 
 _SHOWN = 5  # images quoted in the error
 
 
-def predict(student: Path, source: Path, target: Path, *, net: str | None = None) -> list[Path]:
+def predict(
+    student: str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    original: Uncut = None,
+) -> list[Path]:
     """Run a student on an image, or on every image of a folder.
 
     Args:
@@ -21,7 +27,7 @@ def predict(student: Path, source: Path, target: Path, *, net: str | None = None
         source: an image (for a student that takes label maps: a PNG of label ids), or a folder of them; its
             subfolders and names with a leading dot are left out.
         target: the PNG to write, or the folder to write PNGs of the same names into.
-        net: the MODULE:NAME of the uncut network, for students of a network of the user's own.
+        original: for students of a network of your own, that network uncut, or its MODULE:NAME.
 
     Returns:
         what was written.
@@ -31,14 +37,14 @@ def predict(student: Path, source: Path, target: Path, *, net: str | None = None
         ValueError: if the student does not say what it takes, or an image cannot be used. The other images of the
             folder are written all the same.
     """
-    file = student / "student.safetensors" if student.is_dir() else student
+    file, source, target = student_file(student), Path(source), Path(target)
     inputs = len(read_spec(file).example)
     if inputs > 1:
         raise ValueError(
             f"{printable(file)} takes {inputs} inputs, and a picture is one: load it in Python with "
-            "ganshrink.workflow.saved_networks.load_network, and call it"
+            "ganshrink.load, and call it"
         )
-    network, spec = load_network(file, net)
+    network, spec = load_network(file, original)
     if spec.input is None:
         raise ValueError(f"{printable(file)} does not say what pictures it takes")
     pairs = _pair(source, target)

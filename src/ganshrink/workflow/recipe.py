@@ -202,13 +202,14 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
         return moved.model_copy(update={"budget": moved.limits})
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The typed recipe of a TOML file with `key=value` overrides.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: one line for each thing that is wrong: where, what, and the nearest valid key.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
     try:
@@ -302,7 +303,8 @@ def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) 
         )
         known = key in config.model_fields and not (key in tables and not isinstance(value, Mapping))
         if known or not places:
-            moved[key] = {**moved.get(key, {}), **value} if key in tables else value
+            merged = key in tables and isinstance(value, Mapping)
+            moved[key] = {**moved.get(key, {}), **value} if merged else value
             continue
         logger.warning("%s: method.%s is now method.%s", source, key, " and method.".join(places))
         for place in places:

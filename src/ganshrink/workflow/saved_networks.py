@@ -19,7 +19,10 @@ from ganshrink.data import Images, InputSpec, input_spec
 from ganshrink.graph import trace
 from ganshrink.methods.original import TRANSFORMS, transformed
 from ganshrink.pruning import Plan, extract
+from ganshrink.reports import directions
 from ganshrink.training.stages import save_tensors
+
+Uncut = nn.Module | str | None  # a network of the user's own before the cut, or its MODULE:NAME
 
 
 class NetworkSpec(BaseModel):
@@ -71,11 +74,31 @@ def network_spec(net: dict[str, Any] | None, example: Sequence[Tensor], images: 
     )
 
 
-def save_network(path: Path, network: nn.Module, spec: NetworkSpec) -> None:
-    save_tensors(path, network.state_dict(), {"ganshrink": spec.model_dump_json()})
+def save_network(path: str | Path, network: nn.Module, spec: NetworkSpec) -> None:
+    save_tensors(Path(path), network.state_dict(), {"ganshrink": spec.model_dump_json()})
 
 
-def load_network(path: Path, original: nn.Module | str | None = None) -> tuple[nn.Module, NetworkSpec]:
+def student_file(path: str | Path) -> Path:
+    """The student's weights in the folder of a run; any other path as it is.
+
+    Raises:
+        FileNotFoundError: if the folder holds no student.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / "student.safetensors").is_file():
+        ways = directions(path)
+        hint = (
+            f"name one of its directions, {' or '.join(ways)}"
+            if ways
+            else "is it the folder of a finished run?"
+        )
+        raise FileNotFoundError(f"{path} holds no student.safetensors: {hint}")
+    return path / "student.safetensors"
+
+
+def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, NetworkSpec]:
     """The network of a file that `save_network` wrote, in eval mode, and its spec.
 
     Args:
@@ -98,8 +121,8 @@ def load_network(path: Path, original: nn.Module | str | None = None) -> tuple[n
     return network.eval(), spec
 
 
-def read_spec(path: Path) -> NetworkSpec:
-    if not path.is_file():
+def read_spec(path: str | Path) -> NetworkSpec:
+    if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
     try:
         with safe_open(path, "pt") as file:
@@ -113,9 +136,7 @@ def read_spec(path: Path) -> NetworkSpec:
     return NetworkSpec.model_validate(json.loads(metadata["ganshrink"]))
 
 
-def build_network(
-    spec: NetworkSpec, original: nn.Module | str | None = None, *, source: str = "spec"
-) -> nn.Module:
+def build_network(spec: NetworkSpec, original: Uncut = None, *, source: str = "spec") -> nn.Module:
     """The network that a spec describes, freshly initialised; `original` as for `load_network`."""
     if original is None:
         if spec.net is None:

@@ -16,14 +16,14 @@ from ganshrink.latency.profiles import DeviceProfile, write_profile
 from ganshrink.methods.base import Job
 from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
-from ganshrink.reports import directions, write_report
+from ganshrink.reports import write_report
 from ganshrink.training.stages import Run
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow.recipe import Recipe, parse_overrides, put, read_recipe
-from ganshrink.workflow.saved_networks import example_of, load_network, read_spec
+from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
 
 
-def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[str, nn.Module]:
+def load_networks(path: str | Path, original: Uncut = None) -> dict[str, nn.Module]:
     """The networks that a finished run kept, by name.
 
     Args:
@@ -33,14 +33,10 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
     Raises:
         FileNotFoundError: if the folder holds no student.
     """
-    if not (path / "student.safetensors").is_file():
-        ways = directions(path)
-        hint = (
-            f"name one of its directions, {' or '.join(ways)}"
-            if ways
-            else "is it the folder of a finished run?"
-        )
-        raise FileNotFoundError(f"{path} holds no student.safetensors: {hint}")
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} holds no student.safetensors: is it the folder of a finished run?")
+    student_file(path)
     files = {name: path / f"{name}.safetensors" for name in outputs.NETWORKS}
     found = {name: load_network(file, original)[0] for name, file in files.items() if file.is_file()}
     if (path / int8.FILE).is_file():
@@ -49,13 +45,14 @@ def load_networks(path: Path, original: nn.Module | str | None = None) -> dict[s
 
 
 def evaluate_run(
-    path: Path, overrides: Sequence[str] = (), *, net: str | None = None, own: Sequence[str] = ()
+    path: str | Path, overrides: Sequence[str] = (), *, net: Uncut = None, own: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Score the networks of a run again; overrides change [metrics] and [data], such as `metrics.split=val`.
 
-    Here and below `net` is the MODULE:NAME of a network of the user's own, and `own` those of other parts that the run's
-    recipe names and that may be imported.
+    Here and below `net` is for a network of the user's own, its MODULE:NAME or that network uncut; `own` are the
+    MODULE:NAMEs of other parts that the run's recipe names and that may be imported.
     """
+    path = Path(path)
     for table in parse_overrides(overrides):
         if table not in ("metrics", "data"):
             raise ValueError(
@@ -70,14 +67,15 @@ def evaluate_run(
 
 
 def export_run(
-    path: Path,
+    path: str | Path,
     *,
     dynamic_size: bool | None = None,
     image_io: str | None = None,
-    net: str | None = None,
+    net: Uncut = None,
     own: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write student.onnx again, and the recipe's other formats; what is not given is as in the recipe."""
+    path = Path(path)
     recipe, run = _recipe(path, (), own), Run(path)
     student = load_networks(path, net)["student"]
     images = None if recipe.data is None else _held_out(recipe, path)
@@ -92,10 +90,10 @@ def export_run(
 
 
 def quantize_run(
-    path: Path,
+    path: str | Path,
     overrides: Sequence[str] = (),
     *,
-    net: str | None = None,
+    net: Uncut = None,
     own: Sequence[str] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -111,6 +109,7 @@ def quantize_run(
     Raises:
         ValueError: if the student cannot be quantized, or the file computes something else in ONNX Runtime.
     """
+    path = Path(path)
     for table in parse_overrides(overrides):
         if table != "quantization":
             raise ValueError(f"quantize takes int8.KEY=VALUE, not {table!r}: the run is finished")
@@ -141,9 +140,10 @@ def quantize_run(
 
 
 def measure_run(
-    path: Path, *, threads: int | None = None, seconds: float = 20, net: str | None = None
+    path: str | Path, *, threads: int | None = None, seconds: float = 20, net: Uncut = None
 ) -> dict[str, Any]:
     """Time teacher and student here."""
+    path = Path(path)
     networks = load_networks(path, net)
     run = Run(path)
     latency = outputs.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
@@ -152,14 +152,14 @@ def measure_run(
 
 
 def profile_device(
-    target: Path,
-    out: Path,
+    target: str | Path,
+    out: str | Path,
     overrides: Sequence[str] = (),
     *,
     device: str = "cpu",
     runtime: str | None = None,
     threads: int | None = None,
-    net: str | None = None,
+    net: Uncut = None,
 ) -> DeviceProfile:
     """Look at this machine for the whole network of a finished run, or of a recipe, and write its device profile.
 
@@ -172,6 +172,7 @@ def profile_device(
     Raises:
         ValueError: for a device or runtime that is not here, or a name that is not a TOML file's.
     """
+    target, out = Path(target), Path(out)
     if out.suffix != ".toml":
         raise ValueError(f"a device profile is a TOML file: name it {out.name}.toml, not {out}")
     if target.is_dir() and overrides:

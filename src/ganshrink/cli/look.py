@@ -1,0 +1,88 @@
+"""Verbs that look something up."""
+
+from typing import Annotated
+
+import typer
+
+from ganshrink.cli.options import Json
+from ganshrink.cli.terminal import answer, show_examination
+
+PANEL = "Look things up"  # in --help
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink profile resnet9 ngf=32 --input 3x256x256`, or `ganshrink profile my_pkg.nets:make`",
+)
+def profile(
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET",
+            help="a network, as `ganshrink nets` lists them, or MODULE:NAME of your own, such as my_pkg.nets:make: "
+            "a function or class, imported from the installed packages or the working directory and called",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OPTION=VALUE]...", help="options of the network, such as ngf=32", show_default=False
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="CxHxW",
+            help="the size of one input, `3x256x256` if not given; again for each further input of the network",
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Count a network's parameters and multiply-accumulates (MACs), in both conventions."""
+    from ganshrink.workflow import profile
+
+    found = profile.profile(net, overrides or (), inputs or ("3x256x256",))
+    macs = found["macs"]
+    answer(
+        found,
+        json_,
+        f"{found['params']:,} parameters, {found['bytes'] / 1e6:.2f} MB as float32\n"
+        f"{macs['exact']:,} MACs (exact)\n{macs['paper']:,} MACs (paper: transposed convolutions at output resolution)\n"
+        f"{found['prunable']} of {found['groups']} groups of channels can be pruned",
+    )
+
+
+@app.command(rich_help_panel=PANEL)
+def nets(json_: Json = False) -> None:
+    """List the built-in networks and their options, and those that installed packages register."""
+    from ganshrink.cli.listing import list_nets
+
+    listing, lines = list_nets()
+    answer(listing, json_, lines)
+
+
+@app.command(rich_help_panel=PANEL)
+def methods(json_: Json = False) -> None:
+    """List the methods, and those that installed packages register."""
+    from ganshrink.cli.listing import list_methods
+
+    listing, lines = list_methods()
+    answer(listing, json_, lines)
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(json_: Json = False) -> None:
+    """Say what is installed and found here, and try it: a tiny generator is cut, compared and exported."""
+    from ganshrink.workflow.doctor import examine
+
+    found = examine()
+    if json_:
+        answer(found, json_, "")
+    else:
+        show_examination(found)
+    if not found["self_test"]["passed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,79 @@
+"""What the command line offers beside its verbs: its version, completion in a shell, and `doctor`."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ganshrink import __version__
+from ganshrink.cli.main import app
+from ganshrink.workflow import doctor
+
+GANSHRINK = [sys.executable, "-m", "ganshrink"]
+
+
+def launch(*words: str, **environment: str) -> str:
+    done = subprocess.run(
+        [*GANSHRINK, *words], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_version():
+    assert launch("--version") == f"ganshrink {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("ganshrink comp", {"compress"}), ("ganshrink export --dyn", {"--dynamic-size"})]
+)
+def test_bash_completes_verbs_and_options(typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    assert set(launch(_GANSHRINK_COMPLETE="complete_bash", **words).split()) == offered
+
+
+def test_bash_takes_the_script_that_completes():
+    script = launch(_GANSHRINK_COMPLETE="source_bash")
+    assert "complete -o default -F _ganshrink_completion ganshrink" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_doctor_knows_the_extras_of_the_package():
+    declared = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    del declared["dev"]
+    assert {name: list(modules) for name, modules in doctor.EXTRAS.items()} == declared
+
+
+def test_a_missing_extra_is_told_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", {"made_up": ("json", "no_such_module")})
+    monkeypatch.setenv("GANSHRINK_DATA", "/no/such/folder")
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 0, done.output
+    lines = dict(line.split("  ", 1) for line in done.output.splitlines())
+    assert "no_such_module is missing" in lines["extra made_up"]
+    assert lines["extra made_up"].endswith('pip install "ganshrink[made_up]"')
+    assert lines["ganshrink"].strip() == __version__
+    assert lines["GANSHRINK_DATA"].strip() == "/no/such/folder, which is no folder"
+    assert lines["self-test"].strip().startswith("passed")
+
+
+def test_doctor_fails_when_the_cut_network_computes_something_else(monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", {"onnx": ("no_such_module",)})
+    monkeypatch.setattr(doctor, "TOLERANCE", -1.0)  # which no student meets
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    found = json.loads(done.output)["self_test"]
+    assert done.exit_code == 1 and not found["passed"]
+    assert found["problem"].startswith("the student differs from the network with zeros by ")
+
+
+@pytest.mark.slow
+def test_the_self_test_cuts_and_exports():
+    found = doctor.self_test(with_onnx=True)
+    assert found["passed"] and found["problem"] is None
+    assert 0 < found["macs"]["after"] <= found["macs"]["before"] / 2
+    assert found["onnx"]["levels_of_255"] < 0.5
