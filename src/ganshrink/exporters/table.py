@@ -6,7 +6,9 @@ from ganshrink.exporters.exporter import Exporter
 from ganshrink.exporters.onnx import ONNX
 from ganshrink.system.own import chosen
 
-EXPORTERS: Mapping[str, Exporter] = {"onnx": ONNX}
+EXPORTERS: Mapping[str, Exporter] = {
+    "onnx": ONNX,
+}
 
 
 def exporter(name: str) -> Exporter:
