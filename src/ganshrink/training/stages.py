@@ -29,7 +29,7 @@ from torch import Tensor
 import ganshrink
 from ganshrink.system.atomic import replacing, sync_folder, write_json
 from ganshrink.system.distributed import barrier, broadcast, init_distributed, is_main_process
-from ganshrink.system.lock import FolderLock
+from ganshrink.system.lock import lock_folder
 from ganshrink.system.machine import cpu_name
 
 logger = logging.getLogger(__name__)
@@ -67,14 +67,13 @@ class Run:
         self.path, self.seed = Path(path), seed
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
         self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
-        self._lock = FolderLock(self.path)
         init_distributed()
         if is_main_process():
             try:
                 (self.path / "stages").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ValueError(f"cannot make the run folder {self.path}: {error.strerror}") from None
-            self._lock.take()
+            self._lock = lock_folder(self.path)
         barrier()
         if not (self.path / "stages").is_dir():
             raise ValueError(
@@ -124,7 +123,6 @@ class Run:
 
     def _begin(self, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of a stage that is done; otherwise None, and its folder is ready to work in."""
-        self._lock.take()  # the one of this process that had it may have gone meanwhile
         self._make_room(stage)
         done_file = stage.path / "done.json"
         if done_file.exists():
@@ -201,7 +199,6 @@ class Run:
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file into the run's folder, atomically."""
         if is_main_process():
-            self._lock.take()
             write_json(self.path / name, value)
 
     def read(self, name: str) -> Any:
