@@ -49,6 +49,9 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="print every value, where it comes from and what it means, then stop"),
 ]
+Retrain = Annotated[
+    bool, typer.Option("--retrain", help="make again what an earlier version made in the run's folder")
+]
 
 
 @app.callback()
@@ -69,6 +72,7 @@ def train(
     recipe: RecipeFile,
     overrides: Overrides = None,
     explain: Explain = False,
+    retrain: Retrain = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -77,7 +81,7 @@ def train(
 
     resolved = _recipe(recipe, overrides, explain)
     _start_logging(quiet)
-    summary = compress.train_recipe(resolved, progress=not quiet)
+    summary = compress.train_recipe(resolved, retrain=retrain, progress=not quiet)
     _answer(summary, json_, f"teacher: {summary['weights']}")
 
 
@@ -92,6 +96,7 @@ def compress(
     recipe: RecipeFile,
     overrides: Overrides = None,
     explain: Explain = False,
+    retrain: Retrain = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -100,7 +105,7 @@ def compress(
 
     resolved = _recipe(recipe, overrides, explain)
     _start_logging(quiet)
-    outcome = compress.compress_recipe(resolved, progress=not quiet)
+    outcome = compress.compress_recipe(resolved, retrain=retrain, progress=not quiet)
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":
         folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]

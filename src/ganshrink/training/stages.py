@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = Path(ganshrink.__file__).parent
 
+FORMAT = 2  # of a run's folder, written into env.json; earlier folders, of 1, do not say
+
 Artefacts = dict[str, Any]  # state dicts (kept as safetensors) and JSON values, by name
 
 
@@ -78,6 +80,22 @@ class Run:
         if not (self.path / "stages").is_dir():
             raise ValueError(
                 f"a process does not see the run folder {self.path}: use one that all machines share"
+            )
+
+    def check_format(self) -> None:
+        """Refuse a folder of an earlier version, whose stages this one would not recognise and train again.
+
+        Raises:
+            ValueError: if there are such stages; the message says what to do.
+        """
+        if not is_main_process() or not any(self.path.glob("stages/*/stamp.json")):
+            return
+        noted = self.path / "env.json"
+        env = _read_json(noted, "delete it, and use --retrain") if noted.is_file() else {}
+        if env.get("format", 1) < FORMAT:
+            raise ValueError(
+                f"{self.path} was made by an earlier version: --retrain (in Python, retrain=True) makes its stages again "
+                f"and puts the old ones aside, or name a new folder, where teacher.weights={self.path} keeps its teacher"
             )
 
     def stage(
@@ -213,6 +231,7 @@ def environment(seed: int) -> dict[str, Any]:
     """What a reader needs to know about where the numbers of a run come from."""
     return {
         "ganshrink": _version(),
+        "format": FORMAT,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -230,7 +249,11 @@ def environment(seed: int) -> dict[str, Any]:
 @cache
 def code_hash() -> str:
     """A hash of this package's source files."""
-    root = PACKAGE
+    return source_hash(PACKAGE)
+
+
+def source_hash(root: Path) -> str:
+    """A hash of the Python files in a folder: of their names from there on, and of what is in them."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
