@@ -3,11 +3,13 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from ganshrink.training.stages import Run, tensors_hash
+import ganshrink
+from ganshrink.training.stages import Run, code_hash, source_hash, tensors_hash
 
 
 class Maker:
@@ -99,6 +101,21 @@ def test_changed_code_only_warns(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Run(tmp_path).stage("search", make, made_from={})
     assert make.times == 1 and "another version of the code" in caplog.text
+
+
+def test_the_hash_of_the_code_covers_every_room_wherever_the_package_lives(tmp_path):
+    package = Path(ganshrink.__file__).parent
+    copy = shutil.copytree(package, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__"))
+    assert source_hash(copy) == code_hash() == source_hash(package)
+    rooms = {path.relative_to(copy).parts[0]: path for path in sorted(copy.rglob("*.py"))}
+    assert {"__init__.py", "cli", "graph", "methods", "pruning", "training", "workflow"} <= set(rooms)
+    seen = {code_hash()}
+    for path in rooms.values():  # the last file of each room
+        path.write_text(path.read_text() + "\n")
+        assert source_hash(copy) not in seen
+        seen.add(source_hash(copy))
+    rooms["cli"].rename(rooms["cli"].with_name("renamed.py"))
+    assert source_hash(copy) not in seen
 
 
 def test_a_stage_killed_in_its_first_moment_does_not_bar_the_way_back(tmp_path):

@@ -22,13 +22,13 @@ from safetensors.torch import load_file
 
 from ganshrink.exporters import export_onnx
 from ganshrink.system.atomic import replacing, write_text
-from ganshrink.system.lock import FolderInUse, FolderLock
+from ganshrink.system.lock import FolderInUse
 from ganshrink.training.log import Events
 from ganshrink.training.stages import Run, save_tensors
 from ganshrink.workflow.compress import train_recipe
 from ganshrink.workflow.recipe import read_recipe
 
-HOLD = "from ganshrink.system.lock import FolderLock; lock = FolderLock(Path(sys.argv[1])); lock.take()"
+HOLD = "from ganshrink.system.lock import lock_folder; lock = lock_folder(Path(sys.argv[1]))"
 SMALL = ["net.ngf=6", "net.blocks=1", "task.ndf=4", "teacher.max_steps=4", "teacher.checkpoint_steps=1"]
 
 
@@ -62,6 +62,16 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
+def turned_away(folder: Path) -> bool:
+    """Whether somebody holds the folder's lock, as another process would see it."""
+    with (folder / ".lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_second_process_is_turned_away_and_told_whose_the_folder_is(tmp_path):
     with python(HOLD, tmp_path) as holder:
         with pytest.raises(
@@ -72,40 +82,46 @@ def test_a_second_process_is_turned_away_and_told_whose_the_folder_is(tmp_path):
     Run(tmp_path)  # a killed process holds nothing
 
 
-def test_the_workers_of_a_killed_run_may_take_a_moment_to_notice(tmp_path):
-    with python(f"{HOLD}; os.fork() or (time.sleep(1), os._exit(0))", tmp_path) as holder:
+def test_a_forked_data_worker_has_no_part_in_the_lock(tmp_path):
+    worker = "os.fork() or (Path(sys.argv[1], 'up').touch(), sys.stdin.read(), os._exit(0))"
+    with python(f"{HOLD}; {worker}", tmp_path) as holder:
+        while not (tmp_path / "up").exists():
+            time.sleep(0.01)
+        with pytest.raises(FolderInUse, match=f"process {holder.pid} on"):
+            Run(tmp_path)
         holder.kill()
         holder.wait()
-        with pytest.raises(BlockingIOError), (tmp_path / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Run(tmp_path)
+        Run(tmp_path)  # the worker is there until its standard input ends, which is after this
 
 
-def test_a_process_may_open_its_run_again(tmp_path):
+def test_a_process_may_open_its_run_again(tmp_path, monkeypatch):
     def fail(stage):
         raise ZeroDivisionError
 
-    first = Run(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    first = Run(tmp_path / "run")
     with pytest.raises(ZeroDivisionError):
         first.stage("search", fail, made_from={})
-    second = Run(tmp_path)
-    del first  # and the lock with it
-    second.stage("search", lambda stage: {}, made_from={})  # which takes it
-    with (tmp_path / ".lock").open() as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    del second
-    with (tmp_path / ".lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    monkeypatch.chdir(tmp_path)
+    runs = [Run("run"), Run("link"), Run("./link/../run")]
+    del first  # what it held the others hold on
+    while runs:
+        runs[0].stage("search", lambda stage: {}, made_from={})
+        assert turned_away(tmp_path / "run")
+        runs.pop()
+    assert not turned_away(tmp_path / "run")
 
 
-def test_without_locks_there_is_a_warning(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_there_is_a_warning(tmp_path, monkeypatch, caplog, number):
     def refuse(file, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)  # no such file system can be made here
     with caplog.at_level(logging.WARNING):
-        FolderLock(tmp_path).take()
-    assert "without locks" in caplog.text
+        Run(tmp_path).write("a.json", 1)
+    assert "without locks" in caplog.text and json.loads((tmp_path / "a.json").read_text()) == 1
 
 
 def test_leftovers_of_a_killed_writer_go_and_those_of_a_living_one_stay(tmp_path):

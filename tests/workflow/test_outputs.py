@@ -4,11 +4,15 @@ import json
 import sys
 
 import onnxruntime
+import pytest
 import torch
 from torch import nn
 
 from ganshrink.training.stages import Run
 from ganshrink.workflow import outputs
+from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.recipe import resolve
+from tiny_recipe import tiny
 
 
 def test_the_teacher_is_exported_once_for_all_timings_until_it_is_another(tmp_path):
@@ -53,3 +57,12 @@ def test_without_onnx_there_is_no_teacher_file(tmp_path, monkeypatch):
     ]
     assert {row["runtime"] for row in rows} == {"torch"}
     assert not (tmp_path / "teacher.onnx").exists()
+
+
+@pytest.mark.parametrize("missing", ["onnxscript", "matplotlib"])
+def test_an_extra_that_is_missing_is_told_before_anything_is_trained(tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    extra = {"onnxscript": "onnx", "matplotlib": "report"}[missing]
+    with pytest.raises(ValueError, match=rf'needs {missing} .*: pip install "ganshrink\[{extra}\]"'):
+        compress_recipe(resolve(tiny(tmp_path, export={"onnx": True})), progress=False)
+    assert not list(tmp_path.glob("stages/*"))

@@ -8,7 +8,7 @@ import typer
 import ganshrink
 from ganshrink.cli import look, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
-from ganshrink.cli.options import Explain, Json, Overrides, Quiet, RecipeFile
+from ganshrink.cli.options import Explain, Json, Overrides, Quiet, RecipeFile, Retrain
 
 PANEL = "Make a student"  # in --help
 
@@ -54,6 +54,7 @@ def train(
     recipe: RecipeFile,
     overrides: Overrides = None,
     explain: Explain = False,
+    retrain: Retrain = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -62,7 +63,7 @@ def train(
 
     resolved = _recipe(recipe, overrides, explain)
     terminal.start_logging(quiet)
-    summary = compress.train_recipe(resolved, progress=not quiet)
+    summary = compress.train_recipe(resolved, retrain=retrain, progress=not quiet)
     terminal.answer(summary, json_, f"teacher: {summary['weights']}")
 
 
@@ -77,6 +78,7 @@ def compress(
     recipe: RecipeFile,
     overrides: Overrides = None,
     explain: Explain = False,
+    retrain: Retrain = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -85,7 +87,7 @@ def compress(
 
     resolved = _recipe(recipe, overrides, explain)
     terminal.start_logging(quiet)
-    outcome = compress.compress_recipe(resolved, progress=not quiet)
+    outcome = compress.compress_recipe(resolved, retrain=retrain, progress=not quiet)
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":
         folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]

@@ -39,3 +39,6 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="print every value, where it comes from and what it means, then stop"),
 ]
+Retrain = Annotated[
+    bool, typer.Option("--retrain", help="make again what an earlier version made in the run's folder")
+]

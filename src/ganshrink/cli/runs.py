@@ -189,9 +189,8 @@ def predict(
 def report(run: RunFolder) -> None:
     """Write report.html anew from the files of a run."""
     from ganshrink.reports import write_report
-    from ganshrink.system.lock import FolderLock
+    from ganshrink.system.lock import lock_folder
 
-    lock = FolderLock(run)
-    if (run / ".lock").exists():  # else it is no run's folder, which `write_report` says
-        lock.take()
+    is_run = (run / ".lock").exists()  # else `write_report` says what it is
+    _lock = lock_folder(run) if is_run else None
     typer.echo(f"report: {write_report(run)}")

@@ -33,8 +33,7 @@ def write_report(run_dir: Path | str) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page's text."""
-    jinja2 = _load_optional("jinja2")
-    _load_optional("matplotlib")
+    jinja2, _ = load_extra()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     networks = summary.network_names(run)
@@ -62,9 +61,19 @@ def render(run: RunFiles) -> str:
     )
 
 
-def _load_optional(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # half-installed packages raise far more than ImportError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f'the report needs {name} ({reason}): pip install "ganshrink[report]"') from error
+def load_extra() -> list[Any]:
+    """jinja2 and matplotlib.
+
+    Raises:
+        ValueError: if one of them does not import, with the extra to install.
+    """
+    modules = []
+    for name in ("jinja2", "matplotlib"):
+        try:
+            modules.append(importlib.import_module(name))
+        except Exception as error:  # half-installed packages raise far more than ImportError
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(
+                f'the report needs {name} ({reason}): pip install "ganshrink[report]"'
+            ) from error
+    return modules

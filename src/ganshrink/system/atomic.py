@@ -11,6 +11,8 @@ from typing import Any
 
 from ganshrink.system.lock import try_lock
 
+WINDOWS = os.name == "nt"  # neither renames nor removes an open file, and lets nobody else write a locked one
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -25,22 +27,26 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove_leftovers(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
         temporary = Path(name)
-        try_lock(handle)  # tells other processes that this one is not left over
+        if not WINDOWS:
+            try_lock(handle)  # tells other processes that this one is not left over
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:
             os.fsync(written.fileno())  # the rename must never overtake the contents
         temporary.chmod(0o644)  # mkstemp makes it private; results are to be read
+        if WINDOWS:
+            os.close(handle)
+            handle = None
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         kept = "; the one from before is untouched" if path.is_file() else ""
         raise OSError(f"cannot write {path}: {error.strerror or error}{kept}") from error
     finally:
+        if handle is not None:
+            os.close(handle)
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        if handle is not None:
-            os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,6 +76,9 @@ def _prefix(path: Path) -> str:
 def _remove_leftovers(path: Path) -> None:
     """Remove temporaries of processes that were killed while they wrote `path`; who is still writing holds a lock."""
     for left in path.parent.glob(f"{glob.escape(_prefix(path))}????????{glob.escape(path.suffix)}"):
+        abandoned = None
         with suppress(OSError), left.open("r+b") as file:
-            if try_lock(file.fileno()):
+            abandoned = try_lock(file.fileno())
+        if abandoned:
+            with suppress(OSError):
                 left.unlink()

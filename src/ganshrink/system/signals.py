@@ -53,7 +53,7 @@ def stop_requests() -> Iterator[StopRequest]:
             request.number = number
         elif number == signal.SIGTERM:  # a data worker was forked with this handler; who ends it means it
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     try:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -30,12 +30,14 @@ from torch import Tensor
 import ganshrink
 from ganshrink.system.atomic import replacing, sync_folder, write_json
 from ganshrink.system.distributed import barrier, broadcast, init_distributed, is_main_process
-from ganshrink.system.lock import FolderLock
+from ganshrink.system.lock import lock_folder
 from ganshrink.system.machine import cpu_name
 
 logger = logging.getLogger(__name__)
 
 PACKAGE = Path(ganshrink.__file__).parent
+
+FORMAT = 2  # of a run's folder, written into env.json; earlier folders, of 1, do not say
 
 Artefacts = dict[str, Any]  # state dicts (kept as safetensors) and JSON values, by name
 
@@ -69,18 +71,33 @@ class Run:
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
         self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
         self._made_by: Any = None
-        self._lock = FolderLock(self.path)
         init_distributed()
         if is_main_process():
             try:
                 (self.path / "stages").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ValueError(f"cannot make the run folder {self.path}: {error.strerror}") from None
-            self._lock.take()
+            self._lock = lock_folder(self.path)
         barrier()
         if not (self.path / "stages").is_dir():
             raise ValueError(
                 f"a process does not see the run folder {self.path}: use one that all machines share"
+            )
+
+    def check_format(self) -> None:
+        """Refuse a folder of an earlier version, whose stages this one would not recognise and train again.
+
+        Raises:
+            ValueError: if there are such stages; the message says what to do.
+        """
+        if not is_main_process() or not any(self.path.glob("stages/*/stamp.json")):
+            return
+        noted = self.path / "env.json"
+        env = _read_json(noted, "delete it, and use --retrain") if noted.is_file() else {}
+        if env.get("format", 1) < FORMAT:
+            raise ValueError(
+                f"{self.path} was made by an earlier version: --retrain (in Python, retrain=True) makes its stages again "
+                f"and puts the old ones aside, or name a new folder, where teacher.weights={self.path} keeps its teacher"
             )
 
     def stage(
@@ -128,7 +145,6 @@ class Run:
 
     def _begin(self, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of a stage that is done; otherwise None, and its folder is ready to work in."""
-        self._lock.take()  # the one of this process that had it may have gone meanwhile
         self._make_room(stage)
         done_file = stage.path / "done.json"
         if done_file.exists():
@@ -213,7 +229,6 @@ class Run:
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file into the run's folder, atomically."""
         if is_main_process():
-            self._lock.take()
             write_json(self.path / name, value)
 
     def read(self, name: str) -> Any:
@@ -228,6 +243,7 @@ def environment(seed: int) -> dict[str, Any]:
     """What a reader needs to know about where the numbers of a run come from."""
     return {
         "ganshrink": _version(),
+        "format": FORMAT,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -245,7 +261,11 @@ def environment(seed: int) -> dict[str, Any]:
 @cache
 def code_hash() -> str:
     """A hash of this package's source files."""
-    root = PACKAGE
+    return source_hash(PACKAGE)
+
+
+def source_hash(root: Path) -> str:
+    """A hash of the Python files in a folder: of their names from there on, and of what is in them."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

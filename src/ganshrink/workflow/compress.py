@@ -35,12 +35,18 @@ from ganshrink.workflow.teacher import trained_teacher
 logger = logging.getLogger(__name__)
 
 
-def compress_recipe(recipe: Recipe, *, progress: bool = True) -> FinishedRun:
+def compress_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True) -> FinishedRun:
     """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
 
     With data.direction = "both" each direction gets a folder of its own inside, and the first one's run is returned.
+
+    Args:
+        retrain: make the stages of an earlier version again, which are put aside.
+
+    Raises:
+        ValueError: if the folder is an earlier version's, without `retrain`; or for anything that cannot work.
     """
-    run = _open_run(recipe)
+    run = _open_run(recipe, retrain=retrain)
     _check_ways(recipe)
     prepared = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
     if len(prepared) > 1 and recipe.method.both_ways:
@@ -128,16 +134,18 @@ def _teacher(
     )
 
 
-def train(recipe: str | Path, *overrides: str, progress: bool = True) -> dict[str, Any]:
+def train(
+    recipe: str | Path, *overrides: str, retrain: bool = False, progress: bool = True
+) -> dict[str, Any]:
     """Train the generator of a recipe file, with `key=value` overrides: `train_recipe` on what it says."""
-    return train_recipe(read_recipe(recipe, overrides), progress=progress)
+    return train_recipe(read_recipe(recipe, overrides), retrain=retrain, progress=progress)
 
 
-def train_recipe(recipe: Recipe, *, progress: bool = True) -> dict[str, Any]:
-    """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors."""
+def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors; `retrain` as above."""
     images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
-    run = _open_run(recipe)
+    run = _open_run(recipe, retrain=retrain)
     task = recipe.new_task()
 
     def begin() -> None:
@@ -171,6 +179,7 @@ def compress(
     metrics: Mapping[str, Any] | Sequence[str | Metric] | None = None,
     unlabelled: Images | Sequence[Input] | None = None,
     run: str | Path = "runs/compress",
+    retrain: bool = False,
     progress: bool = True,
     **settings: Any,
 ) -> FinishedRun:
@@ -192,6 +201,7 @@ def compress(
         unlabelled: inputs beside pairs, like theirs but without targets, for methods that learn from such; or a data set of
             them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
+        retrain: make the stages again that an earlier version made in that folder; they are put aside.
         settings: further tables of a recipe, such as `student={"epochs": 20}`.
 
     Raises:
@@ -222,7 +232,7 @@ def compress(
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
     given = copy.deepcopy(model).cpu()
-    opened = _open_run(recipe)
+    opened = _open_run(recipe, retrain=retrain)
 
     @cache
     def teacher() -> Nets:
@@ -289,10 +299,13 @@ def _folder(recipe: Recipe) -> Path:
     return recipe.run
 
 
-def _open_run(recipe: Recipe) -> Run:
+def _open_run(recipe: Recipe, *, retrain: bool) -> Run:
     for training in (recipe.teacher, recipe.student):
         check_launch(training)
-    return Run(_folder(recipe), seed=recipe.seed)
+    run = Run(_folder(recipe), seed=recipe.seed)
+    if not retrain:
+        run.check_format()
+    return run
 
 
 def _note(run: Run, recipe: Recipe) -> None:

@@ -19,6 +19,7 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
+from ganshrink.reports.page import load_extra
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
 from ganshrink.training.stages import Run, tensors_hash
@@ -66,6 +67,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         exporter(name)
     if recipe.export.onnx or recipe.quantization.mode != "none":
         load_optional(*PACKAGES)
+    load_extra()
     try:
         with torch.no_grad():
             output = original.eval()(*batch_of_one(sample["input"]))
