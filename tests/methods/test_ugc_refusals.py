@@ -94,9 +94,11 @@ def walked(folder: Path, of_job: dict[str, Any], **changes: Any) -> set[str]:
     return {name for name, times in few.begun(folder).items() if times > 1}
 
 
-def test_of_pairs_another_teacher_changes_no_other_stage(tmp_path):
-    """Pairs are learnt from, not its images."""
+def test_of_pairs_another_teacher_changes_no_other_stage_and_other_blocks_change_all(tmp_path):
+    """Pairs are learnt from, not the teacher's images."""
     assert [walked(tmp_path, {"teacher": seed}) for seed in (7, 8)] == [set(), {"teacher"}]
+    again = walked(tmp_path, {"teacher": 8}, extra_blocks=0)
+    assert again == {"teacher", "supernet", "search", "finetune"}
 
 
 def test_where_vgg_lies_decides_nothing_and_what_it_is_all(tmp_path):

@@ -151,21 +151,17 @@ class Ugc:
 
     def _taking_part(self, plans: dict[str, Plan], make: Callable[[], Nets]) -> Nets:
         """The nets of stage 2: the student "G", its teachers, their discriminators, and what connects their channels."""
-        whole = make()
+        job, config, whole = self.job, self.config.finetune, make()
         cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
         nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
         if "D" in whole:
             nets["D_wide"] = copy.deepcopy(whole["D"])
-            nets["D_deep"] = second_head(nets["D_wide"], self.config.finetune.shared_layers)
-        if self.config.finetune.lambda_cd:
+            nets["D_deep"] = second_head(nets["D_wide"], config.shared_layers)
+        if config.lambda_cd:
             # OMGD's channel distillation (section 3.3 of Ren et al. 2021), which UGC leaves out
-            original, example, paths = (
-                folded_copy(self.job.build()),
-                self.job.example,
-                self.config.finetune.taps,
-            )
-            paths = paths or default_taps(original, example, widest(self.job.original.untouched), least=2)
-            inside, outside = (widths_at(nets[name], paths, example) for name in ("G", "wide"))
+            original, width = folded_copy(job.build()), widest(job.original.untouched)
+            paths = config.taps or default_taps(original, job.example, width, least=2)
+            inside, outside = (widths_at(nets[name], paths, job.example) for name in ("G", "wide"))
             nets["connectors"] = Connectors({path: (inside[path], outside[path]) for path in paths})
         return nets
 
