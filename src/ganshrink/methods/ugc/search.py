@@ -21,7 +21,7 @@ from ganshrink.pruning.allocate import cannot_be_met
 from ganshrink.pruning.budget import readable, spending
 from ganshrink.pruning.extract import cut
 from ganshrink.pruning.search.evolution import Evolution, evolve
-from ganshrink.pruning.search.scores import Scores
+from ganshrink.pruning.search.known_scores import KnownScores
 from ganshrink.pruning.search.space import Space
 from ganshrink.system.distributed import is_main_process
 from ganshrink.training.batch_norm import recalibrate
@@ -59,7 +59,7 @@ class Search:
             lambda: self._subnet(space.largest()), device=self.device,
         )  # fmt: skip
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
-        self.scores = Scores(self.score, file)
+        self.scores = KnownScores(self.score, file)
 
     def student(self, budget: Budget) -> Plan:
         """The best subnet that a budget allows.
@@ -99,7 +99,7 @@ class Search:
         return {"fitness": self.fitness, "images": len(self.held), "networks": networks}
 
     def score(self, widths: Widths) -> float:
-        """How good a subnet is, on images that no network trained on."""
+        """How good a subnet is."""
         return self.judge(self._subnet(widths))
 
     def _subnet(self, widths: Widths) -> nn.Module:

@@ -13,7 +13,7 @@ from ganshrink.system.distributed import broadcast, is_main_process, rank_and_wo
 logger = logging.getLogger(__name__)
 
 
-class Scores:
+class KnownScores:
     """Scores by widths; each is computed by one of the processes, and known to all.
 
     Args:
