@@ -91,7 +91,7 @@ def in_one_process(recipe_file: Path, run: Path) -> tuple[Knowing, Budget]:
     network.load_state_dict(load_file(run / "stages/supernet/G.safetensors"))
     space = searched_space(network, channels, recipe.method.supernet)
     images, scores = divide(data, more, recipe.method.search_images), run / "stages/search/scores.json"
-    return Knowing(job, recipe.method.search, space, channels, images, network, scores), budget
+    return Knowing(job, recipe.method.search, space, channels, images, network, "agreement", scores), budget
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ class Place:
     def search(self, kind: type[Counting] = Counting) -> Counting:
         whole, images = self.whole, few.images_of(self.work, self.config)
         return kind(
-            self.work, self.config.search, whole.space, whole.channels, images, whole.network, self.file
+            self.work, self.config.search, whole.space, whole.channels, images, whole.network, "agreement", self.file
         )  # fmt: skip
 
     def budget(self, text: str) -> Budget:
