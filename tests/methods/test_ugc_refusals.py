@@ -104,11 +104,10 @@ def test_of_pairs_another_teacher_changes_no_other_stage_and_other_blocks_change
 def test_where_vgg_lies_decides_nothing_and_what_it_is_all(tmp_path):
     judge = few.vgg(tmp_path)
     other = shutil.copy(judge, tmp_path / "other.safetensors")
-    given = {"lambda_style": None, "lambda_feature": None}
+    given = {"lambda_style": None, "lambda_feature": None, "nas": False}
     assert [walked(tmp_path / "run", {}, vgg=file, **given) for file in (judge, other)] == [set(), set()]
-    torch.manual_seed(1)
     save_file({name: t + 1e-3 for name, t in load_file(judge).items()}, other)
-    assert walked(tmp_path / "run", {}, vgg=other, **given) == {"supernet", "search", "finetune"}
+    assert walked(tmp_path / "run", {}, vgg=other, **given) == {"finetune"}
 
 
 def test_keys_of_earlier_versions_are_still_read(caplog):
@@ -147,7 +146,7 @@ def judging(file: Path, seed: int) -> MetricsConfig:
 
 def test_another_judge_makes_another_search(tmp_path):
     again = []
-    for seed in (0, 0, 1):
+    for seed in (0, 1):
         of_job = {"metrics": judging(tmp_path / f"{len(again)}.safetensors", seed), "unlabelled": 15}
         again.append(walked(tmp_path / "run", of_job))
-    assert again == [set(), set(), {"search", "finetune"}]
+    assert again == [set(), {"search", "finetune"}]
