@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
 from ganshrink.methods.original import Transforms
 from ganshrink.metrics.judge import Fitness
 
@@ -19,13 +19,8 @@ class SupernetConfig(Settings):
         ge=1,
         description="widths are 1, 2, .. of so many parts of a layer; the paper: 8, .. 64 of 64",
     )
-    floor: int = Field(default=1, ge=1, description="the least width of a layer")
-    round_to: int | None = Field(
-        default=None,
-        ge=1,
-        description="widths are rounded up to multiples of this; none: 1, or for a budget in milliseconds what the "
-        "device likes",
-    )
+    floor: Floor = 1
+    round_to: RoundTo = None
     unlabelled: bool = Field(
         default=True,
         description="subnets learn from unlabelled images (Eq. 5); false: from the labelled ones' inputs (Table 3's w/o "
