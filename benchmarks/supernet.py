@@ -21,10 +21,8 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.methods.ugc import searched_space
-from ganshrink.methods.ugc.config import UgcConfig
-from ganshrink.methods.ugc.sandwich import Sandwich
-from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.methods.ugc import UgcConfig
+from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich, searched_space
 from ganshrink.nets.extra_blocks import begin_as_identity, with_extra_blocks
 from ganshrink.pruning import extract, initialise
 from ganshrink.pruning.search.supernet import Supernet
@@ -60,8 +58,8 @@ class Steps:
         dense = nets.build(given.net, ngf=given.ngf)
         self.network = begin_as_identity(initialise(with_extra_blocks(dense, example, given.blocks)))
         self.channels = trace(self.network, *example)
-        self.space = searched_space(self.network, self.channels, self.config)
-        self.task, self.lesson = TASKS["pix2pix"](), DistillationLoss(self.config)
+        self.space = searched_space(self.network, self.channels, self.config.supernet)
+        self.task, self.loss = TASKS["pix2pix"](), online_loss(self.config)
         self.count = 0
 
     def context(self, trained: dict[str, nn.Module]) -> Context:
@@ -75,8 +73,8 @@ class Steps:
 
     def shared(self) -> Callable[[], None]:
         trained = self.task.nets(Supernet(copy.deepcopy(self.network), self.channels), 3, 3)
-        self.sandwich = Sandwich(trained["G"], self.space, self.lesson, self.config, seed=0)  # type: ignore[arg-type]
-        updates = self.sandwich.updates(self.task.updates(trained))
+        given = trained["G"], self.space, self.loss, self.config.supernet
+        updates = sandwich(self.task.updates(trained), *given, seed=0)  # type: ignore[arg-type]
         return lambda: run(updates, self.context(trained))
 
     def static(self) -> Callable[[], None]:
@@ -93,7 +91,7 @@ class Steps:
 
             def losses(context: Context) -> Iterator[dict[str, Tensor]]:
                 image = network(context.batch["unlabelled"])
-                yield self.lesson.losses(self.lesson.look(image), self.wanted)
+                yield self.loss.losses(self.loss.look(image), self.wanted)
 
             run([Update("subnet", [optimizer], losses)], context)
 
@@ -104,15 +102,15 @@ class Steps:
             context = self.context(trained)
             run(updates, context)
             with torch.no_grad():
-                self.wanted = self.lesson.look(trained["G"](context.batch["unlabelled"]))
+                self.wanted = self.loss.look(trained["G"](context.batch["unlabelled"]))
             for widths in (self.random(), self.space.smallest()):
                 subnet_step(widths)
 
         return step
 
     def random(self):  # type: ignore[no-untyped-def]
-        """The random subnet of this step, as `Sandwich` draws it."""
-        return self.sandwich.random(self.count)
+        """The random subnet of this step, as `sandwich` draws it."""
+        return random_widths(self.space, 0, self.count)
 
 
 def run(updates: list[Update], context: Context) -> None:

@@ -18,7 +18,8 @@ from ganshrink.data import (
     input_spec,
     open_dataset,
 )
-from ganshrink.workflow.outputs import evaluation_batches, offered_by
+from ganshrink.data.passes import all_batches
+from ganshrink.workflow.outputs import offered_by
 
 
 def paint(path: Path, red: int, green: int) -> None:
@@ -100,7 +101,7 @@ def test_each_side_is_mirrored_on_its_own(domains):
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_evaluation_gives_each_image_of_both_once(domains, split, counts, size):
     images = open_dataset(config(domains), split)
-    batches = list(evaluation_batches(images, size))
+    batches = list(all_batches(images, size))
     assert not any(batch["paired"] for batch in batches)
     for kind, count, channel in (("input", counts[0], 0), ("target", counts[1], 1)):
         shown = [colour(image)[channel] for batch in batches for image in batch.get(kind, ())]

@@ -55,10 +55,15 @@ QUICK: dict[str, dict[str, Any]] = {
 OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
     "decig": {"cut.hinges": {"down.1": 3}},
+    "ugc": {"finetune.taps": ("blocks.0",)},
     "uniform": {"taps": ("blocks.0",)},
 }
-# Settings that decide which stages there are: the tests of their methods have them.
-ROADS = {"gan_slimming": {"variant"}, "ugc": {"nas"}, "uniform": {"teaching"}}
+# Settings that decide which stages there are, or which networks a stage makes: their methods' tests have them.
+ROADS = {
+    "gan_slimming": {"variant"},
+    "ugc": {"nas", "extra_blocks", "finetune.lambda_cd"},
+    "uniform": {"teaching"},
+}
 
 
 class Stopping:
@@ -269,7 +274,9 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
 
     config, tables = config_of(name), {key for key, value in config_of(name) if isinstance(value, Settings)}
     for key, value, field in leaves(config):
-        if key in ROADS.get(name, ()):
+        if key in ROADS.get(name, ()) or isinstance(
+            value, Path
+        ):  # of a file its content counts, not its place
             continue
         table = key.rpartition(".")[0]
         if table and table not in stamps:

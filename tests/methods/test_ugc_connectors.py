@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import tiny_dmad as tiny
@@ -11,14 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from ganshrink.losses import Connectors
 from ganshrink.methods.base import Job
-from ganshrink.methods.ugc import ugc
-from ganshrink.methods.ugc.connectors import Connectors, connect
-from ganshrink.methods.ugc.distillation import OnlineDistillation
-from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.methods.ugc.ugc import OnlineDistillation, online_loss
 from ganshrink.pruning import extract
-from ganshrink.training import Taps
-from ganshrink.training.stages import Run
+from ganshrink.training import Taps, widths_at
 from ganshrink.training.train import Nets
 
 PATHS = ("5", "9")
@@ -30,7 +26,7 @@ def work() -> Job:
     return few.job()
 
 
-def ready(work: Job, **changes: Any) -> tuple[Nets, Connectors]:
+def ready(work: Job) -> Nets:
     """A student, its wide teacher twice, and connectors of the first."""
     whole = few.whole()
     space, channels = whole.space, whole.channels
@@ -39,13 +35,11 @@ def ready(work: Job, **changes: Any) -> tuple[Nets, Connectors]:
         for name, widths in (("G", space.smallest()), ("wide", space.shallow().largest()))
     }
     nets["deep"] = copy.deepcopy(nets["wide"])
-    connectors = connect(
-        tiny.small(), nets["G"], nets["wide"], work.example, channels, **{"paths": PATHS} | changes
-    )
-    nets["connectors"] = connectors
+    inside, outside = (widths_at(nets[name], PATHS, work.example) for name in ("G", "wide"))
+    nets["connectors"] = Connectors({path: (inside[path], outside[path]) for path in PATHS})
     for network in nets.values():
         network.train()
-    return nets, connectors
+    return nets
 
 
 def naive(nets: Nets, image: torch.Tensor) -> float:
@@ -65,50 +59,44 @@ def naive(nets: Nets, image: torch.Tensor) -> float:
 
 def test_the_loss_is_the_formula_on_labelled_images_alone_and_teaches_student_and_connectors(work):
     config, task = few.settings(**CD), tiny.pix2pix(lambda_gan=0)
-    nets, connectors = ready(work)
+    nets = ready(work)
     batch, twins = few.batch_at(work, 0), copy.deepcopy(nets)
     with Taps(nets["G"], PATHS) as ours, Taps(nets["wide"], PATHS) as theirs:
         taps = {"G": ours, "wide": theirs}
-        online = OnlineDistillation(task, nets, DistillationLoss(config), config, taps)
+        online = OnlineDistillation(task, nets, online_loss(config), config.finetune, taps)
         [student] = [update for update in online.updates() if update.name == "student"]
-        of_labelled, of_unlabelled = student.losses(online.forward()(batch, 0, 0))
+        of_labelled, of_unlabelled = student.losses(online.forward(batch, 0, 0))
     assert of_labelled["A_cd"].item() == pytest.approx(50 * naive(twins, batch["input"]), rel=1e-4)
     assert "U_cd" not in of_unlabelled and "U_ssim" in of_unlabelled
 
     of_labelled["A_cd"].backward()
     assert nets["G"].get_parameter("0.weight").grad.ne(0).any()
-    assert all(layer[0].weight.grad.ne(0).any() for layer in connectors.layers)
+    assert all(layer[0].weight.grad.ne(0).any() for layer in nets["connectors"].layers)
     assert all(p.grad is None for name in ("wide", "deep") for p in nets[name].parameters())
     learning = {id(p) for group in student.optimizers[0].param_groups for p in group["params"]}
     assert learning == {id(p) for name in ("G", "connectors") for p in nets[name].parameters()}
 
 
-def test_they_lead_from_the_student_s_widths_to_the_teacher_s(work):
-    nets, connectors = ready(work)
-    assert connectors.paths == PATHS
-    made_by = {"5": "3", "9": "7"}  # the convolutions before these activations
-    for path, layer in zip(PATHS, connectors.layers, strict=True):
-        widths = [nets[name].get_submodule(made_by[path]).out_channels for name in ("G", "wide")]
-        assert [layer[0].in_channels, layer[0].out_channels] == widths and widths[0] < widths[1]
-        assert layer[0].bias is None and layer[0].kernel_size == (1, 1)
-    _, by_itself = ready(work, paths=None)
-    assert by_itself.paths
-
-
-def test_they_are_in_no_result(work, tmp_path):
+@pytest.mark.parametrize("taps", [PATHS, None], ids=["named", "by themselves"])
+def test_they_lead_from_the_student_s_widths_to_the_teacher_s_and_are_in_no_result(work, tmp_path, taps):
     short = replace(work, training=work.training.model_copy(update={"max_steps": 2}))
-    result = ugc(Run(tmp_path), short, few.settings(search=False, **CD))
+    result = few.go(tmp_path, short, few.settings(nas=False, lambda_cd=50, taps=taps))
     assert result.students.keys() == {"G"}
     whole = few.whole()
     assert result.students["G"].state_dict().keys() <= whole.network.state_dict().keys()
     first, second = (line["losses"]["A_cd"] for line in tiny.logged(tmp_path, "finetune"))
     assert first > 0 and second != first
-    kept = tiny.saved(tmp_path, "finetune", "connectors")
-    assert kept["layers.0.1.num_batches_tracked"] == 2
+    kept, ours, theirs = (tiny.saved(tmp_path, "finetune", name) for name in ("connectors", "G", "wide"))
+    assert kept["layers.0.1.num_batches_tracked"] == 2 and "layers.0.0.bias" not in kept
+    if taps == PATHS:  # the convolutions before these activations
+        for place, made_by in enumerate(("3", "7")):
+            axis = 1 if made_by == "7" else 0  # of a transposed one
+            widths = tuple(state[f"{made_by}.weight"].shape[axis] for state in (theirs, ours))
+            assert kept[f"layers.{place}.0.weight"].shape == (*widths, 1, 1) and widths[0] > widths[1]
 
 
-@pytest.mark.parametrize("search", [False, True])
-def test_a_layer_that_is_not_there_is_refused_before_anything_is_trained(work, tmp_path, search):
+@pytest.mark.parametrize("nas", [False, True])
+def test_a_layer_that_is_not_there_is_refused_before_anything_is_trained(work, tmp_path, nas):
     with pytest.raises(ValueError, match="no submodule 'nope' to tap") as error:
-        ugc(Run(tmp_path), few.untaught(work), few.settings(search=search, lambda_cd=50, taps=("nope",)))
+        few.go(tmp_path, few.untaught(work), few.settings(nas=nas, lambda_cd=50, taps=("nope",)))
     assert "\n" not in str(error.value) and few.begun(tmp_path) == {}

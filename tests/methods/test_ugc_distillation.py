@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, relu
 
 from ganshrink.methods.base import Job
-from ganshrink.methods.ugc.config import UgcConfig
-from ganshrink.methods.ugc.distillation import OnlineDistillation, two_headed
-from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.methods.ugc import UgcConfig
+from ganshrink.methods.ugc.ugc import OnlineDistillation, online_loss
+from ganshrink.nets.patchgan import second_head
 from ganshrink.pruning import extract
 from ganshrink.training.stages import Stage
 from ganshrink.training.tasks import Pix2Pix
@@ -44,21 +44,22 @@ def ready(config: UgcConfig, task: Pix2Pix) -> Nets:
     }
     judges = {name: tiny.seasoned(net) for name, net in task.nets(nn.Identity(), 3, 3).items() if name == "D"}
     if judges:
-        nets |= two_headed(judges["D"], config.shared_layers)
+        other = second_head(judges["D"], config.finetune.shared_layers)
+        nets |= {"D_wide": judges["D"], "D_deep": other}
     return nets
 
 
-def online(config: UgcConfig, task: Pix2Pix, nets: Nets, **options: Any) -> OnlineDistillation:
+def online(config: UgcConfig, task: Pix2Pix, nets: Nets) -> OnlineDistillation:
     for net in nets.values():
         net.train()
-    return OnlineDistillation(task, nets, DistillationLoss(config), config, **options)
+    return OnlineDistillation(task, nets, online_loss(config), config.finetune, {})
 
 
 def fitted(work: Job, config: UgcConfig, nets: Nets, folder: Path, steps: int) -> list[dict[str, float]]:
     """Stage 2 for so many steps; the losses of each."""
     lesson = online(config, work.task, nets)
     training = work.training.model_copy(update={"max_steps": steps})
-    options = {"updates": lesson.updates(), "forward": lesson.forward(), "unlabelled": work.unlabelled}
+    options = {"updates": lesson.updates(), "forward": lesson.forward, "unlabelled": work.unlabelled}
     folder = folder / "stages/finetune"
     fit_nets(Stage(folder, "key"), nets, work.task, work.data, training, **options, progress=False)
     return [line["losses"] for line in tiny.logged(folder.parents[1], "finetune")]
@@ -68,7 +69,7 @@ def student_losses(
     lesson: OnlineDistillation, batch: dict[str, Any], step: int = 0
 ) -> list[dict[str, Tensor]]:
     [student] = [update for update in lesson.updates() if update.name == "student"]
-    return list(student.losses(lesson.forward()(batch, step, 0)))
+    return list(student.losses(lesson.forward(batch, step, 0)))
 
 
 class Naive:
@@ -117,7 +118,7 @@ class Naive:
 @pytest.mark.parametrize("shared", [0, 2, 5])
 def test_five_steps_are_those_of_a_naive_transcription(work, tmp_path, shared):
     """Discriminators and teachers learn at steps 0, 2 and 4, the student at each, from images of before these learnt."""
-    config = few.settings(**STRONG, shared_layers=shared, finetune_unlabelled=False)
+    config = few.settings(**STRONG, shared_layers=shared, finetune=few.LABELLED_ALONE)
     nets = ready(config, work.task)
     naive = Naive({name: net.train() for name, net in copy.deepcopy(nets).items()}, config)
     logged = fitted(work, config, nets, tmp_path, 5)
@@ -151,22 +152,6 @@ def test_the_student_learns_the_images_of_before_its_teachers_update(work, tmp_p
         late = sum(few.l_od(mine, nets[name].train()(image)).mean() for name in ("wide", "deep"))
     assert abs(early - late) > 0.01
     assert terms["A_ssim" if part == "labelled" else "U_ssim"] == pytest.approx(early.item(), abs=1e-3)
-
-
-@pytest.mark.parametrize("shared", [0, 1, 3, 4, 5, 9])
-def test_discriminators_share_their_first_convolutions_and_what_belongs_to_them(shared):
-    judge = tiny.pix2pix(d_layers=3).nets(nn.Identity(), 3, 3)["D"]
-    whole = copy.deepcopy(judge.state_dict())
-    heads = two_headed(judge, shared)
-    assert heads.keys() == {"D_wide", "D_deep"} and heads["D_wide"] is not heads["D_deep"]
-    ours, theirs = (head.layers for head in heads.values())
-    same = [one is other for one, other in zip(ours, theirs, strict=True)]
-    convs = [place for place, layer in enumerate(ours) if isinstance(layer, nn.Conv2d)]
-    assert len(convs) == 5
-    assert [same[place] for place in convs] == [number < shared for number in range(5)]
-    assert same == sorted(same, reverse=True) and all(
-        tiny.same(h.state_dict(), whole) for h in heads.values()
-    )
 
 
 def test_the_student_s_losses_teach_nobody_else_and_have_no_judge(work):
@@ -244,7 +229,7 @@ def test_the_filter_sees_the_mean_patch_score_of_the_image_beside_its_input(work
 
 
 def test_labelled_images_are_not_filtered_and_alone_where_that_is_wanted(work):
-    config = few.settings(**STRONG, filter_after=0, finetune_unlabelled=False)
+    config = few.settings(**STRONG, filter_after=0, finetune=few.LABELLED_ALONE)
     lesson = online(config, work.task, ready(config, work.task))
     lesson.filter.average = {"wide": 1e9, "deep": 1e9}
     [terms] = student_losses(lesson, few.batch_at(work, 0))

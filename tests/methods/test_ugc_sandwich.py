@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
+from ganshrink.losses import OnlineDistillationLoss
 from ganshrink.methods.base import Job
-from ganshrink.methods.ugc.config import UgcConfig
-from ganshrink.methods.ugc.sandwich import Sandwich
-from ganshrink.methods.ugc.teaching import DistillationLoss
+from ganshrink.methods.ugc import UgcConfig
+from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich
 from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.training import Update
 from ganshrink.training.stages import Stage
 from ganshrink.training.train import Nets, fit_nets
 
@@ -30,11 +31,19 @@ class Trained:
     """A supernet, its sandwich, and the networks as they were before any step."""
 
     nets: Nets
-    sandwich: Sandwich
+    loss: OnlineDistillationLoss
     before: Nets
     whole: few.Whole
     work: Job
     config: UgcConfig
+    seed: int
+
+    def updates(self, of_task: list[Update]) -> list[Update]:
+        given = self.nets["G"], self.whole.space, self.loss, self.config.supernet
+        return sandwich(of_task, *given, seed=self.seed)
+
+    def random(self, step: int) -> np.ndarray:
+        return random_widths(self.whole.space, self.seed, step)
 
     def plan(self, widths: np.ndarray) -> Plan:
         return self.whole.space.plan(self.whole.channels, widths)
@@ -51,9 +60,8 @@ def ready(work: Job, *, seed: int = 5, **changes: Any) -> Trained:
     torch.manual_seed(4)
     judge = work.task.nets(whole.network, 3, 3)["D"]
     nets = {"G": Supernet(whole.network, whole.channels), "D": tiny.seasoned(judge)}
-    sandwich = Sandwich(nets["G"], whole.space, DistillationLoss(config), config, seed=seed)
     before = copy.deepcopy({"G": whole.network, "D": judge})
-    return Trained(nets, sandwich, before, whole, work, config)
+    return Trained(nets, online_loss(config), before, whole, work, config, seed)
 
 
 def fitted(trained: Trained, folder: Path, steps: int = 1, *, plainly: bool = False) -> None:
@@ -61,7 +69,7 @@ def fitted(trained: Trained, folder: Path, steps: int = 1, *, plainly: bool = Fa
     work, nets = trained.work, trained.nets
     updates = work.task.updates(nets)
     if not plainly:
-        updates = trained.sandwich.updates(updates)
+        updates = trained.updates(updates)
     training = work.training.model_copy(update={"max_steps": steps})
     options = {"updates": updates, "unlabelled": work.unlabelled, "progress": False}
     fit_nets(Stage(folder, "key"), nets, work.task, work.data, training, **options)
@@ -72,7 +80,7 @@ def losses(trained: Trained, step: int) -> list[dict[str, Tensor]]:
     work, batch = trained.work, few.batch_at(trained.work, step)
     for network in trained.nets.values():
         network.train().zero_grad()
-    [update] = [u for u in trained.sandwich.updates(work.task.updates(trained.nets)) if u.name == "G"]
+    [update] = [u for u in trained.updates(work.task.updates(trained.nets)) if u.name == "G"]
     found = []
     for terms in update.losses(work.task.forward(trained.nets)(batch, step, 0)):
         sum(terms.values()).backward()
@@ -118,18 +126,18 @@ def of_task(trained: Trained, judge: nn.Module, batch: dict[str, Any]) -> dict[s
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
-@pytest.mark.parametrize("changes", [{}, {"subnet_weight": 3.0}, {"search_unlabelled": False}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"subnet_weight": 3.0}, {"supernet": few.LABELLED_ALONE}], ids=str)
 def test_a_step_s_gradients_are_those_of_three_networks_trained_apart(work, tmp_path, changes):
     """And one step of Adam is made of them."""
     trained = ready(work, **changes)
     fitted(trained, tmp_path)
-    batch, sandwich = few.batch_at(work, 0), trained.sandwich
-    image = batch["unlabelled" if trained.config.search_unlabelled else "input"]
+    batch = few.batch_at(work, 0)
+    image = batch["unlabelled" if trained.config.supernet.unlabelled else "input"]
     expected = of_task(trained, copy.deepcopy(trained.nets["D"]), batch)
-    for widths in (sandwich.random(0), trained.whole.space.smallest()):
+    for widths in (trained.random(0), trained.whole.space.smallest()):
         _, shared = taught(trained, trained.plan(widths), image)
         for name, gradient in shared.items():
-            expected[name] = expected[name] + trained.config.subnet_weight * gradient
+            expected[name] = expected[name] + trained.config.supernet.subnet_weight * gradient
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, parameter in trained.whole.network.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5 * largest)
@@ -140,7 +148,7 @@ def test_a_step_s_gradients_are_those_of_three_networks_trained_apart(work, tmp_
 def test_the_smallest_and_the_random_subnet_differ_from_the_whole_and_from_step_to_step(work):
     """Else the test above would say little."""
     trained = ready(work)
-    space, drawn = trained.whole.space, [trained.sandwich.random(step) for step in range(20)]
+    space, drawn = trained.whole.space, [trained.random(step) for step in range(20)]
     assert all(widths in space for widths in drawn)
     assert len({tuple(widths) for widths in [*drawn, space.smallest(), space.largest()]}) > 18
     assert {tuple(space.depths(widths)) for widths in drawn} == {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -148,10 +156,10 @@ def test_the_smallest_and_the_random_subnet_differ_from_the_whole_and_from_step_
 
 def test_the_random_subnet_depends_on_seed_and_step_alone(work):
     first, second, other = ready(work), ready(work), ready(work, seed=6)
-    wanted = [first.sandwich.random(step).tolist() for step in range(5)]
+    wanted = [first.random(step).tolist() for step in range(5)]
     torch.manual_seed(1), np.random.seed(1)
-    assert [second.sandwich.random(step).tolist() for step in (4, 3, 2, 1, 0)] == wanted[::-1]
-    assert [other.sandwich.random(step).tolist() for step in range(5)] != wanted
+    assert [second.random(step).tolist() for step in (4, 3, 2, 1, 0)] == wanted[::-1]
+    assert [other.random(step).tolist() for step in range(5)] != wanted
 
 
 @pytest.mark.parametrize("step", [0, 7])
@@ -161,7 +169,7 @@ def test_the_subnets_of_a_step_learn_the_images_that_the_whole_network_makes(wor
     assert [set(terms) for terms in found] == [
         {"G_gan", "G_recon"}, {"random_ssim", "random_tv"}, {"smallest_ssim", "smallest_tv"}
     ]  # fmt: skip
-    members = {"random": trained.sandwich.random(step), "smallest": trained.whole.space.smallest()}
+    members = {"random": trained.random(step), "smallest": trained.whole.space.smallest()}
     for terms, (name, widths) in zip(found[1:], members.items(), strict=True):
         expected, _ = taught(trained, trained.plan(widths), image)
         got = {term: float(loss.detach()) for term, loss in terms.items()}
@@ -171,7 +179,7 @@ def test_the_subnets_of_a_step_learn_the_images_that_the_whole_network_makes(wor
 def test_no_subnet_s_loss_teaches_the_judge_or_a_block_that_does_not_run(work):
     trained = ready(work)
     batch, network = few.batch_at(work, 0), trained.whole.network
-    [update] = [u for u in trained.sandwich.updates(work.task.updates(trained.nets)) if u.name == "G"]
+    [update] = [u for u in trained.updates(work.task.updates(trained.nets)) if u.name == "G"]
     for terms in update.losses(work.task.forward(trained.nets)(batch, 0, 0)):
         if "smallest_ssim" in terms:
             sum(terms.values()).backward()
@@ -198,14 +206,14 @@ def test_style_and_features_teach_where_they_weigh_something(work, tmp_path):
     file = few.vgg(tmp_path)
     trained = ready(work, lambda_style=None, lambda_feature=None, vgg=file, lambda_ssim=0, lambda_tv=0)
     found = losses(trained, 0)
-    lesson, image = trained.sandwich.lesson, few.batch_at(work, 0)["unlabelled"]
-    assert lesson.vgg is not None and (lesson.weights.style, lesson.weights.feature) == (500, 2)
+    lesson, image = trained.loss, few.batch_at(work, 0)["unlabelled"]
+    assert lesson.network is not None and (lesson.weights.style, lesson.weights.feature) == (500, 2)
     start, whole = trained.before["G"], trained.whole
     small = extract(start, whole.channels, trained.plan(whole.space.smallest())).train()
     with torch.no_grad():
-        ours, theirs = lesson.vgg(small(image)), lesson.vgg(copy.deepcopy(start).train()(image))
+        ours, theirs = lesson.network(small(image)), lesson.network(copy.deepcopy(start).train()(image))
     feature = 2 * l1_loss(ours["relu2_2"], theirs["relu2_2"])
     style = sum(500 * l1_loss(few.gram(ours[name]), few.gram(theirs[name])) for name in ours)
     wanted = {"smallest_style": float(style), "smallest_feature": float(feature)}
     assert {name: float(loss.detach()) for name, loss in found[2].items()} == pytest.approx(wanted, rel=1e-3)
-    assert all(parameter.grad is None for parameter in lesson.vgg.parameters())
+    assert all(parameter.grad is None for parameter in lesson.network.parameters())

@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled, TensorInputs
+from ganshrink.data.held_out import TrainingImages, divide
 from ganshrink.graph import trace
 from ganshrink.losses import structural_similarity
-from ganshrink.methods.base import Job
-from ganshrink.methods.ugc import searched_space
-from ganshrink.methods.ugc.config import UgcConfig
+from ganshrink.methods.base import Job, Result
+from ganshrink.methods.ugc import UgcConfig, ugc
+from ganshrink.methods.ugc.config import FinetuneConfig, SearchConfig, SupernetConfig
+from ganshrink.methods.ugc.ugc import searched_space
 from ganshrink.metrics.segmenters.espnet import CLASSES
 from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 from ganshrink.nets.extra_blocks import with_extra_blocks
@@ -27,11 +29,23 @@ from ganshrink.pruning.search.space import Space
 from ganshrink.training.stages import Run
 from ganshrink.training.train import Nets, batches_of
 
+TABLES = {"supernet": SupernetConfig, "search": SearchConfig, "finetune": FinetuneConfig}
+
 
 def settings(**changes: Any) -> UgcConfig:
-    """Without VGG; a block at each of two places, four widths a layer, a dozen networks scored."""
+    """Without VGG; a block at each of two places, four widths a layer, a dozen networks scored. Settings may be given flat:
+    they go to every table that has them."""
     few = {"extra_blocks": 1, "steps": 4, "population": 4, "generations": 2, "teacher_ratio": 3}
-    return UgcConfig(**{"lambda_style": 0, "lambda_feature": 0} | few | changes)
+    given = {"lambda_style": 0, "lambda_feature": 0} | few | changes
+    whole = {key: value for key, value in given.items() if key in UgcConfig.model_fields}
+    for name, table in TABLES.items():
+        own = {key: value for key, value in given.items() if key in table.model_fields}
+        whole[name] = own | given.get(name, {})
+    assert given.keys() <= set(whole).union(*(table.model_fields for table in TABLES.values()))
+    return UgcConfig(**whole)
+
+
+LABELLED_ALONE = {"unlabelled": False}
 
 
 def inputs(count: int = 6, seed: int = 21) -> TensorInputs:
@@ -42,6 +56,16 @@ def job(make: Any = tiny.small, *, unlabelled: Images | None | int = 6, **option
     """Four pairs and six inputs without targets, three steps."""
     more = inputs(unlabelled) if isinstance(unlabelled, int) else unlabelled
     return replace(tiny.job(make, **{"max_steps": 3, "budget": "macs=30%"} | options), unlabelled=more)
+
+
+def go(folder: Path, work: Job, config: UgcConfig, run: Run | None = None) -> Result:
+    """The method on a job, whose generator is prepared as these settings say."""
+    original = replace(work.original, transforms=config.transforms())
+    return ugc(run or Run(folder), replace(work, original=original), config)
+
+
+def images_of(work: Job, config: UgcConfig) -> TrainingImages:
+    return divide(work.data, work.unlabelled, config.search_images if config.nas else 0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,7 @@ def _whole(config: UgcConfig) -> Whole:
     torch.manual_seed(3)
     network = tiny.seasoned(with_extra_blocks(tiny.small(), (example,), config.extra_blocks))
     channels = trace(network, example)
-    return Whole(network, channels, searched_space(network, channels, config))
+    return Whole(network, channels, searched_space(network, channels, config.supernet))
 
 
 def plans(folder: Path, channels: Channels) -> dict[str, Plan]:

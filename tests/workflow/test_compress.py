@@ -326,9 +326,11 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
         given = recipe.teacher.model_copy(update={"weights": folder / "teacher.safetensors"})
         recipe = recipe.model_copy(update={"teacher": given})
     if recipe.method.name == "ugc":  # many networks scored on images that are all alike
-        few = {"population": 2, "generations": 1, "calibration_images": 2}
+        few = {"search": {"population": 2, "generations": 1, "calibration_images": 2}}
+        few["finetune"] = {"calibration_images": 2}
+        tables = {name: getattr(recipe.method, name).model_copy(update=own) for name, own in few.items()}
         narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": 8})
-        recipe = recipe.model_copy(update={"net": narrow, "method": recipe.method.model_copy(update=few)})
+        recipe = recipe.model_copy(update={"net": narrow, "method": recipe.method.model_copy(update=tables)})
     if getattr(recipe.method, "distance", None) == "perceptual" or recipe.method.name == "ugc":
         state = VGG(VGG19_NORMALISED).state_dict()
         save_file(

@@ -8,12 +8,13 @@ from ganshrink.losses.attention import (
     feature_distance,
     resized,
 )
-from ganshrink.losses.channel_distance import channel_distance
+from ganshrink.losses.channel_distance import Connectors, channel_distance
 from ganshrink.losses.gan import GanMode, discriminator_loss, generator_loss
 from ganshrink.losses.gka import Alignment, kernel_alignment
 from ganshrink.losses.online_distillation import (
     FeatureNetwork,
     Look,
+    OnlineDistillationLoss,
     OnlineWeights,
     look,
     online_distillation,
@@ -24,10 +25,12 @@ from ganshrink.losses.ssim import structural_similarity
 
 __all__ = [
     "Alignment",
+    "Connectors",
     "FeatureNetwork",
     "Fusion",
     "GanMode",
     "Look",
+    "OnlineDistillationLoss",
     "OnlineWeights",
     "attention_loss",
     "attention_map",

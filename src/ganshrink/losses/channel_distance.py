@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 
@@ -34,3 +34,27 @@ def channel_distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor
         total = distance if total is None else total + distance
     assert total is not None
     return total
+
+
+class Connectors(nn.Module):
+    """A 1x1 convolution, batch norm and ReLU for each layer, from the student's width to the teacher's; they learn with the
+    student and are thrown away.
+
+    Args:
+        widths: per layer, the student's channels and the teacher's.
+    """
+
+    def __init__(self, widths: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__()
+        self.paths = tuple(widths)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
+            for inside, outside in widths.values()
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {path: layer(features[path]) for path, layer in zip(self.paths, self.layers, strict=True)}
+
+    def distance(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+        """The channel distance of the student's features to the teacher's, by layer."""
+        return channel_distance(self(student), {path: teacher[path].detach() for path in self.paths})

@@ -53,6 +53,30 @@ class Look:
     weights: OnlineWeights
 
 
+class OnlineDistillationLoss:
+    """L_OD with its weights and the network that looks at images.
+
+    Args:
+        network: see `look`.
+        parts: in how many parts a batch is seen, by processes or one after another. Gradients of parts are averaged, and tv
+            is a sum over the batch.
+    """
+
+    def __init__(
+        self, weights: OnlineWeights, network: FeatureNetwork | None = None, *, parts: int = 1
+    ) -> None:
+        self.weights, self.network, self.parts = weights, network, parts
+
+    def look(self, image: Tensor) -> Look:
+        """An image (B, C, H, W) ready to be compared, perhaps with several."""
+        return look(image, self.network, self.weights)
+
+    def losses(self, student: Look, teacher: Look, weights: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms, scalars; `weights` (B,): what each image counts, as for `reduced`."""
+        losses = reduced(online_distillation(student, teacher), weights)
+        return {name: loss * self.parts if name == "tv" else loss for name, loss in losses.items()}
+
+
 def look(image: Tensor, network: FeatureNetwork | None, weights: OnlineWeights = DEFAULT) -> Look:
     """Make images ready to be compared: features and Gram matrices once, however many others they are compared with.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,8 +53,9 @@ class MethodConfig(Settings):
         return {}
 
     def for_stage(self, name: str) -> dict[str, Any]:
-        """What of the settings decides a stage, JSON-ready: the fields of `[method]` itself, and the stage's table."""
-        others = {key for key, value in self if isinstance(value, Settings) and key != name}
+        """What of the settings decides a stage, JSON-ready: the fields of `[method]` itself, and the stage's table. Not
+        where a file lies: a stamp has its hash beside this."""
+        others = {k for k, v in self if isinstance(v, Path) or (isinstance(v, Settings) and k != name)}
         return self.model_dump(mode="json", exclude=others)
 
 

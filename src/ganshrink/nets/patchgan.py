@@ -1,5 +1,7 @@
 """The PatchGAN discriminator of Pix2Pix (Isola et al. 2017): a 70 x 70 receptive field at three layers."""
 
+import copy
+
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import needs_bias, norm_layer
@@ -33,3 +35,16 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+def second_head(judge: nn.Module, shared: int) -> nn.Module:
+    """A copy of a PatchGAN of which the first so many convolutions, and what belongs to them, are the very modules of the
+    original: OMGD's partially shared discriminator (Ren et al. 2021)."""
+    other = copy.deepcopy(judge)
+    seen = 0
+    for place, layer in enumerate(judge.layers):  # type: ignore[arg-type]
+        seen += isinstance(layer, nn.Conv2d)
+        if seen > shared:
+            break
+        other.layers[place] = layer  # type: ignore[index,operator]
+    return other

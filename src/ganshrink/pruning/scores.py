@@ -1,6 +1,6 @@
 """How much a channel matters, read off the weights: one number per atom, frozen ones infinite."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -82,13 +82,19 @@ def l1(model: nn.Module, channels: Channels, *, readers: bool = False) -> torch.
     return norms.new_zeros(channels.num_atoms + 1).index_add(0, index, norms)[:-1]
 
 
-def evenly(channels: Channels) -> torch.Tensor:
+def evenly(channels: Channels, *, without: Iterable[int] = ()) -> torch.Tensor:
     """(num_atoms,): an atom's place in its group, counted from the end, over the group's width. One threshold on this keeps
-    the same share of every group."""
+    the same share of every group.
+
+    Args:
+        without: numbers of groups that nothing is to be kept of.
+    """
     scores = torch.ones(channels.num_atoms)
     for group in channels.groups:
         width = len(group.atoms)
         scores[group.atoms] = 1 - torch.arange(width) / width
+    for number in without:
+        scores[channels.groups[number].atoms] = -torch.inf
     return scores
 
 

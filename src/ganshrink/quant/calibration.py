@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images
-from ganshrink.data.images import num_inputs
+from ganshrink.data.passes import spread_inputs
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grids, LayerGrids, activation_grid, fitted_grid, observed_grid, trained_grid
 from ganshrink.quant.layers import Layers, device_of, evaluating, find_layers
 from ganshrink.quant.quantizers import Quantizers
-from ganshrink.system.generator import Input, as_tuple, batch_of_one
+from ganshrink.system.generator import Input, as_tuple
 
 # Of what a convolution makes: runtimes want it in bytes, however few the bits of what it reads.
 OUTPUT_BITS = 8
@@ -25,9 +25,7 @@ SAMPLE = 2**16  # numbers of a layer's input that its grid is fitted to
 
 def spread(images: Images, count: int) -> list[tuple[Tensor, ...]]:
     """Inputs of so many images, evenly spread over a set, as batches of one."""
-    available = num_inputs(images)
-    places = [i * available // min(count, available) for i in range(min(count, available))]
-    return [batch_of_one(images.sample(place, None)["input"]) for place in places]
+    return list(spread_inputs(images, count, batch_size=1))
 
 
 def attached(model: nn.Module, config: QuantConfig, example: Input, batches: Sequence[Input]) -> Quantizers:

@@ -6,8 +6,8 @@ from ganshrink.training.devices import check_launch
 from ganshrink.training.log import NonFiniteLoss
 from ganshrink.training.loop import Forward, Stream, fit, total_steps
 from ganshrink.training.optim import Schedule, adam, sgd
-from ganshrink.training.taps import Taps, default_taps
-from ganshrink.training.update import Context, FitResult, Update
+from ganshrink.training.taps import Taps, default_taps, widths_at
+from ganshrink.training.update import Context, FitResult, Update, joint
 
 __all__ = [
     "Context",
@@ -24,6 +24,8 @@ __all__ = [
     "check_launch",
     "default_taps",
     "fit",
+    "joint",
     "sgd",
     "total_steps",
+    "widths_at",
 ]

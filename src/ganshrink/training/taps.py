@@ -72,6 +72,17 @@ class Taps:
         self.close()
 
 
+def widths_at(model: nn.Module, paths: Sequence[str], example: Sequence[Tensor]) -> dict[str, int]:
+    """How many channels the outputs of submodules have, by path.
+
+    Raises:
+        ValueError: for a path that is not there.
+    """
+    with Taps(model, paths) as taps, torch.no_grad():
+        model.eval()(*example)
+        return {path: features.shape[1] for path, features in taps.take().items()}
+
+
 def default_taps(
     model: nn.Module, example: Sequence[Tensor], width: int, *, count: int = 4, least: int = 1
 ) -> tuple[str, ...]:

@@ -46,6 +46,30 @@ class Update:
     watch: Callable[[], Mapping[str, float]] | None = None
 
 
+def joint(
+    name: str, updates: Mapping[str, Update], of: Callable[[Any, str], Any], *, every: int = 1
+) -> Update:
+    """Several updates as one: all their losses, then one step. A parameter that several have is stepped once.
+
+    Args:
+        updates: with an optimizer each; the names of their losses are put behind theirs.
+        of: the context of one of them, by its name, within that of the joint one.
+    """
+    optimizer, *others = [update.optimizers[0] for update in updates.values()]
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for group in [group for other in others for group in other.param_groups]:
+        if more := [p for p in group["params"] if id(p) not in known]:
+            optimizer.add_param_group({**group, "params": more})
+            known |= {id(p) for p in more}
+
+    def losses(context: Any) -> Iterator[dict[str, Tensor]]:
+        for own, update in updates.items():
+            for terms in update.losses(of(context, own)):
+                yield {f"{own}_{term}": loss for term, loss in terms.items()}
+
+    return Update(name, [optimizer], losses, every=every)
+
+
 @dataclass
 class FitResult:
     """What a fit came to.

@@ -1,7 +1,7 @@
 """What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ganshrink.data import Images, to_uint8, write_png
-from ganshrink.data.batches import stack
 from ganshrink.data.images import is_paired, num_inputs
+from ganshrink.data.passes import all_batches, spread_indices
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
@@ -174,7 +174,7 @@ def write_metrics(
         logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
         found = evaluate(
             network,
-            evaluation_batches(images, config.batch_size),
+            all_batches(images, config.batch_size),
             metrics,
             teacher=teacher,
             limit=config.limit,
@@ -187,27 +187,14 @@ def write_metrics(
     return values
 
 
-def evaluation_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
-    """All images once, in order, without augmentation."""
-    for start in range(0, len(images), batch_size):
-        samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
-        batch: dict[str, Any] = {"paired": is_paired(images)}
-        for key in ("input", "target", "labels"):
-            present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
-            if present:
-                batch[key] = stack(present)
-        yield batch
-
-
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
     """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
     output, and target."""
     folder = run.path / "samples"
     rows = []
-    available = num_inputs(images)
     paired = "pairs" in offered_by(images)
-    for index in range(min(count, available)):
-        sample = images.sample(index * available // min(count, available), None)
+    for index, place in enumerate(spread_indices(num_inputs(images), count)):
+        sample = images.sample(place, None)
         inputs = batch_of_one(sample["input"])
         pictures = {}
         if seen := image_like(inputs, images.size):
@@ -309,7 +296,7 @@ def score(
         config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-    batches = evaluation_batches(images, config.batch_size)
+    batches = all_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given", offered=offered_by(images))
     return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)

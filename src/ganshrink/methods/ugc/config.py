@@ -1,85 +1,27 @@
 """UGC's settings. The paper gives few of them: where it is silent, the description says so."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ganshrink.methods.base import MethodConfig, Settings
+from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
 from ganshrink.methods.original import Transforms
-from ganshrink.methods.ugc.fitness import Fitness
-
-# What a stage depends on, besides the space and the supernet's training.
-SEARCHING = {
-    "population",
-    "generations",
-    "parents",
-    "mutation",
-    "band",
-    "teacher_ratio",
-    "teacher_tolerance",
-    "calibration_images",
-}
-FINETUNING = {
-    "calibration_images",
-    "teachers_every",
-    "shared_layers",
-    "finetune_unlabelled",
-    "filter",
-    "ema",
-    "filter_after",
-    "lambda_cd",
-    "taps",
-}
+from ganshrink.metrics.judge import Fitness
 
 
-class LossConfig(Settings):
-    """L_OD, the online distillation loss, of both stages. The weights are those of OMGD's released code (see
-    losses/online_distillation.py); as the papers print them, style and feature would be exchanged."""
-
-    lambda_ssim: float = Field(default=10, ge=0, description="weight of 1 - SSIM")
-    lambda_style: float | None = Field(
-        default=None,
-        ge=0,
-        description="weight of the Gram matrices' distance; none: 1e4 with VGG-16, as in OMGD's code, 500 with the "
-        "normalised VGG-19, whose features are larger",
-    )
-    lambda_feature: float | None = Field(
-        default=None,
-        ge=0,
-        description="weight of the distance at relu2_2; none: 10 with VGG-16, 2 with the normalised VGG-19",
-    )
-    lambda_tv: float = Field(
-        default=1e-5, ge=0, description="weight of the total variation, a sum over pixels and images"
-    )
-    vgg: Path = Field(
-        default=Path("vgg19norm_relu3_1.safetensors"),
-        description="VGG's weights, torchvision's VGG-16 or the normalised VGG-19; not read where both of these are 0",
-    )
-
-
-class SpaceConfig(LossConfig):
+class SupernetConfig(Settings):
     """Stage 1: the search space, and how its supernet is trained (section 3.1)."""
 
-    extra_blocks: int = Field(
-        default=2,
-        ge=0,
-        description="residual blocks inserted after every layer that changes the image's size; 0 to all of them run. The "
-        "paper inserts 3 and gives depths 0, 1, 2",
-    )
     steps: int = Field(
         default=8,
         ge=1,
-        description="widths are 1, 2, .. of so many parts of a layer; the paper's 8, 16, .. 64 of 64",
+        description="widths are 1, 2, .. of so many parts of a layer; the paper: 8, .. 64 of 64",
     )
-    floor: int = Field(default=1, ge=1, description="the least width of a layer")
-    round_to: int | None = Field(
-        default=None,
-        ge=1,
-        description="widths are rounded up to multiples of this; none: 1, or for a budget in milliseconds what the "
-        "device likes",
-    )
-    search_unlabelled: bool = Field(
+    floor: Floor = 1
+    round_to: RoundTo = None
+    unlabelled: bool = Field(
         default=True,
         description="subnets learn from unlabelled images (Eq. 5); false: from the labelled ones' inputs (Table 3's w/o "
         "NAS-SSL)",
@@ -87,23 +29,11 @@ class SpaceConfig(LossConfig):
     subnet_weight: float = Field(
         default=1, gt=0, description="of the subnets' losses beside the largest network's; not in the paper"
     )
-    search_images: int = Field(
-        default=200,
-        ge=1,
-        description="training images kept out of both stages to score subnets on: unlabelled ones, or pairs where these are "
-        "too few; at most a fifth of what there is; 200 as in GAN Compression",
-    )
 
 
-class UgcConfig(MethodConfig, SpaceConfig):
-    """UGC's settings. GAN and reconstruction losses are the task's."""
+class SearchConfig(Settings):
+    """The evolutionary search of the student and its teachers (section 3.2)."""
 
-    name: Literal["ugc"] = Field(default="ugc", description="the method, as `ganshrink methods` lists them")
-    search: bool = Field(
-        default=True,
-        description="train a supernet and search it; false: no stage 1, but uniform widths and fresh weights (Table 4's w/o "
-        "NAS; with finetune_unlabelled = false this is OMGD)",
-    )
     fitness: Fitness = Field(
         default="auto",
         description="by what subnets are compared: miou, fd_squeezenet, kd_squeezenet, fid, kid, or agreement with the "
@@ -115,30 +45,36 @@ class UgcConfig(MethodConfig, SpaceConfig):
     )
     parents: float = Field(default=0.25, gt=0, le=1, description="share of a population that breeds")
     mutation: float = Field(
-        default=0.2, ge=0, le=1, description="how likely a mutation draws a width or a depth anew"
+        default=0.2, ge=0, le=1, description="how likely a width or a depth is drawn anew"
     )
     band: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        description="the student costs at least this share of its budget; not in the paper, whose tables give ranges",
+        description="the least share of its budget that the student costs; not in the paper",
     )
-    teacher_ratio: float = Field(
-        default=20, ge=1, description="MACs of the teachers over the student's (section 3.2)"
-    )
+    teacher_ratio: float = Field(default=20, ge=1, description="MACs of the teachers over the student's")
     teacher_tolerance: float = Field(
         default=0.25,
         ge=0,
         lt=1,
-        description="by how much that may be off; where no network is in that band, the nearest; not in the paper",
+        description="by how much that may be off, else the nearest is taken; not in the paper",
     )
     calibration_images: int = Field(
-        default=512, ge=1, description="training images on which a subnet's batch norms are counted anew"
+        default=512, ge=1, description="on which a subnet's batch norms are counted before it is scored"
+    )
+
+
+class FinetuneConfig(Settings):
+    """Stage 2: adaptive online semi-supervised distillation (section 3.2)."""
+
+    calibration_images: int = Field(
+        default=512, ge=1, description="on which the student's batch norms are counted before it learns"
     )
     teachers_every: int = Field(
         default=3,
         ge=1,
-        description="n: teachers and discriminator learn at every so many-th step; OMGD's 3 or 1",
+        description="n: teachers and discriminator learn at each so many-th step; OMGD's 3 or 1",
     )
     shared_layers: int = Field(
         default=5,
@@ -146,9 +82,9 @@ class UgcConfig(MethodConfig, SpaceConfig):
         description="convolutions of the discriminator that both teachers share; the others are each one's own. OMGD's: 5 "
         "(all of them) with U-Nets, 3 or 4 with ResNets",
     )
-    finetune_unlabelled: bool = Field(
+    unlabelled: bool = Field(
         default=True,
-        description="the student learns from unlabelled images too (Eq. 9); false: Table 3's w/o Finetune-SSL",
+        description="the student learns from unlabelled images too (Eq. 9); false: w/o Finetune-SSL",
     )
     filter: Literal["realness", "printed", "none"] = Field(
         default="realness",
@@ -157,7 +93,7 @@ class UgcConfig(MethodConfig, SpaceConfig):
     )
     ema: float = Field(default=0.99, ge=0, lt=1, description="decay of that average; not in the paper")
     filter_after: int = Field(
-        default=100, ge=0, description="steps after which the filter begins; not in the paper"
+        default=100, ge=0, description="steps before the filter begins; not in the paper"
     )
     lambda_cd: float = Field(
         default=0,
@@ -167,9 +103,63 @@ class UgcConfig(MethodConfig, SpaceConfig):
     )
     taps: tuple[str, ...] | None = Field(
         default=None,
-        description="layers of which channels are distilled; none: four, evenly spaced along the widest group, as are "
-        "OMGD's on a ResNet",
+        description="layers for that; none: four, evenly spaced along the widest group, as OMGD's",
     )
+
+
+class UgcConfig(MethodConfig):
+    """UGC's settings. GAN and reconstruction losses are the task's.
+
+    The weights of L_OD, the online distillation loss of both stages, are those of OMGD's released code (see
+    losses/online_distillation.py); as the papers print them, style and feature would be exchanged.
+    """
+
+    renamed: ClassVar[Mapping[str, Sequence[str]]] = {
+        "search": ("nas",),
+        "search_unlabelled": ("supernet.unlabelled",),
+        "finetune_unlabelled": ("finetune.unlabelled",),
+    }
+
+    name: Literal["ugc"] = Field(default="ugc", description="the method, as `ganshrink methods` lists them")
+    nas: bool = Field(
+        default=True,
+        description="train a supernet and search it; false: no stage 1, but uniform widths and fresh weights (Table 4's w/o "
+        "NAS; with finetune.unlabelled = false this is OMGD)",
+    )
+    lambda_ssim: float = Field(default=10, ge=0, description="weight of 1 - SSIM")
+    lambda_style: float | None = Field(
+        default=None,
+        ge=0,
+        description="weight of the Gram matrices' distance; none: 1e4 with VGG-16, as in OMGD's code, 500 with the "
+        "normalised VGG-19, whose features are larger",
+    )
+    lambda_feature: float | None = Field(
+        default=None,
+        ge=0,
+        description="weight of the distance at relu2_2; none: 10 with VGG-16, 2 with that VGG-19",
+    )
+    lambda_tv: float = Field(
+        default=1e-5, ge=0, description="weight of the total variation, a sum over a batch"
+    )
+    vgg: Path = Field(
+        default=Path("vgg19norm_relu3_1.safetensors"),
+        description="VGG's weights, torchvision's VGG-16 or the normalised VGG-19; read only where style or feature counts",
+    )
+    extra_blocks: int = Field(
+        default=2,
+        ge=0,
+        description="residual blocks inserted after every layer that changes the image's size; 0 to all of them run. The "
+        "paper inserts 3 and gives depths 0, 1, 2",
+    )
+    search_images: int = Field(
+        default=200,
+        ge=1,
+        description="training images kept out of both stages to score subnets on: unlabelled ones, or pairs where these are "
+        "too few; at most a fifth of what there is; 200 as in GAN Compression",
+    )
+    supernet: SupernetConfig = SupernetConfig()
+    search: SearchConfig = SearchConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def transforms(self) -> Transforms:
         """The inserted blocks."""

@@ -1,15 +1,14 @@
 """What the report shows of the search: the networks that it found, and how it came to them (section 3.2)."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ganshrink.metrics.judge import HIGHER
 from ganshrink.reports.numbers import integer, quantity, score, times
 from ganshrink.reports.section import Chart, Charts, Line, Section, Table, Text
 
 NAMES = {"student": "student", "wide": "wide teacher", "deep": "deep teacher"}
 METRICS = {"miou": "mIoU", "agreement": "mean |difference|"}  # others by their own name
-HIGHER = {"miou"}  # of the others the file has minus the value, so that the highest score is the best of any
 
 
 def search_section(found: Mapping[str, Any]) -> Section:
@@ -23,39 +22,35 @@ def search_section(found: Mapping[str, Any]) -> Section:
         f"Cuts of one trained network, compared by {metric}{to_whole} on {integer(found['images'])} training images (kept "
         "out of training, unless they are unpaired). The teachers are those of the finetuning."
     )
-    counted = (
-        " Inserted blocks are counted at each place, in the order of the network's layers." if places else ""
-    )
+    counted = " Inserted blocks are counted at each place, in the order of the network's layers." * places
     head = ["Network", "MACs", "Times the student's", "Parameters"]
     head += ["Inserted blocks"] * places + [f"{metric} {arrow}", "Networks scored"]
-    rows = [_row(NAMES.get(name, name), network, sign, places) for name, network in networks.items()]
-    charts = [_chart(NAMES.get(name, name), metric, sign, network) for name, network in networks.items()]
+    rows = [_row(NAMES[name], network, sign, places) for name, network in networks.items()]
+    charts = [
+        _chart(NAMES[name], metric, [sign * value for value in network.get("history", ())])
+        for name, network in networks.items()
+        if len(network.get("history", ())) > 1
+    ]
     content: list[Text | Table | Charts] = [Text(about), Text(f"MACs are exact.{counted}", note=True)]
-    content.append(Table(head, rows))
-    if drawn := [chart for chart in charts if chart is not None]:
-        content.append(Charts(drawn, title="Best so far, by generation"))
+    content += [Table(head, rows), *([Charts(charts, title="Best so far, by generation")] if charts else [])]
     return Section("What the search found", content)
 
 
 def _row(name: str, network: Mapping[str, Any], sign: int, places: bool) -> list[str]:
-    value, scored, ratio = (network.get(key) for key in ("score", "scored", "of_student"))
-    depths = " ".join(map(str, network["depths"])) or "\u2013"
+    value, scored = network["score"], network.get("scored")
     return [
         name,
         quantity(network["macs"]),
-        times(ratio) if ratio is not None else "\u2013",
+        times(network["of_student"]),
         quantity(network["params"]),
-        *([depths] if places else []),
+        *[" ".join(map(str, network["depths"]))] * places,
         score(sign * value) if value is not None else "\u2013",
         integer(scored) if scored is not None else "not searched",
     ]
 
 
-def _chart(name: str, metric: str, sign: int, network: Mapping[str, Any]) -> Chart | None:
-    """The best value by generation; none where there were fewer than two."""
-    best = [sign * v for v in network.get("history") or () if v is not None and math.isfinite(v)]
-    if len(best) < 2:
-        return None
+def _chart(name: str, metric: str, best: Sequence[float]) -> Chart:
+    """The best value by generation."""
     first, last = score(best[0]), score(best[-1])
     label = f"{name}, best {metric} by generation: from {first} to {last} in {len(best)}"
-    return Chart(name, label, [Line(range(1, len(best) + 1), best)], f"{last} at the end")
+    return Chart(name, label, [Line([*range(1, len(best) + 1)], best)], f"{last} at the end")

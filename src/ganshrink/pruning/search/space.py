@@ -225,6 +225,15 @@ def space_of(
     return Space(choices, tuple(tuple(site) for site in sites))
 
 
+def sites_of(channels: Channels, blocks: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Sites from the paths of their blocks: of each block the number of the first group that lies inside it."""
+    number = {group.name: place for place, group in enumerate(channels.groups)}
+    inside = [
+        [[n for g, n in number.items() if g.startswith(f"{path}.")] for path in site] for site in blocks
+    ]
+    return [[groups[0] for groups in site if groups] for site in inside]
+
+
 def _check_sites(channels: Channels, sites: Sequence[Sequence[int]]) -> None:
     seen: set[int] = set()
     for number in (number for site in sites for number in site):

@@ -1,0 +1,394 @@
+"""UGC: Ren et al. 2023, "UGC: Unified GAN Compression for Efficient Image-to-Image Translation".
+
+Stage 1 trains all subnets of a supernet at once: the largest on labelled pairs, others on its images of unlabelled inputs
+(section 3.1). Evolution then finds the student, and two teachers, a wider and a deeper one. Stage 2 goes on training the
+teachers on labelled pairs while the student learns from both online, without a discriminator (section 3.2). No code was
+published; constants that the paper leaves open are in `config.py`.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganshrink.data.held_out import TrainingImages, divide
+from ganshrink.data.passes import spread_inputs
+from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
+from ganshrink.methods.base import Job, Result
+from ganshrink.methods.distill import widest
+from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
+from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, within
+from ganshrink.methods.ugc.section import search_section
+from ganshrink.metrics.vgg import load_vgg
+from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites
+from ganshrink.nets.patchgan import second_head
+from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.scores import evenly
+from ganshrink.pruning.search.space import Space, sites_of, space_of
+from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.system.distributed import mean_over_processes, rank_and_world
+from ganshrink.system.generator import as_tuple, generate
+from ganshrink.training import Context, Forward, Taps, Update, adam, default_taps, joint, widths_at
+from ganshrink.training.batch_norm import recalibrate
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks import Task
+from ganshrink.training.train import Nets, describe, fit_nets, train_stage
+
+logger = logging.getLogger(__name__)
+
+
+def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
+    """UGC: a supernet and an evolutionary search, then online distillation from two teachers, with few labels."""
+    # What cannot work fails here, before anything is trained.
+    images = divide(job.data, job.unlabelled, config.search_images if config.nas else 0)
+    method = Ugc(run, job, config, images)
+    judges = judgement(config.search, job.metrics, images) if config.nas else {}
+    job.check_reachable(method.any_plan)
+    if config.finetune.lambda_cd and config.finetune.taps:
+        Taps(method.network, config.finetune.taps).close()
+
+    job.teacher()  # to compare with; a task without pairs learns from it
+    if config.nas:
+        supernet = method.train_supernet()
+        plans, found = method.search(supernet, judges)
+        student = method.finetune(plans, lambda: supernet)
+    else:
+        plans, found = method.fixed(), {}
+        student = method.finetune(plans, method.fresh_nets)
+    return Result(
+        students={"G": student},
+        plans={"G": plans["student"]},
+        channels={"G": job.channels},
+        originals={"G": method.network},
+        files={"G": {"search.json": found}} if found else {},
+        sections={"G": [search_section(found)]} if found else {},
+    )
+
+
+class Ugc:
+    """The stages of a run, and what they share."""
+
+    def __init__(self, run: Run, job: Job, config: UgcConfig, images: TrainingImages) -> None:
+        self.run, self.job, self.config, self.images = run, job, config, images
+        self.network, self.channels = folded_copy(job.original.network), job.channels
+        self.space = searched_space(self.network, self.channels, config.supernet)
+        self.loss = online_loss(config, parts=rank_and_world()[1] * job.training.accumulate)
+        # what a training from fresh weights builds on: the teacher's stage where the task learns from it
+        self.before: tuple[str, ...] | None = () if "pairs" in job.task.needs else None
+
+    def train_supernet(self) -> Nets:
+        """Stage 1 (section 3.1; Algorithm 1, lines 3 to 11): the supernet "G" and, where the task has one, "D"."""
+
+        def learn(stage: Stage, nets: Nets) -> None:
+            logger.info("training the supernet")
+            whole = {**nets, "G": Supernet(nets["G"], self.channels)}
+            given: Any = (whole["G"], self.space, self.loss, self.config.supernet)
+            updates = sandwich(self.task.updates(whole), *given, seed=self.job.training.seed)
+            self._fit(stage, whole, unlabelled=self.config.supernet.unlabelled, updates=updates)
+
+        stamp, after = self._stamp("supernet"), self.before
+        return train_stage(self.run, "supernet", self.fresh_nets, learn, made_from=stamp, after=after)[0]
+
+    def search(self, supernet: Nets, judges: dict[str, Any]) -> tuple[dict[str, Plan], dict[str, Any]]:
+        """The plans of "student", "wide" and "deep", the teachers (line 13); and what search.json says of them."""
+
+        def look(stage: Stage) -> Artefacts:
+            given = self.job, self.config.search, self.space, self.channels, self.images, supernet["G"]
+            search = Search(*given, judges["fitness"], stage.path / "scores.json")
+            plans = {"student": self.job.plan_within(search.student, self.network, self.channels)}
+            plans |= search.teachers(plans["student"])
+            found = {name: plan.to_json(self.channels) for name, plan in plans.items()}
+            return {**found, "found": search.report(plans)}
+
+        stamp = {"budget": self.job.limits(), "method": self.config.for_stage("search"), **judges}
+        found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
+        plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
+        return plans, found["found"]
+
+    def fixed(self) -> dict[str, Plan]:
+        """Without a search (OMGD): the student of uniform widths, the original as the wide teacher, and as the deep one the
+        student with all of the inserted blocks, four times as wide inside or as wide as they are."""
+        student = self.job.plan_within(self._uniform, self.network, self.channels)
+        deep = self.channels.widths(student)
+        for number in chain(*self.space.sites):
+            deep[number] = len(self.channels.groups[number])
+        teachers = {"wide": self.space.shallow().largest(), "deep": deep}
+        return {"student": student} | {n: self.space.plan(self.channels, w) for n, w in teachers.items()}
+
+    def finetune(self, plans: dict[str, Plan], whole: Callable[[], Nets]) -> nn.Module:
+        """Stage 2 (section 3.2; lines 14 to 25): the student, taught online by two teachers that go on learning.
+
+        Args:
+            whole: the nets that the plans cut; called in the stage, whose seed fresh ones start from.
+        """
+        config = self.config.finetune
+
+        def learn(stage: Stage, nets: Nets) -> None:
+            logger.info("distilling from both teachers online")
+            # the teachers only train, by the statistics of their batches
+            recalibrate(nets["G"], spread_inputs(self.images.unlabelled, config.calibration_images))
+            paths: Any = getattr(nets.get("connectors"), "paths", ())
+            with Taps(nets["G"], paths) as ours, Taps(nets["wide"], paths) as theirs:
+                taps = {"G": ours, "wide": theirs}
+                online = OnlineDistillation(self.task, nets, self.loss, config, taps)
+                updates, forward = online.updates(), online.forward
+                self._fit(stage, nets, unlabelled=config.unlabelled, updates=updates, forward=forward)
+
+        kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
+        stamp = {**self._stamp("finetune"), "plans": kept}
+        after = ("search",) if self.config.nas else self.before
+        make = partial(self._taking_part, plans, whole)
+        return train_stage(self.run, "finetune", make, learn, made_from=stamp, after=after)[0]["G"]
+
+    def _taking_part(self, plans: dict[str, Plan], make: Callable[[], Nets]) -> Nets:
+        """The nets of stage 2: the student "G", its teachers, their discriminators, and what connects their channels."""
+        job, config, whole = self.job, self.config.finetune, make()
+        cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
+        nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
+        if "D" in whole:
+            nets["D_wide"] = copy.deepcopy(whole["D"])
+            nets["D_deep"] = second_head(nets["D_wide"], config.shared_layers)
+        if config.lambda_cd:
+            # OMGD's channel distillation (section 3.3 of Ren et al. 2021), which UGC leaves out
+            original, width = folded_copy(job.build()), widest(job.original.untouched)
+            paths = config.taps or default_taps(original, job.example, width, least=2)
+            inside, outside = (widths_at(nets[name], paths, job.example) for name in ("G", "wide"))
+            nets["connectors"] = Connectors({path: (inside[path], outside[path]) for path in paths})
+        return nets
+
+    @property
+    def task(self) -> Task:
+        """What the largest network and the teachers learn: of a task without pairs, its teacher's images."""
+        task = self.job.task
+        return task.as_student_task(self.job.teacher()["G"]) if "pairs" not in task.needs else task
+
+    def fresh_nets(self) -> Nets:
+        """The whole network "G" and, where there is one, "D", built anew: by a stage's seed, since not all of a network is
+        what `initialise` touches."""
+        job = self.job
+        network = begin_as_identity(initialise(folded_copy(job.original.transform(job.build()))))
+        return self.task.nets(network, job.data.in_channels, job.data.out_channels)
+
+    def any_plan(self, budget: Budget) -> Plan:
+        """A plan for a budget, whichever; fails where there is none."""
+        if not self.config.nas:
+            return self._uniform(budget)
+        search = within(budget, self.space, self.channels, self.config.search, self.job.training.seed)
+        return self.space.plan(self.channels, search.newcomers()[0])
+
+    def _uniform(self, budget: Budget) -> Plan:
+        """The same share of every layer, and none of the inserted blocks."""
+        config, scores = self.config.supernet, evenly(self.channels, without=chain(*self.space.sites))
+        return bisect_threshold(self.channels, scores, budget, floor=config.floor, round_to=config.round_to)
+
+    def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
+        # not compiled: cuts are views of changing shapes
+        training, vgg = self.job.training.model_copy(update={"compile": False}), self.loss.network
+        options["unlabelled"] = self.images.unlabelled if unlabelled else None
+        options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
+        options["progress"] = self.job.progress
+        fit_nets(stage, nets, self.task, self.images.labelled, training, **options)
+
+    def _stamp(self, stage: str) -> dict[str, Any]:
+        described = describe(self.job.task, self.images.labelled, self.job.training)
+        own = {"net": repr(self.network), "unlabelled": self.images.unlabelled.fingerprint()}
+        vgg = getattr(self.loss.network, "sha256", None)
+        return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
+
+
+def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:
+    """S: the widths of every layer, and at every place where blocks were inserted how many of them run."""
+    sites, round_to = sites_of(channels, extra_sites(network)), config.round_to or 1
+    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
+
+
+def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
+    """L_OD, "the distillation loss in OMGD".
+
+    Raises:
+        FileNotFoundError: if VGG's weights are missing, and a term is by them.
+    """
+    style, feature = config.lambda_style, config.lambda_feature
+    vgg = None if style == 0 and feature == 0 else load_vgg(config.vgg)
+    own_style, own_feature = (0.0, 0.0) if vgg is None else vgg.online
+    style, feature = own_style if style is None else style, own_feature if feature is None else feature
+    weights = OnlineWeights(config.lambda_ssim, style, feature, config.lambda_tv)
+    return OnlineDistillationLoss(weights, vgg, parts=parts)
+
+
+# Stage 1
+
+
+def sandwich(
+    updates: Sequence[Update], supernet: Supernet, space: Space, loss: OnlineDistillationLoss, config: SupernetConfig, *,
+    seed: int,
+) -> list[Update]:  # fmt: skip
+    """Eq. 1: a task's updates with, after its generator's own losses for the largest network (Eq. 4), L_OD of a random and
+    of the smallest subnet (Eq. 5).
+
+    Each is back-propagated before the next is computed, so that memory is that of the largest network.
+    """
+
+    def subnet(widths: np.ndarray) -> Any:
+        return supernet.subnet(space.plan(supernet.channels, widths))
+
+    smallest = subnet(space.smallest())
+    [generation] = [update for update in updates if update.name == "G"]
+
+    def losses(context: Any) -> Iterator[dict[str, Tensor]]:
+        yield from generation.losses(context)
+        inputs = as_tuple(context.batch["unlabelled"] if config.unlabelled else context.input)
+        with torch.no_grad():
+            wanted = loss.look(supernet(*inputs))
+        drawn = subnet(random_widths(space, seed, context.step))
+        for name, cut in (("random", drawn), ("smallest", smallest)):
+            made = loss.look(supernet(*inputs, subnet=cut))
+            terms = loss.losses(made, wanted)
+            yield {f"{name}_{term}": config.subnet_weight * value for term, value in terms.items()}
+
+    return [replace(update, losses=losses) if update is generation else update for update in updates]
+
+
+def random_widths(space: Space, seed: int, step: int) -> np.ndarray:
+    """(groups,) of a step's random subnet, the same in all processes. The paper says both "attentively sampled" and
+    "randomly sample": here each width and each depth is drawn uniformly."""
+    return space.random(np.random.default_rng([seed, step]))
+
+
+# Stage 2
+
+
+@dataclass
+class OnlineContext(Context):
+    """What one step knows: the contexts that the task makes of it for each teacher."""
+
+    labelled: Mapping[str, Any]
+    unlabelled: Mapping[str, Any]
+
+
+class OnlineDistillation:
+    """Eq. 6: two teachers go on learning from labelled pairs, and a student without a discriminator learns from both
+    online, on labelled images and on those unlabelled ones whose pseudo-labels a discriminator lets through.
+
+    Args:
+        task: one that learns from pairs.
+        nets: "G", the student; "wide" and "deep", its teachers; "D_wide" and "D_deep", their discriminators, which may
+            share layers; none of these where the task has no GAN loss; "connectors", where channels are distilled.
+        taps: on the student as "G" and on the wide teacher as "wide", at the connectors' paths.
+    """
+
+    def __init__(
+        self, task: Task, nets: Nets, loss: OnlineDistillationLoss, config: FinetuneConfig, taps: Mapping[str, Taps]
+    ) -> None:  # fmt: skip
+        self.task, self.nets, self.loss, self.config, self.taps = task, nets, loss, config, taps
+        self.filter = RealnessFilter(config)
+        self.of_teacher: dict[str, Nets] = {name: {"G": nets[name]} for name in TEACHERS}
+        self.forwards: dict[str, Forward] = {}
+        for name, own in self.of_teacher.items():
+            if f"D_{name}" in nets:
+                own["D"] = nets[f"D_{name}"]
+            self.forwards[name] = task.forward(own, {"G": taps[name]} if name in taps else None)
+
+    def forward(self, batch: dict[str, Any], step: int, epoch: int) -> OnlineContext:
+        """How a batch becomes a context."""
+        unlabelled = {"input": batch["unlabelled"]} if "unlabelled" in batch else {}
+        make = self.forwards.items()
+        of_parts = [{name: of(part, step, epoch) for name, of in make} for part in (batch, unlabelled)]
+        return OnlineContext(batch, step, epoch, *of_parts)
+
+    def updates(self) -> list[Update]:
+        """At every n-th step D, then the teachers, as in stage 1 (Eq. 4); at every step the student (Eqs. 7 and 9)."""
+        own = {name: {u.name: u for u in self.task.updates(nets)} for name, nets in self.of_teacher.items()}
+        teaching = [
+            joint(name, {t: own[t][kind] for t in TEACHERS}, self._labelled, every=self.config.teachers_every)
+            for name, kind in (("D", "D"), ("teachers", "G"))
+            if kind in own["wide"]
+        ]
+        settings: Any = self.task.config
+        learning = [p for n in ("G", "connectors") if n in self.nets for p in self.nets[n].parameters()]
+        optimizer = adam(learning, lr=settings.lr, betas=(settings.beta1, settings.beta2))
+        kept: Any = {"state": {"filter": self.filter}, "watch": self.filter.watch}
+        return [*teaching, Update("student", [optimizer], self._learn, **kept)]
+
+    def _labelled(self, context: OnlineContext, name: str) -> Any:
+        """What a teacher learns from. The images that the student learns from are of before this: they are made first."""
+        for other in context.unlabelled.values() if self.config.unlabelled else ():
+            image_of(other)
+        return context.labelled[name]
+
+    def _learn(self, context: OnlineContext) -> Iterator[dict[str, Tensor]]:
+        yield self._online("A", context.labelled)  # Eq. 7
+        if self.config.unlabelled:
+            yield self._online("U", context.unlabelled, filtered=True)  # Eq. 9
+
+    def _online(self, part: str, contexts: Mapping[str, Any], *, filtered: bool = False) -> dict[str, Tensor]:
+        """L_OD of the student's images to those of both teachers, term by term."""
+        made = self.loss.look(generate(self.nets["G"], contexts["wide"].input))
+        mine = self.taps["G"].take() if self.taps else {}
+        total: dict[str, Any] = {}
+        for name in TEACHERS:
+            image, phi = image_of(contexts[name]), None
+            if filtered and self.config.filter != "none" and f"D_{name}" in self.nets:
+                with torch.no_grad():
+                    scores = contexts[name].scores(image).float().flatten(1).mean(1)
+                phi = self.filter(name, scores)  # Eq. 8
+            for term, loss in self.loss.losses(made, self.loss.look(image), phi).items():
+                total[f"{part}_{term}"] = total.get(f"{part}_{term}", 0) + loss
+        if mine and not filtered:  # OMGD's, which has labelled images alone
+            distance = self.nets["connectors"].distance(mine, contexts["wide"].features("G"))  # type: ignore[operator]
+            total[f"{part}_cd"] = self.config.lambda_cd * distance
+        return total
+
+
+def image_of(context: Any) -> Tensor:
+    """A teacher's image of this step, from before its own update where it had one. (A training that accumulates batches
+    makes the images anew for each update, so that this one is then from after it.)"""
+    with torch.no_grad():
+        return context.fake.detach()  # type: ignore[no-any-return]
+
+
+class RealnessFilter:
+    """Phi of Eq. 8: which unlabelled images count, by how real D finds what a teacher made of them.
+
+    As printed, images that D rates above its average count only every second time, and bad ones always, against the aim
+    to "improve the pseudo-label quality": the default is the other way round. The average moves after the decision.
+    """
+
+    def __init__(self, config: FinetuneConfig) -> None:
+        self.config = config
+        self.average: dict[str, float] = {}  # D_EMA
+        self.updates: dict[str, int] = dict.fromkeys(TEACHERS, 0)
+        self.kept: dict[str, float] = dict.fromkeys(TEACHERS, 1.0)
+
+    def __call__(self, name: str, scores: Tensor) -> Tensor:
+        """Weights (B,) of 0 or 1 for a teacher's images, from D's mean scores of each (B,)."""
+        config, average = self.config, self.average.get(name)
+        mean = float(mean_over_processes(scores.detach().float().mean()))
+        phi = torch.ones_like(scores, dtype=torch.float32)
+        if average is not None and self.updates[name] >= config.filter_after:
+            good = scores >= average if config.filter == "realness" else scores <= average
+            phi = torch.where(good, phi, torch.randint(2, scores.shape, device=scores.device).float())
+        self.average[name] = mean if average is None else config.ema * average + (1 - config.ema) * mean
+        self.updates[name] += 1
+        self.kept[name] = float(phi.mean())
+        return phi
+
+    def watch(self) -> dict[str, float]:
+        """For the log: the share that counted in the last step, and the average."""
+        kept = {f"kept_{name}": self.kept[name] for name in TEACHERS}
+        return kept | {f"realness_{name}": value for name, value in self.average.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": dict(self.average), "updates": dict(self.updates)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.average, self.updates = dict(state_dict["average"]), dict(state_dict["updates"])
