@@ -7,8 +7,7 @@ import torch
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.methods.dmad.config import SearchConfig
-from ganshrink.methods.dmad.search import group_weights, sparsity_loss
+from ganshrink.methods.dmad.search import SearchConfig, group_weights, sparsity_loss
 from ganshrink.pruning import add_affine, extract
 from ganshrink.pruning.search.masks import Masks, maskable
 

@@ -16,7 +16,7 @@ from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.dmad import DmadConfig, dmad
-from ganshrink.methods.dmad.lesson import DistillationLoss
+from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
 from ganshrink.pruning import add_affine
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
@@ -96,7 +96,7 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
         taps |= {name: Taps(students[name], TAPS), name.replace("G", "teacher"): Taps(teachers[name], TAPS)}
     context = work.task.with_teachers(teachers).forward(students, taps)(batch, 0, 0)
     for name, job in (("G_A", work), ("G_B", work.back)):
-        wanted |= DistillationLoss(name, DmadConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
+        wanted |= DistillationLoss(name, DistillConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
         judge = tiny.loaded(job.teacher()["D"], tiny.saved(folder, "search", name.replace("G", "D")))
         wanted[f"{name}_gan"] = (judge(context.ways[name].fake) - 1).square().mean()
         real = batch[WAYS[name[-1]][1]]
@@ -119,7 +119,11 @@ def test_the_error_names_the_way_that_missed_its_budget_though_the_other_met_its
         caplog.clear()
         work = tiny.both(*budgets, max_steps=6)
         with caplog.at_level(logging.INFO, "ganshrink"), pytest.raises(ValueError) as error:
-            dmad(Run(tmp_path / late), work, tiny.settings(taps=TAPS, lambda_spa=0, mask_lr=1e-3))
+            dmad(
+                Run(tmp_path / late),
+                work,
+                tiny.settings(taps=TAPS, search={"lambda_spa": 0, "mask_lr": 1e-3}),
+            )
         assert f"{early} meets its budget at step" in caplog.text
         text = str(error.value)
         assert text.startswith(f"{late}: ") and early not in text and "\n" not in text
@@ -212,26 +216,6 @@ def assert_the_same(one: Path, other: Path, results: list[Result]) -> None:
         assert any(name.startswith("D") for name in names)
         for name in names:
             assert tiny.same(tiny.saved(one, stage, name), tiny.saved(other, stage, name))
-
-
-def test_a_search_stopped_before_its_budget_is_met_goes_on_to_the_bit(tmp_path, caplog):
-    """With masks settled at both ends, a layer that was settled so as not to die, and a boundary in the middle."""
-
-    def make(data: Interrupting, **training: Any) -> Job:
-        return tiny.job(tiny.small, data=data, budget="macs=45%", **training)
-
-    one, other = tmp_path / "one", tmp_path / "other"
-    config = tiny.settings(freeze_at=0.2, boundary_end=0.8, taps=TAPS, fusion="conv")
-    whole = dmad(Run(one), make(Interrupting()), config)
-    resumed, left = stopped_and_taken_up(other, make, config, at=5)
-    masks = left["nets"]["masks_G"]
-    assert left["state"]["search_G"]["met_at"] is None and 0 < masks["boundary"] < 1
-    outer = slice(
-        0, 4
-    )  # the masks of the stem's first layer: settled, though some were between the boundaries
-    assert set(masks["settled"][outer].tolist()) == {-1, 1} and set(masks["settled"].tolist()) == {-1, 0, 1}
-    assert met(one, "") > 5
-    assert_the_same(one, other, [whole, resumed])
 
 
 def test_a_run_stopped_when_one_way_has_met_its_budget_and_the_other_has_not_goes_on_to_the_bit(

@@ -12,8 +12,7 @@ from torch import nn
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.methods.dmad.config import SearchConfig
-from ganshrink.methods.dmad.search import MaskSearch, boundary_at, group_weights, sparsity_loss
+from ganshrink.methods.dmad.search import MaskSearch, SearchConfig, boundary_at, group_weights, sparsity_loss
 from ganshrink.pruning import Budget, add_affine, extract
 from ganshrink.pruning.search.masks import Masks, maskable
 
@@ -212,7 +211,7 @@ def search(budget, *, steps=60, floor=1, **settings):
     config = SearchConfig(**settings)
     masks = Masks(model, channels, floor=floor)
     limits = Budget.parse(budget).resolve(channels)
-    return model, MaskSearch(masks, limits, config, steps, settle=lambda propose: propose(limits), of="G")
+    return model, MaskSearch("G", masks, limits, config, steps, settle=lambda propose: propose(limits))
 
 
 def macs(network):
@@ -306,7 +305,7 @@ def test_a_search_that_does_not_arrive_says_what_to_change():
     assert number + 1 == 20
     text = str(caught.value)
     assert text.startswith("G: the masks' boundary reached 0 at step 20 of 40")
-    assert "method.lambda_spa (now 0.003)" in text
+    assert "method.search.lambda_spa (now 0.003)" in text
     cost, allowed = (float(n) for n in re.search(r"cost macs ([\d.]+)k of ([\d.]+)k", text).groups())
     assert cost * 1000 == macs(generator())
     assert allowed * 1000 == pytest.approx(macs(generator()) / 2, abs=1)
@@ -333,7 +332,7 @@ def test_half_way_it_says_that_it_will_probably_not_arrive(budget, warned, moves
     if warned:
         [text] = [record.getMessage() for record in warnings_in(caplog)]
         assert text.startswith("G: ") and "2.6 times the budget" in text and "\n" not in text
-        assert "method.lambda_spa" in text
+        assert "method.search.lambda_spa" in text
 
 
 def test_half_way_it_says_nothing_of_what_has_arrived(caplog):

@@ -15,6 +15,7 @@ from ganshrink.methods.base import Job, Result
 from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
 from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantConfig, Quantizers, calibrate
+from ganshrink.reports.numbers import times
 from ganshrink.training.stages import Run
 
 BITS = QuantConfig()
@@ -40,7 +41,9 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
 def test_every_variant_has_the_stages_and_the_distance_of_the_paper_s_ablation(tmp_path, variant):
     assert METHODS["gan_slimming"] is gan_slimming and VARIANTS.keys() == STAGES.keys()
     work = tiny.job(budget="macs=45%")
-    result = gan_slimming(Run(tmp_path), work, tiny.settings(variant=variant, rho=0.5, prune_trunk=True))
+    result = gan_slimming(
+        Run(tmp_path), work, tiny.settings(variant=variant, prune_trunk=True, search={"rho": 0.5})
+    )
     assert {path.name for path in (tmp_path / "stages").iterdir()} == STAGES[variant].keys()
     for stage, distils in STAGES[variant].items():
         for line in tiny.logged(tmp_path, stage):
@@ -51,11 +54,23 @@ def test_every_variant_has_the_stages_and_the_distance_of_the_paper_s_ablation(t
     plan, channels = result.plans["G"], result.channels["G"]
     assert shapes(extract(result.originals["G"], channels, plan)) == shapes(result.students["G"])
     assert result.quantization == (BITS if variant == "postq" else None)
+    # the paper's ratios, of the networks that are there
+    [section] = result.sections["G"]
+    rows, teacher = section.content[-1].rows, result.originals["G"]
+    kernels = [
+        sum(p.numel() for p in net.parameters() if p.ndim > 1) for net in (teacher, result.students["G"])
+    ]
+    ratio = kernels[0] / kernels[1]
+    paper = [channels.cost(cut, "paper").macs for cut in (None, plan)]
+    wanted = [("float32", ratio)] + ([("8 bits", 4 * ratio)] if variant == "postq" else [])
+    assert [list(row) for row in rows] == [
+        [name, times(value), times(paper[0] / paper[1])] for name, value in wanted
+    ]
 
 
 @pytest.mark.parametrize(("width", "narrow"), [(0.5, [3, 4, 4, 3]), (0.75, [5, 6, 6, 5])])
 def test_the_narrow_student_keeps_a_share_of_every_layer(tmp_path, width, narrow):
-    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(variant="d+cp", width=width))
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(variant="d+cp", narrow={"width": width}))
     weights = tiny.saved(tmp_path, "narrow", "G")
     layers = ("0.weight", "3.body.1.weight", "4.weight")
     assert [len(weights[name]) for name in layers] + [weights["7.weight"].shape[1]] == narrow
@@ -140,7 +155,7 @@ def test_observed_ranges_that_a_student_was_trained_under_are_those_of_its_file(
     assert any(afresh[path].input.scale != scale for path, (scale, _) in inputs.items())
 
 
-@pytest.mark.parametrize("changes", [{"start": "fresh"}, {"variant": "d"}], ids=str)
+@pytest.mark.parametrize("changes", [{"search": {"start": "fresh"}}, {"variant": "d"}], ids=str)
 def test_fresh_weights_depend_on_the_seed_of_the_run_alone(tmp_path, changes):
     students = []
     for number in range(2):
@@ -152,7 +167,7 @@ def test_fresh_weights_depend_on_the_seed_of_the_run_alone(tmp_path, changes):
 
 
 def test_a_fresh_start_is_no_copy_of_the_teacher(tmp_path):
-    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(start="fresh", rho=0.0))
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(search={"start": "fresh", "rho": 0.0}))
     assert tiny.logged(tmp_path, "search")[0]["losses"]["G_dist"] > 1e-3
 
 
@@ -179,7 +194,7 @@ def test_without_a_gan_loss_there_is_no_d(tmp_path):
 def test_the_plan_is_what_lives_less_what_is_over_the_budget(tmp_path, caplog, rho, words):
     work = tiny.job(budget="macs=70%")
     with caplog.at_level("INFO"):
-        result = gan_slimming(Run(tmp_path), work, tiny.settings(rho=rho))
+        result = gan_slimming(Run(tmp_path), work, tiny.settings(search={"rho": rho}))
     [told] = [message for message in caplog.messages if message.startswith("the search left channels of")]
     assert words in told
     plan, groups = result.plans["G"], result.channels["G"].groups
@@ -198,7 +213,8 @@ def test_the_plan_is_what_lives_less_what_is_over_the_budget(tmp_path, caplog, r
 
 def test_a_steered_search_ends_at_the_budget_by_itself(tmp_path):
     work = tiny.job(budget="macs=50%", max_steps=None, epochs=1)
-    config = tiny.settings(adaptive_rho=True, prune_trunk=True, lr=1e-4, search_epochs=75)
+    search = {"adaptive_rho": True, "lr": 1e-4, "epochs": 75}
+    config = tiny.settings(prune_trunk=True, search=search)
     result = gan_slimming(Run(tmp_path), work, config)
     channels, most = result.channels["G"], work.budget.numbers()["macs"]
     scores = tiny.saved(tmp_path, "search", "scores")["magnitudes"]
@@ -220,18 +236,10 @@ class Interrupting(TensorInputs):
         return super().sample(index, rng)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"quantization": BITS},
-        {"quantization": QuantConfig(activations="observed"), "adaptive_rho": True},
-        {"variant": "d+cp", "pool": 2},
-    ],
-    ids=["few bits", "observed and steered", "d+cp"],
-)
-def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path, changes):
-    config = tiny.settings(rho=0.1, **changes)
-    stages = ["narrow"] * (config.variant == "d+cp") + ["search", "finetune"]
+def test_ranges_and_a_steered_rho_survive_a_kill_in_each_stage(tmp_path):
+    bits = QuantConfig(activations="observed")
+    config = tiny.settings(quantization=bits, pool=2, search={"rho": 0.1, "adaptive_rho": True})
+    stages = ["search", "finetune"]
     data = Interrupting(tiny.pictures(4, seed=0))
     work = tiny.job(data=data, max_steps=8, epochs=4, checkpoint_steps=1)
 
