@@ -245,7 +245,7 @@ def test_a_tap_on_a_single_pixel_is_refused_before_anything_is_trained(tmp_path,
     """Over its norm, such a map is 1 whatever the network does."""
     work = untaught(tiny.job(lambda: nets.build("unet256", ngf=2, downs=5), data=tiny.pairs(32)))
     message = refusal(tmp_path, work, taps=("down.2", path))
-    assert message.startswith("method.distill.taps") and "single pixel" in message and path in message
+    assert message.startswith("taps: ") and "single pixel" in message and path in message
     assert stages(tmp_path) == {}
 
 

@@ -142,10 +142,12 @@ def check_maps(network: nn.Module, paths: Sequence[str], example: Sequence[Tenso
         network(*example)
         for path, features in taps.take().items():
             if not isinstance(features, Tensor) or features.ndim != 4:
-                raise ValueError(f"what {path} puts out is no feature map (B, C, H, W): name another layer")
+                raise ValueError(
+                    f"taps: what {path} puts out is no feature map (B, C, H, W): name another layer"
+                )
             if features.shape[2] * features.shape[3] == 1:
                 raise ValueError(
-                    f"attention on a single pixel, as {path} has it, is 1 always: name another layer"
+                    f"taps: attention on a single pixel, as {path} has it, is 1 always: name another layer"
                 )
 
 

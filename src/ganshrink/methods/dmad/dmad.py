@@ -10,11 +10,12 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from ganshrink.graph import trace
@@ -29,8 +30,8 @@ from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.removal import Removed
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
-from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.tasks import GeneratorPass, with_settings
+from ganshrink.training.stages import Run, Stage
+from ganshrink.training.tasks import GeneratorPass
 from ganshrink.training.tasks.task import adam_of
 from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
 
@@ -46,14 +47,11 @@ class DistillConfig(Settings):
         default="inherit",
         description="the student goes on with the searched weights and discriminator, or begins anew (Table IV's Scratch)",
     )
-    ndf: int | None = Field(
-        default=None,
-        ge=1,
-        description="width of a new discriminator beside the student (Table VII); none: the searched one goes on",
+    ndf: PositiveInt | None = Field(
+        default=None, description="width of a new discriminator (Table VII); none: the searched one goes on"
     )
-    lambda_att: float = Field(
+    lambda_att: NonNegativeFloat = Field(
         default=0.0244,
-        ge=0,
         description="weight of the co-attention loss (Eq. 9), a sum over pixels as in the paper; the code averages them: "
         "its 100 on maps of 64x64 is 100/4096 here; its 10 for Pix2Pix is 0.00244 there and 0.039 on 16x16",
     )
@@ -63,31 +61,26 @@ class DistillConfig(Settings):
         "Pix2Pix) are made",
     )
     attention: Literal["sum", "mean"] = Field(
-        default="sum",
-        description="over channels, of squares (Eq. 7); the code's: mean, which matters only in Eq. 8",
+        default="sum", description="over channels (Eq. 7); the code's: mean, which matters only in Eq. 8"
     )
     fusion: Fusion = Field(
         default="sum",
         description="of the generator's and the discriminator's attention (Eq. 8); multiply, conv: Table V's ablation; "
         "none: the generator's alone (Table IV's G-Attention)",
     )
-    judge_weight: float = Field(
-        default=0.5,
-        ge=0,
-        description="of the discriminator's attention in that sum; the code's mobile Pix2Pix: 0.25",
+    judge_weight: NonNegativeFloat = Field(
+        default=0.5, description="of the discriminator's attention in it; the code's mobile Pix2Pix: 0.25"
     )
-    judge_layers: int = Field(
-        default=1,
-        ge=1,
-        description="how many layers of the discriminator: those nearest in size to the generator's taps (Table VI)",
+    judge_layers: PositiveInt = Field(
+        default=1, description="how many of the discriminator's layers: the nearest in size (Table VI)"
     )
     judge_gradient: bool = Field(
         default=True,
         description="let the gradient reach the student through the discriminator's attention to its image too, as in the "
         "code; the paper does not say",
     )
-    lambda_fea: float = Field(
-        default=1e-4, ge=0, description="weight of the distance between the discriminator's features (Eq. 10)"
+    lambda_fea: NonNegativeFloat = Field(
+        default=1e-4, description="weight of the distance between the discriminator's features (Eq. 10)"
     )
     feature_norm: Literal["squared", "plain"] = Field(
         default="squared",
@@ -100,12 +93,16 @@ class DistillConfig(Settings):
         "group, of maps of at least 4x4; on a ResNet the paper's",
     )
 
+    @property
+    def judged(self) -> bool:
+        """Whether these settings look at the teacher's discriminator."""
+        return bool(self.lambda_fea or (self.lambda_att and self.fusion != "none"))
+
 
 class DmadConfig(MethodConfig):
     """DMAD's settings. GAN, cycle and reconstruction losses are the task's."""
 
     both_ways: ClassVar[bool] = True
-
     name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
@@ -132,10 +129,12 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
             one.check_reachable(lambda budget: config.search.fitting(searched, equal, budget))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    teachers = {name: _checked(one.teacher(), config.distill) for name, one in jobs.items()}
+    teachers = {name: one.teacher() for name, one in jobs.items()}
+    if config.distill.judged and not all("D" in trained for trained in teachers.values()):
+        what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
+        raise ValueError(f"{what}: set teacher.discriminator, or {DO_WITHOUT}")
 
-    # Section III.B. It begins anew and looks at no teacher, so that another one changes nothing, unless the task has
-    # nothing else to learn from.
+    # Section III.B. It begins anew and looks at no teacher, so that another one changes nothing, unless the task needs one.
     task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
 
     def begin() -> Nets:
@@ -143,11 +142,9 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
         return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
-    def search(stage: Stage, nets: Nets) -> Artefacts:
-        return search_masks(stage, job, config.search, task, searched, nets)
-
     limits = {name: one.limits() for name, one in jobs.items()}
     stamp = {"net": repr(job.build()), "method": config.for_stage("search"), "budgets": limits}
+    search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
     after = None if job.task.needs_teacher else ()
     nets, found = train_stage(run, "search", begin, search, made_from=stamp | job.describe(), after=after)
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
@@ -175,14 +172,14 @@ def distill(
 
     Args:
         paths: where attention is compared.
-        teachers: by the names of the generators that were made small.
-        nets: as the search left them, these generators cut.
+        teachers: the trained nets, by the names of the generators that were made small.
+        nets: as the search left them; these generators are cut.
     """
     settings, new = config.distill, set()  # what of the nets begins anew
     task: Any = job.task.with_teachers({name: trained["G"] for name, trained in teachers.items()})
     judges = {name for name in nets if name.startswith("D")}
     if settings.ndf is not None:
-        task = with_settings(task, ndf=settings.ndf)
+        task = replace(task, config=task.config.model_copy(update={"ndf": settings.ndf}))
         others = task.nets(job.build(), job.data.in_channels, job.data.out_channels)
         nets, new = nets | {name: others[name] for name in judges}, judges
     if settings.init == "fresh":
@@ -195,19 +192,13 @@ def distill(
         logger.info("teaching the small network, with attention compared at %s", ", ".join(paths))
         with ExitStack() as stack:
             lessons = [DistillationLoss(name, settings, of.get("D"), paths) for name, of in teachers.items()]
-            taps: dict[str, Taps] = {}
-            for lesson in lessons:
-                stack.callback(lesson.close)
-                watched = {
-                    lesson.name: nets[lesson.name],
-                    lesson.name.replace("G", "teacher"): teachers[lesson.name]["G"],
-                }
-                taps |= {name: stack.enter_context(Taps(net, paths)) for name, net in watched.items()}
+            taps = {name: Taps(nets[name], paths) for name in teachers}
+            taps |= {name.replace("G", "teacher"): Taps(of["G"], paths) for name, of in teachers.items()}
+            for close in [one.close for one in lessons] + [one.close for one in taps.values()]:
+                stack.callback(close)
 
             def terms(context: Any) -> dict[str, Tensor]:  # Eq. 11, where L_SPA has done its part
-                return {
-                    k: v for lesson in lessons for k, v in lesson.losses(context.ways[lesson.name]).items()
-                }
+                return {k: v for one in lessons for k, v in one.losses(context.ways[one.name]).items()}
 
             mixes = {f"mix_{lesson.name}": lesson.mixes for lesson in lessons if lesson.mixes}
             learned = [parameter for mix in mixes.values() for parameter in mix.parameters()]
@@ -226,7 +217,7 @@ class DistillationLoss:
 
     Args:
         name: the student's, such as "G_A": its terms are `{name}_att` and `{name}_fea`.
-        judge: the teacher's discriminator, of which a copy looks on; none where `needs_judge` does not ask for one.
+        judge: the teacher's discriminator, of which a copy looks on; none where the settings look at none.
         paths: where generators are tapped.
     """
 
@@ -235,7 +226,7 @@ class DistillationLoss:
     ) -> None:
         self.name, self.config, self.paths = name, config, paths
         self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
-        self.judge = copy.deepcopy(judge) if needs_judge(config) else None
+        self.judge = copy.deepcopy(judge) if config.judged else None
         self._taps = None if self.judge is None else Taps(self.judge, activations(self.judge))
 
     def losses(self, way: GeneratorPass) -> dict[str, Tensor]:
@@ -268,20 +259,14 @@ class DistillationLoss:
         distances = []
         for path, mix in zip(self.paths, self.mixes or [None] * len(self.paths), strict=True):
             target = fused(attention(taught[path]), looked, mix=mix)
-            distances.append(
-                attention_loss(attention(learnt[path]), target, norm=config.attention_norm)
-            )  # Eq. 9
+            ours = attention(learnt[path])
+            distances.append(attention_loss(ours, target, norm=config.attention_norm))  # Eq. 9
         return torch.stack(distances).sum()
 
     def close(self) -> None:
         """Take the hooks off the discriminator."""
         if self._taps is not None:
             self._taps.close()
-
-
-def needs_judge(config: DistillConfig) -> bool:
-    """Whether these settings look at the teacher's discriminator."""
-    return bool(config.lambda_fea or (config.lambda_att and config.fusion != "none"))
 
 
 def check_taps(paths: Sequence[str], removed: Removed) -> None:
@@ -297,23 +282,12 @@ def check_taps(paths: Sequence[str], removed: Removed) -> None:
 
 def _check(job: Job, config: DistillConfig, paths: Sequence[str]) -> None:
     """Refuse taps that catch no feature map, a search of no steps, and a discriminator to look at where none is trained."""
-    try:
-        check_maps(job.original.network, paths, job.example)
-    except ValueError as error:
-        raise ValueError(f"method.distill.taps: {error}") from None
+    check_maps(job.original.network, paths, job.example)
     if total_steps(batches_of(job.data, job.training), job.training) == 0:
         raise ValueError(
-            "DMAD searches while it trains, and student.epochs and student.max_steps leave no step to do so"
+            "DMAD searches while it trains, and student.epochs and student.max_steps leave no step for it"
         )
-    if needs_judge(config) and not getattr(job.task.config, "lambda_gan", 0):
+    if config.judged and not getattr(job.task.config, "lambda_gan", 0):
         raise ValueError(
             f"DMAD looks at the teacher's discriminator, and task.lambda_gan = 0 trains none: set it, or {DO_WITHOUT}"
         )
-
-
-def _checked(teacher: Nets, config: DistillConfig) -> Nets:
-    """Raises ValueError if the settings look at a discriminator that the teacher came without."""
-    if "D" not in teacher and needs_judge(config):
-        what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
-        raise ValueError(f"{what}: set teacher.discriminator, or {DO_WITHOUT}")
-    return teacher
