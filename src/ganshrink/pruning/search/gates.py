@@ -117,7 +117,7 @@ class Gates(nn.Module):
             limits = amount * self._count.sqrt()
             factors = (1 - limits / torch.where(norms > 0, norms, 1)).clamp_min(0)
             factors[norms <= 0] = 0
-            alive, scores = ((factors > 0).cpu().numpy(), norms.cpu().numpy())
+            alive, scores = (factors > 0).cpu().numpy(), norms.cpu().numpy()
             factors[kept_by_floor(self._channels, self.floor, alive, scores)] = 1
             factors[-1] = 1  # positions that are never cut
             start = 0
