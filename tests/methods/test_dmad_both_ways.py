@@ -1,21 +1,18 @@
-"""DMAD on a CycleGAN, one way and both at once; and runs that were stopped in the middle and taken up again."""
+"""DMAD on a CycleGAN, one way and both at once."""
 
-import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_dmad as tiny
 import torch
 from torch.nn.functional import l1_loss
 
-from ganshrink.data import TensorPairs
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.dmad import DmadConfig, dmad
+from ganshrink.methods.dmad import dmad
 from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
 from ganshrink.pruning import add_affine
 from ganshrink.training import Taps
@@ -160,72 +157,3 @@ def test_one_way_alone_is_made_small_and_the_other_stays_whole_and_is_trained_al
         }
         assert line.keys() == cycles | judges | more
     assert set(tiny.logged(tmp_path, "search")[0]["watched"]) == {"live_A", "boundary_A"}
-
-
-# Stopped and taken up again
-
-
-class Interrupting(TensorPairs):
-    """Fails while a stage trains, from its first checkpoint on."""
-
-    def __init__(self, stage: Path | None = None) -> None:
-        self.stage = None
-        super().__init__(tiny.pairs().pairs)
-        self.stage = stage
-
-    def sample(self, index: int, rng: Any) -> dict[str, Any]:
-        if self.stage and (self.stage / "checkpoint.pt").exists():
-            raise OSError("the disk is gone")
-        return super().sample(index, rng)
-
-
-def checkpoint(folder: Path, stage: str) -> dict[str, Any]:
-    return torch.load(folder / f"stages/{stage}/checkpoint.pt", weights_only=False)
-
-
-def stopped_and_taken_up(
-    folder: Path, make: Any, config: DmadConfig, at: int
-) -> tuple[Result, dict[str, Any]]:
-    """A run that is killed in both stages after step `at`; its result, and the checkpoint at the first kill."""
-    kept = None
-    for stage in ("search", "distill"):
-        data = Interrupting(folder / "stages" / stage)
-        with pytest.raises(OSError, match="the disk is gone"):
-            dmad(Run(folder), make(data, checkpoint_steps=at), config)
-        assert not (folder / "stages" / stage / "done.json").exists()
-        left = checkpoint(folder, stage)
-        assert left["step"] == at
-        kept = kept or left
-    torch.manual_seed(1)
-    return dmad(Run(folder), make(Interrupting()), config), kept
-
-
-def assert_the_same(one: Path, other: Path, results: list[Result]) -> None:
-    """Every network of both stages, every line of their logs, and the plans."""
-    assert results[0].plans == results[1].plans
-    for name, student in results[0].students.items():
-        assert tiny.same(student.state_dict(), results[1].students[name].state_dict())
-    plans = [json.loads((folder / "stages/search/plans.json").read_text()) for folder in (one, other)]
-    assert plans[0] == plans[1]
-    for stage in ("search", "distill"):
-        logs = [
-            [(line["losses"], line.get("watched")) for line in tiny.logged(f, stage)] for f in (one, other)
-        ]
-        assert logs[0] == logs[1]
-        names = sorted(path.stem for path in (one / "stages" / stage).glob("*.safetensors"))
-        assert any(name.startswith("D") for name in names)
-        for name in names:
-            assert tiny.same(tiny.saved(one, stage, name), tiny.saved(other, stage, name))
-
-
-def test_a_run_stopped_when_one_way_has_met_its_budget_and_the_other_has_not_goes_on_to_the_bit(
-    twins, tmp_path
-):
-    def make(data: Interrupting, **training: Any) -> Job:
-        return tiny.both(*BUDGETS, data=data, **training)
-
-    resumed, left = stopped_and_taken_up(tmp_path, make, tiny.settings(taps=TAPS), at=5)
-    assert left["state"]["search_G_A"]["met_at"] is not None and left["state"]["search_G_B"]["met_at"] is None
-    assert left["nets"]["masks_G_A"]["boundary"] == 0 < left["nets"]["masks_G_B"]["boundary"]
-    folder, _, whole = twins
-    assert_the_same(folder, tmp_path, [whole, resumed])

@@ -157,30 +157,6 @@ def test_the_sparsity_loss_is_a_sum_over_what_is_between_the_boundaries(masks, r
     assert 0.2 < (masks.inputs.grad != 0).float().mean() < 0.9
 
 
-def test_polarising_moves_outer_layers_apart_and_only_these(masks):
-    config = SearchConfig(polarise=1.0, lambda_spa=1.0)
-    outer = torch.zeros(len(masks.inputs), dtype=torch.bool)
-    for layer in masks.layers:
-        outer[layer.start : layer.stop] = layer.outer
-    assert [layer.producer.module for layer in masks.layers if layer.outer] == [
-        "down.1",
-        "down.4",
-        "up.0",
-        "up.3",
-    ]
-    first = masks.inputs.detach().clone()
-    for _ in range(20):
-        masks.inputs.grad = None
-        sparsity_loss(masks, config).backward()
-        with torch.no_grad():
-            masks.inputs -= 0.01 * masks.inputs.grad
-    after = masks.inputs.detach()
-    assert (after[outer].abs() > first[outer].abs()).all()
-    assert torch.equal(after[outer] > 0, first[outer] > 0)
-    assert (first[outer] > 0).any() and (first[outer] < 0).any()
-    assert (after[~outer] < first[~outer]).all()
-
-
 @pytest.mark.parametrize("polarise", [0.0, 1.0])
 def test_nothing_pulls_where_nothing_is_soft(masks, polarise):
     """A norm over nothing has a gradient of 0, not of infinity."""

@@ -1,15 +1,13 @@
 """GAN Slimming as a run: its variants and their stages, budgets, and resuming."""
 
 import copy
-from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_slimming as tiny
 import torch
 from torch import Tensor, nn
 
-from ganshrink.data import Batches, TensorInputs
+from ganshrink.data import Batches
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
@@ -223,40 +221,3 @@ def test_a_steered_search_ends_at_the_budget_by_itself(tmp_path):
     without[torch.where(live.keep, scores, torch.inf).argmin()] = False
     assert channels.cost(live).macs >= most >= channels.cost(Plan(without)).macs
     assert (live.keep & ~result.plans["G"].keep).sum() <= 1
-
-
-class Interrupting(TensorInputs):
-    """Fails while a stage trains, from its first checkpoint on, until it is told which stage to let through."""
-
-    stage: Path | None = None
-
-    def sample(self, index: int, rng: Any) -> dict[str, Any]:
-        if self.stage and (self.stage / "checkpoint.pt").exists():
-            raise OSError("the disk is gone")
-        return super().sample(index, rng)
-
-
-def test_ranges_and_a_steered_rho_survive_a_kill_in_each_stage(tmp_path):
-    bits = QuantConfig(activations="observed")
-    config = tiny.settings(quantization=bits, pool=2, search={"rho": 0.1, "adaptive_rho": True})
-    stages = ["search", "finetune"]
-    data = Interrupting(tiny.pictures(4, seed=0))
-    work = tiny.job(data=data, max_steps=8, epochs=4, checkpoint_steps=1)
-
-    def compress(folder: Path) -> Result:
-        torch.manual_seed(0)
-        return gan_slimming(Run(folder), work, config)
-
-    whole = compress(tmp_path / "whole")
-    for stage in stages:
-        data.stage = tmp_path / "stopped/stages" / stage
-        with pytest.raises(OSError, match="the disk is gone"):
-            compress(tmp_path / "stopped")
-        assert not (data.stage / "done.json").exists()
-    data.stage = None
-    resumed = compress(tmp_path / "stopped")
-    assert resumed.plans["G"] == whole.plans["G"]
-    assert tiny.same(resumed.students["G"].state_dict(), whole.students["G"].state_dict())
-    for stage in stages:
-        one, other = (tiny.logged(tmp_path / name, stage) for name in ("whole", "stopped"))
-        assert [line["losses"] for line in one] == [line["losses"] for line in other]
