@@ -31,7 +31,7 @@ from ganshrink.quant import QuantConfig, Quantizers, attached, spread
 from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.reports.numbers import times
 from ganshrink.reports.section import Section, Table, Text
-from ganshrink.training import Update, adam, sgd, total_steps
+from ganshrink.training import Update, adam, extended, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks.pool import ImagePool
 from ganshrink.training.tasks.task import joined
@@ -129,10 +129,9 @@ def objective(
     updates = [Update("G", [adapted(weights)], generate)]
     if sparsity is not None:
         # rho |gamma|: a step of gradient descent on the scales, then the soft threshold (Eqs. 12 to 14)
-        [generation] = updates
-        generation.optimizers = [*generation.optimizers, sparsity.optimizer]
-        generation.after = lambda context: sparsity.step(context.step)
-        generation.state, generation.watch = {"sparsity": sparsity}, sparsity.watch
+        more: Any = {"state": {"sparsity": sparsity}, "watch": sparsity.watch}
+        more["after"] = lambda context: sparsity.step(context.step)
+        updates = extended(updates, "G", optimizers=[sparsity.optimizer], **more)
     if "D" in nets:
         updates.append(Update("D", [adapted(nets["D"].parameters())], judge, state={"pool": pool}))
     return updates
@@ -169,7 +168,8 @@ def _train(
 
     def learn(stage: Stage, made: Nets) -> Artefacts:
         logger.info("%s: training the small network", name)
-        sparsity = None if channels is None else _sparsity(job, search, training, network, channels)
+        drawn = channels if "rho" in config.stages[name] else None
+        sparsity = None if drawn is None else _sparsity(job, search, training, network, drawn)
         updates = objective(config, vgg, name, task, made, sparsity)
         gates = {} if sparsity is None else {"gates": sparsity.gates}
         watching = [] if vgg is None else [vgg]
@@ -186,7 +186,7 @@ def _train(
 
     shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
     stamp = {"method": config.for_stage(name), "vgg": vgg and vgg.sha256, "shapes": shapes}
-    if channels is not None and search.adaptive_rho:
+    if "rho" in config.stages[name] and search.adaptive_rho:
         stamp["budget"] = job.limits()
     stamp |= describe(job.task, job.data, training)
     return train_stage(run, name, make, learn, made_from=stamp)
