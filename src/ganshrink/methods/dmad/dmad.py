@@ -10,7 +10,6 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +30,7 @@ from ganshrink.pruning.removal import Removed
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
 from ganshrink.training.stages import Run, Stage
-from ganshrink.training.tasks import GeneratorPass
+from ganshrink.training.tasks import GeneratorPass, with_settings
 from ganshrink.training.tasks.task import adam_of
 from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
 
@@ -179,7 +178,7 @@ def distill(
     task: Any = job.task.with_teachers({name: trained["G"] for name, trained in teachers.items()})
     judges = {name for name in nets if name.startswith("D")}
     if settings.ndf is not None:
-        task = replace(task, config=task.config.model_copy(update={"ndf": settings.ndf}))
+        task = with_settings(task, ndf=settings.ndf)
         others = task.nets(job.build(), job.data.in_channels, job.data.out_channels)
         nets, new = nets | {name: others[name] for name in judges}, judges
     if settings.init == "fresh":
