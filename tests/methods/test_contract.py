@@ -55,6 +55,7 @@ QUICK: dict[str, dict[str, Any]] = {
 OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
     "decig": {"cut.hinges": {"down.1": 3}},
+    "dmad": {"distill.taps": ("blocks.0",)},
     "ugc": {"finetune.taps": ("blocks.0",)},
     "uniform": {"taps": ("blocks.0",)},
 }
@@ -274,9 +275,7 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
 
     config, tables = config_of(name), {key for key, value in config_of(name) if isinstance(value, Settings)}
     for key, value, field in leaves(config):
-        if key in ROADS.get(name, ()) or isinstance(
-            value, Path
-        ):  # of a file its content counts, not its place
+        if key in ROADS.get(name, ()) or isinstance(value, Path):  # of a file its content counts
             continue
         table = key.rpartition(".")[0]
         if table and table not in stamps:
@@ -285,18 +284,20 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
         for choice in choices:
             if choice == value:
                 continue
-            watching = Watching(folder)
+            watching, fits = Watching(folder), True
             try:
                 made(name, watching, job(), changed(config, key, choice))
             except (ValueError, FileNotFoundError):  # the toy does not take it
                 continue
-            except RuntimeError:  # the old weights do not fit the plan of the new setting
-                assert watching.redone
+            except RuntimeError:  # old weights do not fit: what follows the stage that has them is not seen
+                fits = False
             break
         else:
             pytest.fail(f"{name}: no other value of {key} could be tried: add one to OTHER")
         expected = with_followers(table) if table else set(stamps)
-        assert set(watching.redone) == expected, (key, choice)
+        redone = set(watching.redone)
+        first = table or next(iter(stamps))
+        assert redone == expected if fits else first in redone <= expected, (key, choice)
     assert tables <= set(stamps) | {"narrow"}, "a table that is no stage's"
 
 

@@ -7,8 +7,7 @@ import torch
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.methods.dmad.config import SearchConfig
-from ganshrink.methods.dmad.search import group_weights, sparsity_loss
+from ganshrink.methods.dmad.search import SearchConfig, group_weights, sparsity_loss
 from ganshrink.pruning import add_affine, extract
 from ganshrink.pruning.search.masks import Masks, maskable
 
@@ -79,7 +78,7 @@ def test_a_gone_block_is_no_member_of_a_sum_any_more(two_blocks, half, rule):
     for name in ("down.7", "blocks.0.body.5", "blocks.1.body.5"):
         torch.testing.assert_close(after[of[name]], wanted)
     assert before[of["down.7"]].tolist() != after[of["down.7"]].tolist()
-    loss = sparsity_loss(masks, SearchConfig(group_sparsity=rule))
+    loss = sparsity_loss(masks, SearchConfig(lambda_spa=1, group_sparsity=rule))
     slopes = torch.autograd.grad(loss, masks.inputs)[0]
     assert not slopes[of["blocks.0.body.1"]].any() and not slopes[of["blocks.0.body.5"]].any()
     torch.testing.assert_close(slopes[of["blocks.1.body.5"]], wanted)

@@ -133,8 +133,9 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer):
     """Adam's and the scales' rates fall after two steps, an epoch; the pool is full after one, so chance has a part."""
     teacher = straight()
     work = tiny.job(teacher, budget="macs=100%", max_steps=STEPS)
-    changes = {"beta": BETA, "rho": RHO, "gamma_lr": ETA, "lr": LR, "optimizer": optimizer, "pool": POOL}
-    gan_slimming(Run(tmp_path), work, tiny.settings(**changes))
+    search = {"rho": RHO, "gamma_lr": ETA, "lr": LR}
+    config = tiny.settings(beta=BETA, optimizer=optimizer, pool=POOL, search=search)
+    gan_slimming(Run(tmp_path), work, config)
     hand = ByHand(teacher.eval(), work.teacher()["D"], optimizer)
     batches, lines = Batches(work.data, batch_size=2, seed=0), tiny.logged(tmp_path, "search")
     assert len(lines) == STEPS
@@ -176,7 +177,7 @@ def conditional() -> Pix2Pix:
 @pytest.mark.parametrize("real", ["teacher", "photos"])
 def test_what_d_is_shown_as_real(tmp_path, task, real):
     work = tiny.job(task=task(), data=tiny.pairs(), max_steps=1)
-    gan_slimming(Run(tmp_path), work, tiny.settings(real=real, rho=0.0))
+    gan_slimming(Run(tmp_path), work, tiny.settings(real=real, search={"rho": 0.0}))
     batch, trained = Batches(work.data, batch_size=2, seed=0).at(0), work.teacher()
     with torch.no_grad():
         shown = batch["target"] if real == "photos" else trained["G"].eval()(batch["input"])
@@ -201,8 +202,8 @@ def test_an_earlier_image_is_not_shown_beside_another_input(tmp_path):
 @pytest.mark.parametrize("prune_trunk", [False, True])
 def test_the_trunk_keeps_its_width_unless_asked(tmp_path, prune_trunk):
     """A pull that kills all leaves the floor; what several layers add up to is not pulled."""
-    changes = {"rho": 100.0, "prune_trunk": prune_trunk, "floor": 2}
-    result = gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(**changes))
+    config = tiny.settings(prune_trunk=prune_trunk, search={"rho": 100.0, "floor": 2})
+    result = gan_slimming(Run(tmp_path), tiny.job(), config)
     plan, groups = result.plans["G"], result.channels["G"].groups
     widths = {g.name: int(plan.keep[g.atoms].sum()) for g in groups if g.name in (tiny.TRUNK, *tiny.OTHERS)}
     assert widths == {tiny.TRUNK: 2 if prune_trunk else 6, "3.body.1": 0, "4": 2, "7": 2}

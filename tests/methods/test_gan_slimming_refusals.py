@@ -1,24 +1,24 @@
-"""What GAN Slimming refuses, with which words, and its way through a recipe and the command line."""
+"""What GAN Slimming refuses, with which words; and recipes of earlier versions."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_slimming as tiny
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from ganshrink.cli.main import app
 from ganshrink.graph import trace
 from ganshrink.methods.base import Job
 from ganshrink.methods.gan_slimming import gan_slimming
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Plan
 from ganshrink.training.stages import Run
-from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import read_recipe
+
+QUICK = Path("recipes/gan_slimming/quick.toml")
 
 
 def nothing_to_learn() -> tuple[Job, dict]:
@@ -48,6 +48,10 @@ def no_gan_to_prune_by(variant: str) -> Callable[[], tuple[Job, dict]]:
             r"method.real = 'photos' .* these data have none: use 'teacher'",
         ),
         (lambda: (tiny.job(), {"distance": "perceptual", "vgg": "none.safetensors"}), "none.safetensors"),
+        (
+            lambda: (tiny.job(), {"search": {"adaptive_rho": True, "rho": 0}}),
+            r"method.search.adaptive_rho multiplies method.search.rho, which is 0",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_line_before_anything_is_trained(tmp_path, case, words):
@@ -69,7 +73,7 @@ def test_a_budget_out_of_reach_names_the_least_and_that_the_trunk_could_be_cut(t
     least = {}
     for prune_trunk in (False, True):
         with pytest.raises(ValueError, match=said) as error:
-            gan_slimming(Run(tmp_path), work, tiny.settings(prune_trunk=prune_trunk, floor=2))
+            gan_slimming(Run(tmp_path), work, tiny.settings(prune_trunk=prune_trunk, search={"floor": 2}))
         assert str(error.value).endswith("; less with method.prune_trunk = true") != prune_trunk
         least[prune_trunk] = int(re.search(said, str(error.value))[1])
     assert least[True] < least[False]
@@ -108,39 +112,14 @@ def test_a_network_that_is_all_trunk_is_refused_in_a_line_that_names_the_way_out
         gan_slimming(Run(tmp_path), work, tiny.settings())
 
 
-QUICK = Path("recipes/gan_slimming/quick.toml")
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("method.quantization.weight_bits=9", "weight_bits: Input should be less than or equal to 8 (got 9)"),
-        (
-            "method.quantization.activation_bits=1",
-            "activation_bits: Input should be greater than or equal to 2",
-        ),
-        ("method.quantization.wieght_bits=4", "unknown key; did you mean 'weight_bits'"),
-        ("method.variant=dcp", "method.variant: Input should be 'gs', 'cp', 'd', 'd+cp', 'cp+d' or 'postq'"),
-        ("method.rho=-1", "method.rho: Input should be greater than or equal to 0 (got -1)"),
-    ],
-)
-def test_what_is_wrong_in_a_recipe_is_said_in_a_line(override, words):
-    with pytest.raises(ValueError) as error:
-        read_recipe(QUICK, [override])
-    [line] = str(error.value).splitlines()
-    assert words in line
-
-
-def test_the_quick_recipe_goes_all_the_way(tmp_path):
-    small = ["net.ngf=4", "task.ndf=4", "teacher.max_steps=2", "student.max_steps=2"]
-    counts = "data.counts={train=4, val=2, test=2}"
-    off = ["latency.enabled=false", "export.onnx=false", "metrics.names=['psnr_teacher']"]
-    outcome = compress_recipe(read_recipe(QUICK, [f"run={tmp_path}", counts, *small, *off]), progress=False)
-    assert outcome.cost["student"]["macs"]["exact"] <= outcome.cost["budget"]["resolved"]["macs"]
-    assert {path.name for path in (tmp_path / "stages").iterdir()} == {"teacher", "search", "finetune"}
-    assert (tmp_path / "student.safetensors").exists() and (tmp_path / "report.html").exists()
-
-
-def test_the_command_line_lists_it():
-    listed = CliRunner().invoke(app, ["methods", "--json"])
-    assert listed.exit_code == 0 and '"gan_slimming": "GAN Slimming' in listed.stdout
+def test_settings_of_earlier_recipes_are_found_in_their_tables():
+    moved = ["lr=0.1", "finetune_lr=0.2", "search_epochs=3", "rho=0.4", "floor=5", "round_to=6", "width=0.7"]
+    method: Any = read_recipe(QUICK, [f"method.{setting}" for setting in moved]).method
+    assert (method.search.lr, method.search.epochs, method.search.rho, method.search.floor) == (
+        0.1,
+        3,
+        0.4,
+        5,
+    )
+    assert (method.finetune.lr, method.finetune.round_to) == (0.2, 6)
+    assert (method.narrow.lr, method.narrow.width) == (0.2, 0.7)

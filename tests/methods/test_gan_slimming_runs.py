@@ -1,20 +1,19 @@
 """GAN Slimming as a run: its variants and their stages, budgets, and resuming."""
 
 import copy
-from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_slimming as tiny
 import torch
 from torch import Tensor, nn
 
-from ganshrink.data import Batches, TensorInputs
+from ganshrink.data import Batches
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.gan_slimming import VARIANTS, gan_slimming
 from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantConfig, Quantizers, calibrate
+from ganshrink.reports.numbers import times
 from ganshrink.training.stages import Run
 
 BITS = QuantConfig()
@@ -40,7 +39,9 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
 def test_every_variant_has_the_stages_and_the_distance_of_the_paper_s_ablation(tmp_path, variant):
     assert METHODS["gan_slimming"] is gan_slimming and VARIANTS.keys() == STAGES.keys()
     work = tiny.job(budget="macs=45%")
-    result = gan_slimming(Run(tmp_path), work, tiny.settings(variant=variant, rho=0.5, prune_trunk=True))
+    result = gan_slimming(
+        Run(tmp_path), work, tiny.settings(variant=variant, prune_trunk=True, search={"rho": 0.5})
+    )
     assert {path.name for path in (tmp_path / "stages").iterdir()} == STAGES[variant].keys()
     for stage, distils in STAGES[variant].items():
         for line in tiny.logged(tmp_path, stage):
@@ -51,11 +52,23 @@ def test_every_variant_has_the_stages_and_the_distance_of_the_paper_s_ablation(t
     plan, channels = result.plans["G"], result.channels["G"]
     assert shapes(extract(result.originals["G"], channels, plan)) == shapes(result.students["G"])
     assert result.quantization == (BITS if variant == "postq" else None)
+    # the paper's ratios, of the networks that are there
+    [section] = result.sections["G"]
+    rows, teacher = section.content[-1].rows, result.originals["G"]
+    kernels = [
+        sum(p.numel() for p in net.parameters() if p.ndim > 1) for net in (teacher, result.students["G"])
+    ]
+    ratio = kernels[0] / kernels[1]
+    paper = [channels.cost(cut, "paper").macs for cut in (None, plan)]
+    wanted = [("float32", ratio)] + ([("8 bits", 4 * ratio)] if variant == "postq" else [])
+    assert [list(row) for row in rows] == [
+        [name, times(value), times(paper[0] / paper[1])] for name, value in wanted
+    ]
 
 
 @pytest.mark.parametrize(("width", "narrow"), [(0.5, [3, 4, 4, 3]), (0.75, [5, 6, 6, 5])])
 def test_the_narrow_student_keeps_a_share_of_every_layer(tmp_path, width, narrow):
-    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(variant="d+cp", width=width))
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(variant="d+cp", narrow={"width": width}))
     weights = tiny.saved(tmp_path, "narrow", "G")
     layers = ("0.weight", "3.body.1.weight", "4.weight")
     assert [len(weights[name]) for name in layers] + [weights["7.weight"].shape[1]] == narrow
@@ -140,7 +153,7 @@ def test_observed_ranges_that_a_student_was_trained_under_are_those_of_its_file(
     assert any(afresh[path].input.scale != scale for path, (scale, _) in inputs.items())
 
 
-@pytest.mark.parametrize("changes", [{"start": "fresh"}, {"variant": "d"}], ids=str)
+@pytest.mark.parametrize("changes", [{"search": {"start": "fresh"}}, {"variant": "d"}], ids=str)
 def test_fresh_weights_depend_on_the_seed_of_the_run_alone(tmp_path, changes):
     students = []
     for number in range(2):
@@ -152,7 +165,7 @@ def test_fresh_weights_depend_on_the_seed_of_the_run_alone(tmp_path, changes):
 
 
 def test_a_fresh_start_is_no_copy_of_the_teacher(tmp_path):
-    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(start="fresh", rho=0.0))
+    gan_slimming(Run(tmp_path), tiny.job(), tiny.settings(search={"start": "fresh", "rho": 0.0}))
     assert tiny.logged(tmp_path, "search")[0]["losses"]["G_dist"] > 1e-3
 
 
@@ -179,7 +192,7 @@ def test_without_a_gan_loss_there_is_no_d(tmp_path):
 def test_the_plan_is_what_lives_less_what_is_over_the_budget(tmp_path, caplog, rho, words):
     work = tiny.job(budget="macs=70%")
     with caplog.at_level("INFO"):
-        result = gan_slimming(Run(tmp_path), work, tiny.settings(rho=rho))
+        result = gan_slimming(Run(tmp_path), work, tiny.settings(search={"rho": rho}))
     [told] = [message for message in caplog.messages if message.startswith("the search left channels of")]
     assert words in told
     plan, groups = result.plans["G"], result.channels["G"].groups
@@ -198,7 +211,8 @@ def test_the_plan_is_what_lives_less_what_is_over_the_budget(tmp_path, caplog, r
 
 def test_a_steered_search_ends_at_the_budget_by_itself(tmp_path):
     work = tiny.job(budget="macs=50%", max_steps=None, epochs=1)
-    config = tiny.settings(adaptive_rho=True, prune_trunk=True, lr=1e-4, search_epochs=75)
+    search = {"adaptive_rho": True, "lr": 1e-4, "epochs": 75}
+    config = tiny.settings(prune_trunk=True, search=search)
     result = gan_slimming(Run(tmp_path), work, config)
     channels, most = result.channels["G"], work.budget.numbers()["macs"]
     scores = tiny.saved(tmp_path, "search", "scores")["magnitudes"]
@@ -207,48 +221,3 @@ def test_a_steered_search_ends_at_the_budget_by_itself(tmp_path):
     without[torch.where(live.keep, scores, torch.inf).argmin()] = False
     assert channels.cost(live).macs >= most >= channels.cost(Plan(without)).macs
     assert (live.keep & ~result.plans["G"].keep).sum() <= 1
-
-
-class Interrupting(TensorInputs):
-    """Fails while a stage trains, from its first checkpoint on, until it is told which stage to let through."""
-
-    stage: Path | None = None
-
-    def sample(self, index: int, rng: Any) -> dict[str, Any]:
-        if self.stage and (self.stage / "checkpoint.pt").exists():
-            raise OSError("the disk is gone")
-        return super().sample(index, rng)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"quantization": BITS},
-        {"quantization": QuantConfig(activations="observed"), "adaptive_rho": True},
-        {"variant": "d+cp", "pool": 2},
-    ],
-    ids=["few bits", "observed and steered", "d+cp"],
-)
-def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path, changes):
-    config = tiny.settings(rho=0.1, **changes)
-    stages = ["narrow"] * (config.variant == "d+cp") + ["search", "finetune"]
-    data = Interrupting(tiny.pictures(4, seed=0))
-    work = tiny.job(data=data, max_steps=8, epochs=4, checkpoint_steps=1)
-
-    def compress(folder: Path) -> Result:
-        torch.manual_seed(0)
-        return gan_slimming(Run(folder), work, config)
-
-    whole = compress(tmp_path / "whole")
-    for stage in stages:
-        data.stage = tmp_path / "stopped/stages" / stage
-        with pytest.raises(OSError, match="the disk is gone"):
-            compress(tmp_path / "stopped")
-        assert not (data.stage / "done.json").exists()
-    data.stage = None
-    resumed = compress(tmp_path / "stopped")
-    assert resumed.plans["G"] == whole.plans["G"]
-    assert tiny.same(resumed.students["G"].state_dict(), whole.students["G"].state_dict())
-    for stage in stages:
-        one, other = (tiny.logged(tmp_path / name, stage) for name in ("whole", "stopped"))
-        assert [line["losses"] for line in one] == [line["losses"] for line in other]

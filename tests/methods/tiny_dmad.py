@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def inputs() -> TensorInputs:
     return TensorInputs(pictures(4, 0))
 
 
+@cache
+def original_of(make: Any, size: tuple[int, int]) -> Original:
+    """Traced once for all tests of the same function."""
+    network = make()
+    return Original(lambda: copy.deepcopy(network), (torch.zeros(1, 3, *size),), {"affine": True})
+
+
 def job(
     make: Any = resnet,
     *,
@@ -95,21 +103,20 @@ def job(
         teacher: the seed of the trained networks; on BatchNorms' statistics and scales too, as after a training.
     """
     task, data = task or pix2pix(), data or pairs()
-    original = make()
-    example = (torch.zeros(1, 3, *data.size),)
+    original = original_of(make, data.size)
     torch.manual_seed(teacher)
-    trained = task.nets(initialise(copy.deepcopy(original)), 3, 3)
+    trained = task.nets(initialise(original.build()), 3, 3)
     for net in trained.values():
         seasoned(net)
     if task.both_ways:
         trained = task.one_way(trained, "AtoB")
     settings = {"epochs": 50, "decay_epochs": 0, "max_steps": 12, "batch_size": 2, "log_every": 1}
     return Job(
-        original=Original(lambda: copy.deepcopy(original), example, {"affine": True}),
+        original=original,
         teacher=lambda: trained,
         task=task,
         data=data,
-        budget=Budget.parse(budget).resolve(trace(original, *example)),
+        budget=Budget.parse(budget).resolve(original.untouched),
         training=Training(accelerator="cpu", **settings | training),
         progress=False,
     )
@@ -127,8 +134,9 @@ def seasoned(net: nn.Module) -> nn.Module:
 
 
 def settings(**changes: Any) -> DmadConfig:
-    """Rates at which a dozen steps do something."""
-    return DmadConfig(**{"lambda_spa": 1.0, "mask_lr": 0.05} | changes)
+    """Rates at which a dozen steps do something; `search` adds to them, all else is about distillation."""
+    search = {"lambda_spa": 1.0, "mask_lr": 0.05} | changes.pop("search", {})
+    return DmadConfig(search=search, distill=changes)
 
 
 def logged(folder: Path, stage: str) -> list[dict[str, Any]]:
@@ -151,7 +159,7 @@ def both(there: str, back: str, *, data: Images | None = None, **training: Any) 
     forth = job(small, task=task, data=data, budget=there, **training)
     torch.manual_seed(11)
     trained = {name: seasoned(net) for name, net in task.nets(small(), 3, 3).items()}
-    limits = Budget.parse(back).resolve(trace(small(), *forth.example))
+    limits = Budget.parse(back).resolve(forth.original.untouched)
     backwards = replace(forth, teacher=lambda: task.one_way(trained, "BtoA"), budget=limits)
     return replace(forth, back=backwards)
 
@@ -172,8 +180,7 @@ def cut_from_the_search(folder: Path, result: Result, *, width: float = 1, name:
     of = name if name in result.students else "G"
     original, channels = result.originals[of], result.channels[of]
     whole = initialise(copy.deepcopy(original))
-    first = share_of_each(channels, width)
-    small = extract(whole, channels, first)
+    small = extract(whole, channels, share_of_each(channels, width))
     searched = channels if width == 1 else maskable(trace(small, *channels.example[:1]))
     plans = json.loads((folder / "stages/search/plans.json").read_text())
     net = loaded(small, saved(folder, "search", name))

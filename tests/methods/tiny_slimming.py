@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganshrink.data import Images, TensorInputs, TensorPairs
-from ganshrink.graph import trace
 from ganshrink.methods.base import Job
 from ganshrink.methods.gan_slimming import GanSlimmingConfig
 from ganshrink.methods.original import Original
@@ -67,6 +67,16 @@ def pairs() -> TensorPairs:
     return TensorPairs(list(zip(pictures(4, seed=0), pictures(4, seed=9), strict=True)))
 
 
+def original_of(network: nn.Module) -> Original:
+    return Original(lambda: copy.deepcopy(network), EXAMPLE, {"affine": True})
+
+
+@cache
+def known() -> Original:
+    """The network of most jobs, traced once for all tests."""
+    return original_of(generator())
+
+
 def job(
     network: nn.Module | None = None,
     *,
@@ -75,25 +85,26 @@ def job(
     budget: str = "macs=60%",
     **training: Any,
 ) -> Job:
-    """Two pictures a step, two steps an epoch; the teacher is the network as it is, with a judge of its own."""
-    network, task = network or generator(), task or image2image()
+    """Two pictures a step, two steps an epoch; the teacher is a copy of the network, with a judge of its own."""
+    original, task = known() if network is None else original_of(network), task or image2image()
     torch.manual_seed(2)
-    trained = task.nets(network, 3, 3)
+    trained = task.nets(original.build(), 3, 3)
     settings = {"epochs": 2, "decay_epochs": 0, "max_steps": 2, "batch_size": 2, "log_every": 1}
     return Job(
-        original=Original(lambda: copy.deepcopy(network), EXAMPLE, {"affine": True}),
+        original=original,
         teacher=lambda: trained,
         task=task,
         data=data or inputs(),
-        budget=Budget.parse(budget).resolve(trace(network, *EXAMPLE)),
+        budget=Budget.parse(budget).resolve(original.untouched),
         training=Training(accelerator="cpu", **settings | training),
         progress=False,
     )
 
 
 def settings(**changes: Any) -> GanSlimmingConfig:
-    """Rates at which two steps do something, and no VGG."""
-    return GanSlimmingConfig(**{"distance": "mse", "lr": 1e-2, "finetune_lr": 1e-2, "pool": 0} | changes)
+    """Rates at which two steps do something, and no VGG; tables (`search={...}`) add to that."""
+    tables = {name: {"lr": 1e-2} | changes.pop(name, {}) for name in ("narrow", "search", "finetune")}
+    return GanSlimmingConfig(**{"distance": "mse", "pool": 0} | tables | changes)
 
 
 def logged(folder: Path, stage: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ganshrink import nets
-from ganshrink.training import Taps
+from ganshrink.training import Taps, activations, check_maps
 
 
 def test_taps_give_what_passed_through_once():
@@ -61,3 +61,31 @@ def test_taps_work_in_a_compiled_network():
             torch.testing.assert_close(net.down[1].weight.grad, plain.down[1].weight.grad)
             assert plain.down[1].weight.grad.abs().sum() > 0
     assert counts.frame_count == 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([nn.AdaptiveAvgPool2d(1), nn.Flatten()], "what 2 puts out is no feature map"),
+        ([nn.AdaptiveAvgPool2d(1), nn.Identity()], "attention on a single pixel, as 2 has it"),
+    ],
+)
+def test_maps_that_attention_cannot_be_made_of_are_refused(layers, words):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), *layers)
+    check_maps(network, ["0"], [torch.zeros(1, 3, 8, 8)])
+    with pytest.raises(ValueError, match=words):
+        check_maps(network, ["0", "2"], [torch.zeros(1, 3, 8, 8)])
+
+
+def test_a_module_that_no_pass_goes_through_is_refused():
+    network = nn.Sequential(nn.ModuleDict({"odd": nn.Identity()}), nn.Conv2d(3, 4, 3))
+    network.forward = lambda x: network[1](x)
+    with pytest.raises(ValueError, match="nothing passed through '0.odd'"):
+        check_maps(network, ["0.odd"], [torch.zeros(1, 3, 8, 8)])
+
+
+def test_activations_are_found_in_order_or_missed_by_name():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Sequential(nn.ReLU()), nn.Tanh())
+    assert activations(network) == ["1", "2.0"]
+    with pytest.raises(ValueError, match="a Tanh, has no activation to look at"):
+        activations(network[3])

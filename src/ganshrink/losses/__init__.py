@@ -6,6 +6,7 @@ from ganshrink.losses.attention import (
     attention_map,
     co_attention,
     feature_distance,
+    nearest,
     resized,
 )
 from ganshrink.losses.channel_distance import Connectors, channel_distance
@@ -42,6 +43,7 @@ __all__ = [
     "gram",
     "kernel_alignment",
     "look",
+    "nearest",
     "online_distillation",
     "perceptual_distance",
     "reduced",

@@ -5,6 +5,7 @@ Attention maps have no channels, so that widths may differ. Always in float32: s
 half precision. No side is detached here: who learns is the caller's choice.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -65,6 +66,18 @@ def resized(attention: Tensor, size: tuple[int, int]) -> Tensor:
             return maps
         rows, columns = (_shares(maps.shape[i + 1], size[i], maps.device) for i in (0, 1))
         return rows @ maps @ columns.mT
+
+
+def nearest(layers: Sequence[Tensor], sizes: Sequence[tuple[int, int]], count: int) -> list[Tensor]:
+    """Of a discriminator's features (B, C, h, w) so many that are, on average over sizes (H, W), nearest in size; of equals
+    the earlier ones (on a U-Net's taps the released code's layer and two others are equally near)."""
+
+    def ratio(layer: Tensor) -> float:
+        h, w = layer.shape[2:]
+        logs = sum(abs(math.log(h / height)) + abs(math.log(w / width)) for height, width in sizes)
+        return round(logs, 6)
+
+    return sorted(layers, key=ratio)[:count]
 
 
 def co_attention(

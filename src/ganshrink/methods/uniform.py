@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ganshrink.methods.base import Job, MethodConfig, Result
+from ganshrink.methods.base import Job, MethodConfig, Result, RoundTo
 from ganshrink.methods.distill import DistillConfig, distill, tap_paths, train_alone
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
@@ -25,12 +25,7 @@ class UniformConfig(MethodConfig, DistillConfig):
         default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
     )
     floor: int = Field(default=1, ge=1, description="the least width of a layer")
-    round_to: int | None = Field(
-        default=None,
-        ge=1,
-        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
-        "device likes",
-    )
+    round_to: RoundTo = None
 
 
 def uniform(run: Run, job: Job, config: UniformConfig) -> Result:

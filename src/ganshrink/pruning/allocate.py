@@ -83,6 +83,13 @@ def bisect_threshold(
     return Plan(torch.from_numpy(keep))
 
 
+def rounded_down(channels: Channels, widths: Index, floor: int, step: int) -> Index:
+    """Widths per group as `bisect_threshold` rounds them; a full width stays, as does one that is below the floor."""
+    full = channels.full_widths()
+    least = np.array([0 if g.removable else min(floor, len(g)) for g in channels.groups])
+    return np.where(widths == full, full, np.maximum(widths // step * step, np.minimum(least, widths)))
+
+
 def share_of_each(channels: Channels, share: float, *, round_to: int = 1) -> Plan:
     """The same share of every free layer, from above 0 to 1, rounded up to a multiple: a narrower network of its kind."""
     keep = torch.ones(channels.num_atoms, dtype=torch.bool)

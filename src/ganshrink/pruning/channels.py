@@ -108,6 +108,27 @@ class Channels:
             if kept == 0 and not group.removable:
                 raise ValueError(f"the plan keeps no channel of {group.name}; at least one must stay")
 
+    def cuts(self, plan: Plan) -> dict[str, dict[int, Mask]]:
+        """Per parameter and buffer what a plan cuts of it: by axis, which positions stay; without axes that stay whole."""
+        alive = np.append(plan.keep.numpy(), True)  # -1, a fixed position, is the last
+        return {
+            name: {
+                axis: alive[atoms]
+                for axis, atoms in enumerate(axes)
+                if atoms is not None and not alive[atoms].all()
+            }
+            for name, axes in self.axes.items()
+        }
+
+    def stated(self, plan: Plan, removed: Removed) -> dict[tuple[str, str], int]:
+        """By module and attribute the widths that modules state, but those that go."""
+        alive = np.append(plan.keep.numpy(), True)
+        return {
+            (path, attribute): int(alive[atoms].sum())
+            for path, attribute, atoms in self.attributes
+            if removed.around(f"{path}.") is None
+        }
+
     def removed(self, widths: Index) -> Removed:
         """The modules that go at these widths."""
         found = self.removals.resolve(frozenset(np.flatnonzero(widths == 0).tolist()))
@@ -163,8 +184,7 @@ class Channels:
 
     def _gone_anew(self, removed: Removed) -> tuple[Mask, Mask]:
         calls = np.array([n in removed.calls for n in self.call_nodes], bool)
-        prefixes = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
-        return calls, np.array([t.startswith(prefixes) for t in self.tensors], bool)
+        return calls, np.array([removed.around(name) is not None for name in self.tensors], bool)
 
     def counting(self, tensors: Collection[str]) -> "Channels":
         """A copy in whose costs these parameters and buffers alone count."""

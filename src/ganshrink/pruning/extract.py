@@ -1,7 +1,7 @@
 """Carrying out a plan: the small network (`extract`), and the big one with the same channels at zero (`zeroed`)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -62,21 +62,18 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     """`extract` without its check, from a network whose parametrizations are folded."""
     removed = channels.removed(channels.widths(plan))
     check_shapes(plain, channels)
-    alive = np.append(plan.keep.numpy(), True)
-    gone = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
     memo: dict[int, Any] = {}  # deepcopy takes these for its copies
-    for name, axes in channels.axes.items():
-        if not name.startswith(gone):
+    for name, cuts in channels.cuts(plan).items():
+        if removed.around(name) is None:
             tensor = named(plain, name)
-            memo[id(tensor)] = _selected(tensor, axes, alive)
+            memo[id(tensor)] = _selected(tensor, cuts)
     for path in (*removed.zeros, *removed.identities):
         module = plain.get_submodule(path)
         memo[id(module)] = Zero() if path in removed.zeros else Identity()
         memo[id(module)].training = module.training
     small = copy.deepcopy(plain, memo)
-    for path, attribute, atoms in channels.attributes:
-        if not f"{path}.".startswith(gone):
-            setattr(small.get_submodule(path), attribute, int(alive[atoms].sum()))
+    for (path, attribute), width in channels.stated(plan, removed).items():
+        setattr(small.get_submodule(path), attribute, width)
     for module in small.modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.Tensor):
@@ -85,11 +82,10 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     return small
 
 
-def _selected(tensor: torch.Tensor, axes: tuple[Any, ...], alive: np.ndarray) -> torch.Tensor:
+def _selected(tensor: torch.Tensor, cuts: Mapping[int, np.ndarray]) -> torch.Tensor:
     out = tensor.detach()
-    for d, atoms in enumerate(axes):
-        if atoms is not None and not alive[atoms].all():
-            out = out.index_select(d, torch.from_numpy(np.flatnonzero(alive[atoms])).to(out.device))
+    for axis, alive in cuts.items():
+        out = out.index_select(axis, torch.from_numpy(np.flatnonzero(alive)).to(out.device))
     if not isinstance(tensor, nn.Parameter):
         return out.clone()
     return nn.Parameter(out.clone(), requires_grad=tensor.requires_grad)
@@ -137,24 +133,18 @@ def silenced(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool)
 def silencing(plain: nn.Module, channels: Channels, plan: Plan, *, columns: bool) -> dict[str, torch.Tensor]:
     """What `zeroed` multiplies parameters and buffers by, by name: ones and zeros that broadcast to their shapes."""
     removed = channels.removed(channels.widths(plan))
-    alive = np.append(plan.keep.numpy(), True)
     made = {(p.parameter, p.axis) for p in channels.producers}
     weights = {name for name, _ in made}
     out: dict[str, torch.Tensor] = {}
-    for name, axes in channels.axes.items():
+    for name, cuts in channels.cuts(plan).items():
         tensor = named(plain, name)
         if name in channels.unzeroed or not tensor.is_floating_point():
             continue
-        for d, atoms in enumerate(axes):
-            if (
-                atoms is None
-                or alive[atoms].all()
-                or not (columns or name not in weights or (name, d) in made)
-            ):
-                continue
-            mask = torch.from_numpy(alive[atoms]).to(tensor)
-            mask = mask.reshape([-1 if axis == d else 1 for axis in range(tensor.ndim)])
-            out[name] = out.get(name, tensor.new_ones(())) * mask
+        for axis, alive in cuts.items():
+            if columns or name not in weights or (name, axis) in made:
+                mask = torch.from_numpy(alive).to(tensor)
+                mask = mask.reshape([-1 if d == axis else 1 for d in range(tensor.ndim)])
+                out[name] = out.get(name, tensor.new_ones(())) * mask
     return out | {name: torch.zeros_like(named(plain, name)) for name in removed.kills}
 
 

@@ -42,6 +42,10 @@ class Removed:
     kills: frozenset[str] = frozenset()  # parameters to zero besides the dead rows
     calls: frozenset[fx.Node] = frozenset()  # graph nodes that go
 
+    def around(self, path: str) -> str | None:
+        """The module that goes with this one, or with this tensor, inside of it; None: there is none."""
+        return next((p for p in (*self.zeros, *self.identities) if path.startswith(f"{p}.")), None)
+
 
 NOTHING = Removed(None)
 

@@ -6,8 +6,8 @@ from ganshrink.training.devices import check_launch
 from ganshrink.training.log import NonFiniteLoss
 from ganshrink.training.loop import Forward, Stream, fit, total_steps
 from ganshrink.training.optim import Schedule, adam, sgd
-from ganshrink.training.taps import Taps, default_taps, widths_at
-from ganshrink.training.update import Context, FitResult, Update, joint
+from ganshrink.training.taps import Taps, activations, check_maps, default_taps, widths_at
+from ganshrink.training.update import Context, FitResult, Update, extended, joint
 
 __all__ = [
     "Context",
@@ -20,9 +20,12 @@ __all__ = [
     "Stream",
     "Taps",
     "Update",
+    "activations",
     "adam",
     "check_launch",
+    "check_maps",
     "default_taps",
+    "extended",
     "fit",
     "joint",
     "sgd",

@@ -131,6 +131,37 @@ def default_taps(
     return tuple(ends[place] for place in places)
 
 
+def activations(network: nn.Module) -> list[str]:
+    """The paths of a discriminator's activations, in order.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    found = [path for path, module in network.named_modules() if isinstance(module, nn.LeakyReLU | nn.ReLU)]
+    if not found:
+        raise ValueError(f"the discriminator, a {type(network).__name__}, has no activation to look at")
+    return found
+
+
+def check_maps(network: nn.Module, paths: Sequence[str], example: Sequence[Tensor]) -> None:
+    """Refuse taps that catch nothing of which attention could be made.
+
+    Raises:
+        ValueError: for a path that is not there, or that gives no feature map (B, C, H, W) of several pixels.
+    """
+    with Taps(network, paths) as taps, torch.no_grad():
+        network(*example)
+        for path, features in taps.take().items():
+            if not isinstance(features, Tensor) or features.ndim != 4:
+                raise ValueError(
+                    f"taps: what {path} puts out is no feature map (B, C, H, W): name another layer"
+                )
+            if features.shape[2] * features.shape[3] == 1:
+                raise ValueError(
+                    f"taps: attention on a single pixel, as {path} has it, is 1 always: name another layer"
+                )
+
+
 def _chained(model: nn.Module, path: str, after: str) -> bool:
     """Whether two single layers of one parent follow each other."""
     layers = [path, after]

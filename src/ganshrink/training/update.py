@@ -1,7 +1,7 @@
 """The words of the loop: what a step knows, and what is done with it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -68,6 +68,40 @@ def joint(
                 yield {f"{own}_{term}": loss for term, loss in terms.items()}
 
     return Update(name, [optimizer], losses, every=every)
+
+
+def extended(
+    updates: Sequence[Update],
+    name: str,
+    *,
+    optimizers: Sequence[Optimizer] = (),
+    after: Callable[[Any], None] | None = None,
+    state: Mapping[str, Stateful] | None = None,
+    watch: Callable[[], Mapping[str, float]] | None = None,
+) -> list[Update]:
+    """A task's updates, of which the one of that name does more: optimizers step with its own, and `after` follows its own.
+
+    Raises:
+        ValueError: if none has that name.
+    """
+    if name not in [update.name for update in updates]:
+        raise ValueError(f"the task has no update {name!r}")
+
+    def more(update: Update) -> Update:
+        def both(context: Any) -> None:
+            for follow in (update.after, after):
+                if follow is not None:
+                    follow(context)
+
+        return replace(
+            update,
+            optimizers=[*update.optimizers, *optimizers],
+            after=both,
+            state={**update.state, **(state or {})},
+            watch=watch or update.watch,
+        )
+
+    return [more(update) if update.name == name else update for update in updates]
 
 
 @dataclass

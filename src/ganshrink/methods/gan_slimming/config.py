@@ -1,58 +1,78 @@
 """GAN Slimming's settings: what the paper and its released code leave open or differ in, and the paper's ablation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ganshrink.methods.base import MethodConfig
+from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
 from ganshrink.methods.original import Transforms
 from ganshrink.quant import QuantConfig
-from ganshrink.training import Schedule
 
-
-@dataclass(frozen=True)
-class Preset:
-    """How the weights are optimised, in the search and in finetuning."""
-
-    betas: tuple[float, float]
-    weight_decay: float
-    schedule: Schedule
-    lr: float
-    finetune_lr: float
-
-
-PRESETS = {
-    "code": Preset((0.5, 0.999), 1e-3, "cosine", lr=1e-5, finetune_lr=1e-4),
-    # section 3.3; no rate is printed: this is CycleGAN's, whose settings the paper says it follows
-    "paper": Preset((0.9, 0.5), 0.0, "linear_from_half", lr=2e-4, finetune_lr=2e-4),
+Part = Literal["d", "rho", "q"]
+"""A part of Eq. 4 beside the GAN loss: d, the distance to the teacher's images; rho, the L1 norm of the scales; q, few bits
+where these are asked for."""
+VARIANTS: Mapping[str, Mapping[str, set[Part]]] = {
+    # Stages in order, and what each optimises: the paper's method, then its ablation (section 4.2).
+    "gs": {"search": {"d", "rho", "q"}, "finetune": {"d", "q"}},
+    "cp": {"search": {"rho", "q"}, "finetune": {"q"}},
+    "d": {"narrow": {"d", "q"}},
+    "d+cp": {"narrow": {"d"}, "search": {"rho", "q"}, "finetune": {"q"}},
+    "cp+d": {"search": {"rho", "q"}, "finetune": {"d", "q"}},
+    "postq": {"search": {"d", "rho"}, "finetune": {"d"}, "quantize": {"q"}},
+}
+OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {  # Adam's settings
+    "code": {"betas": (0.5, 0.999), "weight_decay": 1e-3, "schedule": "cosine"},
+    "paper": {"betas": (0.9, 0.5), "schedule": "linear_from_half"},  # section 3.3
+}
+RATES = {  # in the search, and in the other stages
+    "code": (1e-5, 1e-4),
+    "paper": (2e-4, 2e-4),  # not printed: CycleGAN's, whose settings the paper says it follows
 }
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Which techniques are used, and when (section 4.2)."""
+class NarrowConfig(Settings):
+    """The hand-made student of variants d and d+cp."""
 
-    narrow: bool = False  # start from a hand-made narrow student, distilled
-    search: bool = True  # drive scales to zero
-    search_distance: bool = True  # distil while searching
-    finetune_distance: bool = True  # distil while finetuning
-    quantize_last: bool = False  # quantize after all that, and finetune on the GAN loss alone
+    width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
+    lr: float | None = Field(default=None, gt=0, description="rate in its training; none: the optimizer's")
 
 
-VARIANTS = {
-    "gs": Variant(),
-    "cp": Variant(search_distance=False, finetune_distance=False),
-    "d": Variant(narrow=True, search=False),
-    "d+cp": Variant(narrow=True, search_distance=False, finetune_distance=False),
-    "cp+d": Variant(search_distance=False),
-    "postq": Variant(quantize_last=True),
-}
+class SearchConfig(Settings):
+    """All of Eq. 4 (section 3.2)."""
+
+    rho: float = Field(default=0.01, ge=0, description="weight of the L1 norm of the scales (Eq. 4)")
+    adaptive_rho: bool = Field(
+        default=False, description="steer rho so that what lives comes down to the budget during the search"
+    )
+    gamma_lr: float = Field(default=0.1, gt=0, description="eta: learning rate of the scales, on a cosine")
+    gamma_momentum: float = Field(default=0.5, ge=0, lt=1, description="momentum of the scales")
+    start: Literal["teacher", "fresh"] = Field(
+        default="teacher", description="the search begins with the teacher's weights, or with new ones"
+    )
+    lr: float | None = Field(default=None, gt=0, description="rate in the search; none: the optimizer's")
+    epochs: int | None = Field(
+        default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
+    )
+    floor: Floor = 1
+
+
+class FinetuneConfig(Settings):
+    """What is left of the network, trained on."""
+
+    lr: float | None = Field(default=None, gt=0, description="rate in finetuning; none: the optimizer's")
+    round_to: RoundTo = None
 
 
 class GanSlimmingConfig(MethodConfig):
     """GAN Slimming's settings. The GAN loss, its weight and D are the task's."""
+
+    renamed: ClassVar[Mapping[str, Sequence[str]]] = {
+        "lr": ("search.lr",),
+        "finetune_lr": ("finetune.lr", "narrow.lr"),
+        "search_epochs": ("search.epochs",),
+    }
 
     name: Literal["gan_slimming"] = Field(
         default="gan_slimming", description="the method, as `ganshrink methods` lists them"
@@ -76,17 +96,8 @@ class GanSlimmingConfig(MethodConfig):
         default=Path("vgg19norm_relu3_1.safetensors"),
         description="VGG's weights, for the perceptual distance",
     )
-    rho: float = Field(default=0.01, ge=0, description="weight of the L1 norm of the scales (Eq. 4)")
-    adaptive_rho: bool = Field(
-        default=False, description="steer rho so that what lives comes down to the budget during the search"
-    )
-    gamma_lr: float = Field(default=0.1, gt=0, description="eta: learning rate of the scales, on a cosine")
-    gamma_momentum: float = Field(default=0.5, ge=0, lt=1, description="momentum of the scales")
     prune_trunk: bool = Field(
         default=False, description="also cut channels that several layers add up to, as in a residual trunk"
-    )
-    start: Literal["teacher", "fresh"] = Field(
-        default="teacher", description="the search begins with the teacher's weights, or with new ones"
     )
     inherit_discriminator: bool = Field(
         default=True, description="begin with the teacher's discriminator, where there is one"
@@ -104,20 +115,22 @@ class GanSlimmingConfig(MethodConfig):
         description="code: Adam (0.5, 0.999), rate 1e-5 (1e-4 in finetuning) on a cosine, decay 1e-3; paper: "
         "Adam (0.9, 0.5), rate 2e-4, falling linearly from half time",
     )
-    lr: float | None = Field(default=None, gt=0, description="rate in the search; none: the optimizer's")
-    finetune_lr: float | None = Field(default=None, gt=0, description="rate in finetuning; none: likewise")
-    search_epochs: int | None = Field(
-        default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
-    )
-    width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
-    floor: int = Field(default=1, ge=1, description="the least width of a layer outside the branches")
-    round_to: int | None = Field(
-        default=None,
-        ge=1,
-        description="widths are multiples of this; none: 1, or for a budget in milliseconds what the "
-        "device likes",
-    )
+    narrow: NarrowConfig = NarrowConfig()
+    search: SearchConfig = SearchConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def transforms(self) -> Transforms:
         """Sparsity acts on the scales of norms: those without get some."""
         return {"affine": True}
+
+    @property
+    def stages(self) -> Mapping[str, set[Part]]:
+        """The variant's stages, and the parts of Eq. 4 that each optimises."""
+        return VARIANTS[self.variant]
+
+    def rate(self, stage: str) -> float:
+        """Adam's, at first."""
+        search, other = RATES[self.optimizer]
+        if stage == "search":
+            return self.search.lr or search
+        return (self.narrow if stage == "narrow" else self.finetune).lr or other

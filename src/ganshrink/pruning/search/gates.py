@@ -11,9 +11,10 @@ from ganshrink.pruning.channels import Channels, Producer
 from ganshrink.pruning.extract import named
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.search.handles import (
-    Handle,
+    Factors,
     Silence,
     axis_atoms,
+    kept_by_floor,
     made_by,
     norm_scales,
     producer_handles,
@@ -55,8 +56,7 @@ class Gates(nn.Module):
         self.groups = [group for group in channels.groups if group.frozen is None]
         self.own = nn.ParameterList()
         self._scales: tuple[nn.Parameter, ...] = ()
-        self._folds: list[tuple[nn.Parameter, list[Handle]]] = []
-        self._hooks: list[Any] = []
+        self._factors = Factors()
         self._silence = Silence(model, channels, columns=True)
         norms = norm_scales(channels)
         atoms: list[np.ndarray] = []
@@ -87,11 +87,10 @@ class Gates(nn.Module):
 
     def _attach(self, scale: nn.Parameter, producer: Producer) -> None:
         handles = producer_handles(self._model[0], self._channels, producer)
-        self._folds.append((scale, handles))
         for handle in handles:
             with torch.no_grad():
                 handle.tensor.div_(handle.along(scale))
-            self._hooks += handle.attach(lambda: scale)
+        self._factors.add(handles, lambda: scale)
 
     @property
     def scales(self) -> tuple[nn.Parameter, ...]:
@@ -118,7 +117,8 @@ class Gates(nn.Module):
             limits = amount * self._count.sqrt()
             factors = (1 - limits / torch.where(norms > 0, norms, 1)).clamp_min(0)
             factors[norms <= 0] = 0
-            self._protect(norms, factors)
+            alive, scores = (factors > 0).cpu().numpy(), norms.cpu().numpy()
+            factors[kept_by_floor(self._channels, self.floor, alive, scores)] = 1
             factors[-1] = 1  # positions that are never cut
             start = 0
             for scale in self._scales:
@@ -140,30 +140,15 @@ class Gates(nn.Module):
         """The plan that cuts the dead."""
         return Plan(~self.dead.cpu())
 
-    def _apply(self, *args: Any, **settings: Any) -> Any:
-        self._silence.forget()  # its tensors are on the device that this leaves
-        return super()._apply(*args, **settings)
-
     def fold(self) -> None:
         """Write own scales into the weights that they multiply, and take the hooks off. The function is the same."""
+        self._factors.fold()
         with torch.no_grad():
-            for scale, handles in self._folds:
-                for handle in handles:
-                    handle.tensor.mul_(handle.along(scale))
+            for scale in self.own:
                 scale.fill_(1)
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._folds = [], []
 
     def _norms(self) -> Tensor:
         """(num_atoms + 1,): the L2 norm of each atom's scales; the last entry is that of fixed positions."""
         values = torch.cat([scale.detach() for scale in self._scales]) if self._scales else self._count[:0]
         squares = torch.zeros_like(self._count).index_add_(0, self._atoms, values.float().square())
         return squares.sqrt()
-
-    def _protect(self, norms: Tensor, factors: Tensor) -> None:
-        for group in self.groups:
-            least = 0 if group.removable else min(self.floor, len(group))
-            if least and int((factors[group.atoms] > 0).sum()) < least:
-                best = group.atoms[norms[group.atoms].cpu().argsort(descending=True, stable=True)[:least]]
-                factors[best] = 1

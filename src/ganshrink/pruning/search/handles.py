@@ -1,6 +1,6 @@
 """Where a factor on a producer's channels can act, and how a layer is made to compute with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Producer
+from ganshrink.pruning.cost import Mask
 from ganshrink.pruning.extract import named, silencing
 from ganshrink.pruning.plan import Plan
 
@@ -33,6 +34,52 @@ class Handle:
     def attach(self, factor: Callable[[], Tensor]) -> list[Any]:
         """Let the module compute with the tensor times `factor()`, taken anew at each call; hooks, to be removed."""
         return substituted(self.module, self.name, lambda tensor: tensor * self.along(factor()))
+
+
+class Factors:
+    """Factors on layers' channels that a network computes with, until they are folded into its weights."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Any] = []
+        self._of: list[tuple[Sequence[Handle], Callable[[], Tensor]]] = []
+
+    def add(self, handles: Sequence[Handle], factor: Callable[[], Tensor]) -> None:
+        """Let a layer compute with `factor()`, taken anew at each call."""
+        self._of.append((handles, factor))
+        for handle in handles:
+            self.hooks += handle.attach(factor)
+
+    def fold(self) -> None:
+        """Write the factors into what they multiply, and take the hooks off. The function is the same. Once is enough."""
+        for handles, factor in self._of:
+            multiply(handles, factor())
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks, self._of = [], []
+
+
+def multiply(handles: Sequence[Handle], factor: Tensor) -> None:
+    """Multiply what a layer puts out by a factor (C,), in place."""
+    with torch.no_grad():
+        for handle in handles:
+            handle.tensor.mul_(handle.along(factor))
+
+
+def kept_by_floor(channels: Channels, floor: int, alive: Mask, scores: np.ndarray) -> Index:
+    """The atoms that must live for no group to fall below its least width: of each group of which too few are alive, so many
+    with the highest scores.
+
+    Args:
+        floor: the least width of a group that cannot be removed.
+        alive, scores: (num_atoms,).
+    """
+    found = [np.zeros(0, np.int64)]
+    for group in channels.groups:
+        atoms = group.atoms.numpy()
+        least = 0 if group.removable or group.frozen is not None else min(floor, len(group))
+        if int(alive[atoms].sum()) < least:
+            found.append(atoms[np.argsort(-scores[atoms], kind="stable")[:least]])
+    return np.concatenate(found)
 
 
 def producer_handles(model: nn.Module, channels: Channels, producer: Producer) -> list[Handle]:
@@ -104,7 +151,7 @@ def substituted(module: nn.Module, name: str, compute: Callable[[Tensor], Tensor
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after, always_call=True)]
 
 
-class Silence:
+class Silence(nn.Module):
     """Keeps everything of dead channels at zero: what makes them, shifts, and the shifts of modules that go with them.
 
     Args:
@@ -112,18 +159,26 @@ class Silence:
     """
 
     def __init__(self, model: nn.Module, channels: Channels, *, columns: bool) -> None:
-        self._model, self._channels, self._columns = model, channels, columns
+        super().__init__()
+        self._model, self._channels, self._columns = (model,), channels, columns  # a tuple: no submodule
         self._masks: dict[str, Tensor] | None = None
 
     def forget(self) -> None:
         """Other channels are dead than before, or tensors are elsewhere."""
         self._masks = None
 
+    def _apply(self, *args: Any, **settings: Any) -> Any:
+        self.forget()  # its tensors are on the device that this leaves
+        return super()._apply(*args, **settings)
+
+    def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
+        self.forget()
+
     def keep(self, plan: Callable[[], Plan]) -> None:
         """Zero what the plan cuts; it is asked for when something was forgotten. Optimizers with momentum move zeros a
         little: call it after each step."""
         if self._masks is None:
-            self._masks = silencing(self._model, self._channels, plan(), columns=self._columns)
+            self._masks = silencing(self._model[0], self._channels, plan(), columns=self._columns)
         with torch.no_grad():
             for name, mask in self._masks.items():
-                named(self._model, name).mul_(mask)
+                named(self._model[0], name).mul_(mask)

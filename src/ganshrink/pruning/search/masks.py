@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Producer
 from ganshrink.pruning.plan import Plan
-from ganshrink.pruning.search.handles import Handle, Silence, made_by, norm_handles, producer_handles
+from ganshrink.pruning.search.handles import (
+    Factors,
+    Handle,
+    Silence,
+    kept_by_floor,
+    made_by,
+    multiply,
+    norm_handles,
+    producer_handles,
+)
 
 MaskShape = Literal["quadratic", "linear"]
 SPREAD = 0.2  # standard deviation of the inputs at first, as in the released code
@@ -32,6 +41,18 @@ def mask_values(inputs: Tensor, boundary: float | Tensor, *, shape: MaskShape = 
     curve = torch.where(x <= 0, (x + 1).square() / 2, 1 - (x - 1).square() / 2)
     soft = (x + 1) / 2 if shape == "linear" else curve
     return torch.where(b > 0, soft, (inputs > 0).to(inputs.dtype))
+
+
+def boundary_at(step: int, steps: int, *, moves: int | None = None) -> float:
+    """b after so many of the `steps` iterations in which it goes from 1 to 0 (Eq. 4): 1 - (e / E)^(1/3).
+
+    Args:
+        moves: it stays between so many moves, as in the released code; none: it moves at every step.
+    """
+    if step >= steps:
+        return 0.0
+    done = step / steps if moves is None else (step * moves // steps) / moves
+    return 1 - done ** (1 / 3)
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ class Masks(nn.Module):
     settled: Tensor  # (inputs,) int8: 1 and -1 for good, 0 not yet
     boundary: Tensor  # b of Eq. 3
     summed: Tensor  # (inputs,) whether other layers make the same channel, as in a residual sum
+    outer: Tensor  # (inputs,) whether the layer is neither inside a branch nor part of a sum
     index: Tensor  # (inputs,) the atom of each; those of positions that are never cut stand after all others
 
     def __init__(
@@ -93,13 +115,15 @@ class Masks(nn.Module):
         several = np.append([len(group.producers) > 1 for group in channels.groups], False)
         summed = torch.from_numpy(several[np.append(channels.group_of, -1)[self.atoms]])
         self.register_buffer("summed", summed, persistent=False)
+        outside = [layer.outer for layer in self.layers for _ in range(layer.start, layer.stop)]
+        self.register_buffer("outer", torch.tensor(outside, dtype=torch.bool), persistent=False)
         self._readers = _branch_readers(channels)
         self._now: tuple[Tensor, ...] = ()  # each layer's masks in the forward pass at work
         self._constant: bool | None = None  # whether all is settled; None: not known
-        self._hooks = [model.register_forward_pre_hook(self._refresh)]
+        self._factors = Factors()
+        self._factors.hooks.append(model.register_forward_pre_hook(self._refresh))
         for number, layer in enumerate(self.layers):
-            for handle in layer.handles:
-                self._hooks += handle.attach(partial(self._of, number))
+            self._factors.add(layer.handles, partial(self._of, number))
 
     def values(self) -> Tensor:
         """(inputs,) the masks."""
@@ -165,10 +189,9 @@ class Masks(nn.Module):
         """Masks in a module that is cut whole become 0 too, so that none of them keeps a channel for nobody."""
         channels = self.channels
         removed = channels.removed(channels.widths(self.live()))
-        gone = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
         zeros = torch.zeros_like(self.settled, dtype=torch.bool)
         for layer in self.layers:
-            if layer.producer.parameter.startswith(gone):
+            if removed.around(layer.producer.parameter) is not None:
                 zeros[layer.start : layer.stop] = True
         zeros &= self.settled >= 0
         if bool(zeros.any()):
@@ -225,40 +248,26 @@ class Masks(nn.Module):
                 keep[atoms] = False
         return Plan(torch.from_numpy(keep[:-1]))
 
-    def _apply(self, *args: Any, **settings: Any) -> Any:
-        self._silence.forget()  # its tensors are on the device that this leaves
-        return super()._apply(*args, **settings)
-
     def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
-        self._silence.forget()
         self._constant = None
         super()._load_from_state_dict(*args, **settings)
 
     def fold(self) -> None:
         """Write the masks into what they multiply, and take the hooks off. The function is the same. Once is enough."""
-        with torch.no_grad():
-            values = self.values()
-            for layer in self.layers if self._hooks else ():
-                self._multiply(layer, values[layer.start : layer.stop])
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        self._refresh()
+        self._factors.fold()
 
     def _settle(self, *, ones: Tensor, zeros: Tensor, fold: bool = True) -> None:
         with torch.no_grad():
             if fold and bool(ones.any()):
                 factors = torch.where(ones, self.values(), 1.0)
                 for layer in self.layers:
-                    self._multiply(layer, factors[layer.start : layer.stop])
+                    multiply(layer.handles, factors[layer.start : layer.stop])
             self.settled[ones], self.settled[zeros] = 1, -1
             self._constant = None
             if bool(zeros.any()):
                 self._silence.forget()
             self.pin()
-
-    def _multiply(self, layer: MaskedLayer, factor: Tensor) -> None:
-        for handle in layer.handles:
-            handle.tensor.mul_(handle.along(factor))
 
     def _must_stay(self, zeros: Tensor) -> Tensor:
         """(inputs,) booleans: of those about to become 0, the largest of groups that would have too few channels left."""
@@ -271,14 +280,10 @@ class Masks(nn.Module):
         best = np.full(self.channels.num_atoms, np.inf)  # of an atom's inputs, the largest; inf: it lives
         best[self.atoms[ids]] = -np.inf
         np.maximum.at(best, self.atoms[ids], np.where(left[ids], np.inf, inputs[ids]))
-        for group in self.channels.groups:
-            if group.frozen is not None or group.removable:
-                continue
-            atoms, least = group.atoms.numpy(), min(self.floor, len(group))
-            for atom in atoms[np.argsort(-best[atoms], kind="stable")[:least]]:
-                if np.isfinite(best[atom]):
-                    own = ids[self.atoms[ids] == atom]
-                    kept[own[np.argmax(inputs[own])]] = True
+        for atom in kept_by_floor(self.channels, self.floor, best == np.inf, best):
+            if np.isfinite(best[atom]):
+                own = ids[self.atoms[ids] == atom]
+                kept[own[np.argmax(inputs[own])]] = True
         return kept
 
 

@@ -105,6 +105,14 @@ def overspent(channels: Channels, widths: Index, budget: Budget) -> float:
     return max(spending(channels, widths, limit) / limit.amount for limit in budget.resolve(channels).limits)
 
 
+def spent(channels: Channels, widths: Index, budget: Budget) -> str:
+    """What kept widths per group cost of each of a budget's limits, in words."""
+    return ", ".join(
+        f"{limit.kind} {limit.write(spending(channels, widths, limit))} of {limit.write(limit.amount)}"
+        for limit in budget.limits
+    )
+
+
 def advice(
     channels: Channels,
     magnitudes: Tensor,
@@ -126,11 +134,7 @@ def advice(
     live = Plan(magnitudes > -math.inf)
     widths = channels.widths(live)
     share = overspent(channels, widths, budget)
-    spent = ", ".join(
-        f"{limit.kind} {limit.write(spending(channels, widths, limit))} of {limit.write(limit.amount)}"
-        for limit in budget.limits
-    )
-    found = f"the search left channels of {spent}"
+    found = f"the search left channels of {spent(channels, widths, budget)}"
     if share > 1:
         cut = magnitudes[live.keep & ~plan.keep]
         # a scale of that size would have gone too, had it been pulled that much more

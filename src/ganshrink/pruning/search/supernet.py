@@ -80,22 +80,12 @@ class Supernet(nn.Module):
         """
         channels = self.channels
         removed = channels.removed(channels.widths(plan))
-        gone = tuple(f"{path}." for path in (*removed.zeros, *removed.identities))
-        alive = np.append(plan.keep.numpy(), True)
-        pieces = {}
-        for name, axes in channels.axes.items():
-            cuts = tuple(
-                (axis, _runs(alive[atoms]))
-                for axis, atoms in enumerate(axes)
-                if atoms is not None and not alive[atoms].all()
-            )
-            if cuts and not name.startswith(gone):
-                pieces[name] = cuts
-        attributes = {
-            (path, attribute): int(alive[atoms].sum())
-            for path, attribute, atoms in channels.attributes
-            if not f"{path}.".startswith(gone)
+        pieces = {
+            name: tuple((axis, _runs(alive)) for axis, alive in cuts.items())
+            for name, cuts in channels.cuts(plan).items()
+            if cuts and removed.around(name) is None
         }
+        attributes = channels.stated(plan, removed)
         for path, module in self.network.named_modules():
             if (weight := f"{path}.weight") in pieces:
                 shape = _cut(named(self.network, weight).detach(), pieces[weight]).shape

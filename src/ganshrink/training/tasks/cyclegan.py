@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.pruning import initialise
-from ganshrink.training import Context, Forward, Taps, Update, adam
+from ganshrink.training import Context, Forward, Taps, Update
 from ganshrink.training.tasks.generator_pass import GeneratorPass
 from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
 from ganshrink.training.tasks.pool import ImagePool
@@ -27,6 +27,7 @@ from ganshrink.training.tasks.task import (
     RealImages,
     Target,
     Term,
+    adam_of,
     joined,
     new_discriminator,
 )
@@ -194,8 +195,7 @@ class CycleGAN:
                 yield {f"D_{way}_real": d_real, f"D_{way}_fake": d_fake}
 
         def optimizer(kind: str) -> Optimizer:
-            params = [p for way in "AB" for p in nets[f"{kind}_{way}"].parameters()]
-            return adam(params, lr=config.lr, betas=(config.beta1, config.beta2))
+            return adam_of(config, [p for way in "AB" for p in nets[f"{kind}_{way}"].parameters()])
 
         kept = {f"pool_{way}": pool for way, pool in pools.items()}
         return [Update("G", [optimizer("G")], generate), Update("D", [optimizer("D")], judge, state=kept)]

@@ -14,9 +14,9 @@ from torch.nn.functional import l1_loss
 
 from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.system.generator import Input
-from ganshrink.training import Context, Forward, Taps, Update, adam
+from ganshrink.training import Context, Forward, Taps, Update
 from ganshrink.training.tasks.generator_pass import GeneratorPass, Tapped
-from ganshrink.training.tasks.task import Nets, RealImages, Target, Term, joined, new_discriminator
+from ganshrink.training.tasks.task import Nets, RealImages, Target, Term, adam_of, joined, new_discriminator
 
 
 class PairedConfig(BaseModel):
@@ -159,7 +159,6 @@ class PairedLearning:
     def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
         """D, then G, which sees the new D; without a GAN loss, G alone."""
         config = self.config
-        betas = (config.beta1, config.beta2)
 
         def judge(context: PairedContext) -> Iterator[dict[str, Tensor]]:
             fake = context.scores(context.fake.detach())
@@ -176,7 +175,7 @@ class PairedLearning:
             losses["G_recon"] = config.lambda_recon * distance
             yield joined(losses, terms, context)
 
-        generation = Update("G", [adam(nets["G"].parameters(), lr=config.lr, betas=betas)], generate)
+        generation = Update("G", [adam_of(config, nets["G"].parameters())], generate)
         if not config.lambda_gan:
             return [generation]
-        return [Update("D", [adam(nets["D"].parameters(), lr=config.lr, betas=betas)], judge), generation]
+        return [Update("D", [adam_of(config, nets["D"].parameters())], judge), generation]

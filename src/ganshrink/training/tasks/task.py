@@ -1,15 +1,16 @@
 """What a method may ask of any task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ganshrink.nets import build
 from ganshrink.pruning import initialise
-from ganshrink.training import Forward, Taps, Update
+from ganshrink.training import Forward, Taps, Update, adam
 
 Nets = dict[str, nn.Module]
 Term = Callable[[Any], dict[str, Tensor]]
@@ -144,6 +145,11 @@ class Judged(Protocol):
 
     @property
     def d_norm(self) -> str: ...
+
+
+def adam_of(config: Any, parameters: Iterable[nn.Parameter], *, lr: float | None = None) -> Optimizer:
+    """Adam as a task's settings have it, perhaps at another rate."""
+    return adam(parameters, lr=lr or config.lr, betas=(config.beta1, config.beta2))
 
 
 def new_discriminator(in_channels: int, config: Judged) -> nn.Module:

@@ -1,0 +1,292 @@
+"""DMAD: Li et al., "Learning Efficient GANs for Image Translation via Differentiable Masks and co-Attention Distillation".
+
+A generator and its masks are trained together from fresh weights, with a fresh discriminator, on the task's own losses and a
+pull towards sparsity, until what lives fits the budget (section III.B, `search.py`). What is left goes on training with its
+weights and its discriminator, on the same losses, while its attention is drawn to that of the trained teacher and its
+discriminator (section III.C). The generators of a CycleGAN are made small together, each to its own budget.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from ganshrink.graph import trace
+from ganshrink.losses import Fusion, attention_loss, attention_map, co_attention, feature_distance, nearest
+from ganshrink.methods.base import Job, MethodConfig, Result, Settings
+from ganshrink.methods.distill import widest
+from ganshrink.methods.dmad.search import SearchConfig, search_masks
+from ganshrink.methods.original import Transforms
+from ganshrink.pruning import Plan, extract, initialise
+from ganshrink.pruning.allocate import share_of_each
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.removal import Removed
+from ganshrink.pruning.search.masks import maskable
+from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
+from ganshrink.training.stages import Run, Stage
+from ganshrink.training.tasks import GeneratorPass, with_settings
+from ganshrink.training.tasks.task import adam_of
+from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
+
+logger = logging.getLogger(__name__)
+
+DO_WITHOUT = "do without, with method.distill.fusion = 'none' and method.distill.lambda_fea = 0"
+
+
+class DistillConfig(Settings):
+    """How the small generator is taught (section III.C)."""
+
+    init: Literal["inherit", "fresh"] = Field(
+        default="inherit",
+        description="the student goes on with the searched weights and discriminator, or begins anew (Table IV's Scratch)",
+    )
+    ndf: PositiveInt | None = Field(
+        default=None, description="width of a new discriminator (Table VII); none: the searched one goes on"
+    )
+    lambda_att: NonNegativeFloat = Field(
+        default=0.0244,
+        description="weight of the co-attention loss (Eq. 9), a sum over pixels as in the paper; the code averages them: "
+        "its 100 on maps of 64x64 is 100/4096 here; its 10 for Pix2Pix is 0.00244 there and 0.039 on 16x16",
+    )
+    attention_norm: Literal["sum", "mean"] = Field(
+        default="sum",
+        description="of Eq. 9 over pixels: the paper's sum, or the code's mean, for which its weights (100, and 10 for "
+        "Pix2Pix) are made",
+    )
+    attention: Literal["sum", "mean"] = Field(
+        default="sum", description="over channels (Eq. 7); the code's: mean, which matters only in Eq. 8"
+    )
+    fusion: Fusion = Field(
+        default="sum",
+        description="of the generator's and the discriminator's attention (Eq. 8); multiply, conv: Table V's ablation; "
+        "none: the generator's alone (Table IV's G-Attention)",
+    )
+    judge_weight: NonNegativeFloat = Field(
+        default=0.5, description="of the discriminator's attention in it; the code's mobile Pix2Pix: 0.25"
+    )
+    judge_layers: PositiveInt = Field(
+        default=1, description="how many of the discriminator's layers: the nearest in size (Table VI)"
+    )
+    judge_gradient: bool = Field(
+        default=True,
+        description="let the gradient reach the student through the discriminator's attention to its image too, as in the "
+        "code; the paper does not say",
+    )
+    lambda_fea: NonNegativeFloat = Field(
+        default=1e-4, description="weight of the distance between the discriminator's features (Eq. 10)"
+    )
+    feature_norm: Literal["squared", "plain"] = Field(
+        default="squared",
+        description="of that distance: squared and averaged over images as in the paper, or the code's plain L2 norm of the "
+        "whole batch",
+    )
+    taps: tuple[str, ...] | None = Field(
+        default=None,
+        description="modules of the generator whose attention is compared; none: four, evenly spaced along the widest "
+        "group, of maps of at least 4x4; on a ResNet the paper's",
+    )
+
+    @property
+    def judged(self) -> bool:
+        """Whether these settings look at the teacher's discriminator."""
+        return bool(self.lambda_fea or (self.lambda_att and self.fusion != "none"))
+
+
+class DmadConfig(MethodConfig):
+    """DMAD's settings. GAN, cycle and reconstruction losses are the task's."""
+
+    both_ways: ClassVar[bool] = True
+    name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
+    search: SearchConfig = SearchConfig()
+    distill: DistillConfig = DistillConfig()
+
+    def transforms(self) -> Transforms:
+        """Masks act on the scales of norms: those without get some."""
+        return {"affine": True}
+
+
+def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
+    """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
+    jobs, original, channels = job.by_generator(), job.original, maskable(job.channels)
+    first = share_of_each(channels, config.search.width)  # what the search begins with, and its structure
+    searched = channels
+    if config.search.width < 1:
+        searched = maskable(trace(extract(original.network, channels, first), *job.example))
+
+    # What cannot work fails here, before anything is trained.
+    paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)
+    _check(job, config.distill, paths)
+    equal = torch.zeros(searched.num_atoms)
+    for name, one in jobs.items():
+        try:
+            one.check_reachable(lambda budget: config.search.fitting(searched, equal, budget))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    teachers = {name: one.teacher() for name, one in jobs.items()}
+    if config.distill.judged and not all("D" in trained for trained in teachers.values()):
+        what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
+        raise ValueError(f"{what}: set teacher.discriminator, or {DO_WITHOUT}")
+
+    # Section III.B. It begins anew and looks at no teacher, so that another one changes nothing, unless the task needs one.
+    task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
+
+    def begin() -> Nets:
+        dense = initialise(folded_copy(original.transform(job.build())))
+        nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
+        return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
+
+    limits = {name: one.limits() for name, one in jobs.items()}
+    stamp = {"net": repr(job.build()), "method": config.for_stage("search"), "budgets": limits}
+    search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
+    after = None if job.task.needs_teacher else ()
+    nets, found = train_stage(run, "search", begin, search, made_from=stamp | job.describe(), after=after)
+    plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
+    for name, plan in plans.items():
+        cost = searched.cost(plan)
+        logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
+        check_taps(paths, searched.removed(searched.widths(plan)))
+        nets[name] = extract(nets[name], searched, plan)
+
+    # Section III.C
+    nets = distill(run, job, config, paths, teachers, nets)
+    return Result(
+        students={name: nets[name] for name in jobs},
+        plans={name: plan.whole(searched, channels, first) for name, plan in plans.items()},
+        channels=dict.fromkeys(jobs, channels),
+        originals={name: folded_copy(original.transform(teachers[name]["G"])) for name in jobs},
+        basis={group.name: "mask" for group in channels.groups if group.frozen is None},
+    )
+
+
+def distill(
+    run: Run, job: Job, config: DmadConfig, paths: Sequence[str], teachers: Mapping[str, Nets], nets: Nets
+) -> Nets:
+    """Section III.C: every net of the task, trained.
+
+    Args:
+        paths: where attention is compared.
+        teachers: the trained nets, by the names of the generators that were made small.
+        nets: as the search left them; these generators are cut.
+    """
+    settings, new = config.distill, set()  # what of the nets begins anew
+    task: Any = job.task.with_teachers({name: trained["G"] for name, trained in teachers.items()})
+    judges = {name for name in nets if name.startswith("D")}
+    if settings.ndf is not None:
+        task = with_settings(task, ndf=settings.ndf)
+        others = task.nets(job.build(), job.data.in_channels, job.data.out_channels)
+        nets, new = nets | {name: others[name] for name in judges}, judges
+    if settings.init == "fresh":
+        new = judges | teachers.keys()
+
+    def begin() -> Nets:
+        return {name: initialise(net) if name in new else net for name, net in nets.items()}
+
+    def learn(stage: Stage, nets: Nets) -> None:
+        logger.info("teaching the small network, with attention compared at %s", ", ".join(paths))
+        with ExitStack() as stack:
+            lessons = [DistillationLoss(name, settings, of.get("D"), paths) for name, of in teachers.items()]
+            taps = {name: Taps(nets[name], paths) for name in teachers}
+            taps |= {name.replace("G", "teacher"): Taps(of["G"], paths) for name, of in teachers.items()}
+            for close in [one.close for one in lessons] + [one.close for one in taps.values()]:
+                stack.callback(close)
+
+            def terms(context: Any) -> dict[str, Tensor]:  # Eq. 11, where L_SPA has done its part
+                return {k: v for one in lessons for k, v in one.losses(context.ways[one.name]).items()}
+
+            mixes = {f"mix_{lesson.name}": lesson.mixes for lesson in lessons if lesson.mixes}
+            learned = [parameter for mix in mixes.values() for parameter in mix.parameters()]
+            more = [adam_of(task.config, learned)] if learned else []
+            updates = extended(task.updates(nets, [terms]), "G", optimizers=more)
+            judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
+            options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
+            fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
+
+    stamp = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
+    return train_stage(run, "distill", begin, learn, made_from=stamp)[0]
+
+
+class DistillationLoss:
+    """The co-attention loss (Eqs. 7 to 9) and the distance between the discriminator's features (Eq. 10), for one student.
+
+    Args:
+        name: the student's, such as "G_A": its terms are `{name}_att` and `{name}_fea`.
+        judge: the teacher's discriminator, of which a copy looks on; none where the settings look at none.
+        paths: where generators are tapped.
+    """
+
+    def __init__(
+        self, name: str, config: DistillConfig, judge: nn.Module | None, paths: Sequence[str]
+    ) -> None:
+        self.name, self.config, self.paths = name, config, paths
+        self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
+        self.judge = copy.deepcopy(judge) if config.judged else None
+        self._taps = None if self.judge is None else Taps(self.judge, activations(self.judge))
+
+    def losses(self, way: GeneratorPass) -> dict[str, Tensor]:
+        """The weighted terms of a step, from one way of its context."""
+        config, losses = self.config, {}
+        judged = self._judged(way.seen(way.fake))
+        if config.lambda_att:
+            losses[f"{self.name}_att"] = config.lambda_att * self._attention(way, judged)
+        if config.lambda_fea:  # Eq. 10, of what enters the last convolution
+            with torch.no_grad():
+                taught = self._judged(way.seen(way.taught))
+            distance = feature_distance(judged[-1], taught[-1], norm=config.feature_norm)
+            losses[f"{self.name}_fea"] = config.lambda_fea * distance
+        return losses
+
+    def _judged(self, seen: Tensor) -> list[Tensor]:
+        """The discriminator's features, layer by layer."""
+        if self.judge is None or self._taps is None:
+            return []
+        self.judge(seen)
+        return list(self._taps.take().values())
+
+    def _attention(self, way: GeneratorPass, judged: Sequence[Tensor]) -> Tensor:
+        config, learnt, taught = self.config, way.features("G"), way.features("teacher")
+        attention = partial(attention_map, reduction=config.attention)  # Eq. 7
+        sizes = [(learnt[path].shape[2], learnt[path].shape[3]) for path in self.paths]
+        chosen = nearest(judged, sizes, config.judge_layers)
+        looked = [attention(layer if config.judge_gradient else layer.detach()) for layer in chosen]
+        fused = partial(co_attention, fusion=config.fusion, judge_weight=config.judge_weight)  # Eq. 8
+        distances = []
+        for path, mix in zip(self.paths, self.mixes or [None] * len(self.paths), strict=True):
+            target = fused(attention(taught[path]), looked, mix=mix)
+            ours = attention(learnt[path])
+            distances.append(attention_loss(ours, target, norm=config.attention_norm))  # Eq. 9
+        return torch.stack(distances).sum()
+
+    def close(self) -> None:
+        """Take the hooks off the discriminator."""
+        if self._taps is not None:
+            self._taps.close()
+
+
+def check_taps(paths: Sequence[str], removed: Removed) -> None:
+    """Refuse taps inside what the search took away; what now passes its input on can be tapped itself."""
+    for path in paths:
+        gone = path if path in removed.zeros else removed.around(path)
+        if gone is not None:
+            raise ValueError(
+                f"method.distill.taps: the search left nothing of {gone}, so {path} cannot be tapped: name the sum that "
+                "it is part of, or another layer (the search itself is kept)"
+            )
+
+
+def _check(job: Job, config: DistillConfig, paths: Sequence[str]) -> None:
+    """Refuse taps that catch no feature map, a search of no steps, and a discriminator to look at where none is trained."""
+    check_maps(job.original.network, paths, job.example)
+    if total_steps(batches_of(job.data, job.training), job.training) == 0:
+        raise ValueError(
+            "DMAD searches while it trains, and student.epochs and student.max_steps leave no step for it"
+        )
+    if config.judged and not getattr(job.task.config, "lambda_gan", 0):
+        raise ValueError(
+            f"DMAD looks at the teacher's discriminator, and task.lambda_gan = 0 trains none: set it, or {DO_WITHOUT}"
+        )

@@ -1,0 +1,298 @@
+"""GAN Slimming: Wang et al. 2020, "GAN Slimming: All-in-One GAN Compression by A Unified Optimization Framework".
+
+A copy of the trained generator learns all at once to fool a discriminator, to make its teacher's images, to do with few
+channels and, if asked, with few bits (Eq. 4). Channels whose scales reach zero are cut; what is left is finetuned on the
+same objective without sparsity. Where the paper and its released code differ, the code's choice is the default.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ganshrink.graph import trace
+from ganshrink.losses import discriminator_loss, generator_loss
+from ganshrink.methods.base import Job, Result
+from ganshrink.methods.gan_slimming.config import OPTIMIZERS, GanSlimmingConfig, SearchConfig
+from ganshrink.metrics.vgg import VGG, load_vgg
+from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning.allocate import bisect_threshold, share_of_each
+from ganshrink.pruning.folding import folded_copy
+from ganshrink.pruning.scores import evenly, norm_scale
+from ganshrink.pruning.search.gates import Gates
+from ganshrink.pruning.search.sparsity import Sparsity, advice
+from ganshrink.quant import QuantConfig, Quantizers, attached, spread
+from ganshrink.quant.layers import check_excluded, still_there
+from ganshrink.reports.numbers import times
+from ganshrink.reports.section import Section, Table, Text
+from ganshrink.training import Update, adam, extended, sgd, total_steps
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.tasks.pool import ImagePool
+from ganshrink.training.tasks.task import joined
+from ganshrink.training.train import Nets, Training, batches_of, describe, fit_nets, train_stage
+
+logger = logging.getLogger(__name__)
+
+TRUNK = "several layers add up to it, and method.prune_trunk = false"
+CALIBRATION = 32  # training images that show the range of activations, where it is not the paper's fixed one
+
+
+def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
+    """GAN Slimming: distillation, channel sparsity and quantization in one objective, then finetuning."""
+    stages = config.stages
+    channels = job.channels if "narrow" in stages else _searched(job.channels, config)
+
+    # What cannot work fails here, before anything is trained.
+    _check(job, config)
+    ties = torch.zeros(channels.num_atoms)
+    job.check_reachable(lambda budget: _plan(_searched(channels, config), ties, budget, config))
+    distils = config.beta and any("d" in parts for parts in stages.values())
+    vgg = load_vgg(config.vgg) if distils and config.distance == "perceptual" else None
+
+    teacher = job.teacher()
+    generator = folded_copy(job.original.transform(teacher["G"]))
+    train = partial(_train, run, job, config, vgg)
+    nets = {**(teacher if config.inherit_discriminator else {}), "G": copy.deepcopy(generator)}
+    plan, basis = Plan.full(channels), {}
+    if "narrow" in stages:
+        plan = share_of_each(channels, config.narrow.width)
+        if "search" not in stages:  # then it has to keep the budget
+            even = evenly(channels)
+            plan = job.plan_within(lambda budget: _plan(channels, even, budget, config), generator, channels)
+        nets, found = train("narrow", {**nets, "G": extract(generator, channels, plan)})
+    if "search" in stages:
+        network = nets["G"]
+        searched = _searched(trace(network, *job.example), config) if "narrow" in stages else channels
+        nets, found = train("search", nets, searched)
+        scores = found["scores"]["magnitudes"]
+        lives = job.plan_within(lambda budget: _plan(searched, scores, budget, config), network, searched)
+        steered = config.search.adaptive_rho
+        logger.info(advice(searched, scores, lives, job.budget, steered=steered, **found["sparsity"]))
+        basis = {group.name: "scale under L1" for group in searched.groups if group.frozen is None}
+        plan = lives.whole(searched, channels, plan)
+        nets, found = train("finetune", {**nets, "G": extract(nets["G"], searched, lives)})
+    if "quantize" in stages:
+        nets, found = train("quantize", nets)
+    bits = QuantConfig(**found["quantization"]) if found["quantization"] else None
+    return Result(
+        students={"G": nets["G"]},
+        plans={"G": plan},
+        channels={"G": channels},
+        originals={"G": generator},
+        quantization=bits,
+        basis=basis,
+        sections={"G": [_ratios(generator, nets["G"], channels, plan, bits)]},
+    )
+
+
+def objective(
+    config: GanSlimmingConfig,
+    vgg: VGG | None,
+    stage: str,
+    task: Any,
+    nets: Nets,
+    sparsity: Sparsity | None = None,
+) -> list[Update]:
+    """Eq. 4, or those parts of it that a stage has: minimised over G's weights W and scales gamma, maximised over D's theta
+    (Eq. 5), in the order of Algorithm 1. The quantizers q_a and q_w are hooks on G."""
+    gan = task.config
+    pool = ImagePool(0 if task.conditional else config.pool)  # an earlier image belongs to another input
+
+    def judged(context: Any, image: Tensor) -> Tensor:
+        # D's scores of patches as one for each image: the released code averages them before the loss
+        return context.scores(image).mean(dim=(1, 2, 3))  # type: ignore[no-any-return]
+
+    def generate(context: Any) -> Iterator[dict[str, Tensor]]:  # Eqs. 6 and 11
+        losses = {}
+        if gan.lambda_gan:
+            scores = judged(context, context.fake)
+            losses["G_gan"] = gan.lambda_gan * generator_loss(scores, mode=gan.gan_mode)
+        if "d" in config.stages[stage] and config.beta:
+            losses["G_dist"] = config.beta * _distance(config, vgg, context.fake, context.taught)
+        yield joined(losses, getattr(task, "terms", ()), context)
+
+    def judge(context: Any) -> Iterator[dict[str, Tensor]]:  # Eq. 15
+        real = judged(context, context.real)
+        fake = judged(context, pool.exchange(context.fake.detach()))
+        d_real, d_fake = discriminator_loss(real, fake, mode=gan.gan_mode)
+        yield {"D_real": d_real, "D_fake": d_fake}
+
+    adapted: Any = partial(adam, lr=config.rate(stage), **OPTIMIZERS[config.optimizer])
+    scales = () if sparsity is None else sparsity.gates.scales
+    weights = [p for p in nets["G"].parameters() if not any(p is scale for scale in scales)]
+    updates = [Update("G", [adapted(weights)], generate)]
+    if sparsity is not None:
+        # rho |gamma|: a step of gradient descent on the scales, then the soft threshold (Eqs. 12 to 14)
+        more: Any = {"state": {"sparsity": sparsity}, "watch": sparsity.watch}
+        more["after"] = lambda context: sparsity.step(context.step)
+        updates = extended(updates, "G", optimizers=[sparsity.optimizer], **more)
+    if "D" in nets:
+        updates.append(Update("D", [adapted(nets["D"].parameters())], judge, state={"pool": pool}))
+    return updates
+
+
+def _train(
+    run: Run,
+    job: Job,
+    config: GanSlimmingConfig,
+    vgg: VGG | None,
+    name: str,
+    nets: Nets,
+    channels: Channels | None = None,
+) -> tuple[Nets, Artefacts]:
+    """A stage: G, and D, which begins as the given one where there is one, trained on the stage's parts of Eq. 4.
+
+    Args:
+        channels: G's structure, where its scales are drawn to zero.
+
+    Returns:
+        the nets, and what was kept: "quantization", what G was trained under; "scores", what each atom's scales came to,
+        -inf where it died.
+    """
+    network, given, search, training = nets["G"], nets.get("D"), config.search, job.training
+    task = job.task.as_student_task(job.teacher()["G"], target="teacher", real=config.real)
+    if name == "search" and search.epochs is not None:
+        training = training.model_copy(update={"epochs": search.epochs, "decay_epochs": 0})
+    fresh = next(iter(config.stages)) == name and (name == "narrow" or search.start == "fresh")
+
+    def make() -> Nets:
+        student = initialise(network) if fresh else network
+        made = task.nets(student, job.data.in_channels, job.data.out_channels)
+        return made | {"D": copy.deepcopy(given)} if "D" in made and given is not None else made
+
+    def learn(stage: Stage, made: Nets) -> Artefacts:
+        logger.info("%s: training the small network", name)
+        drawn = channels if "rho" in config.stages[name] else None
+        sparsity = None if drawn is None else _sparsity(job, search, training, network, drawn)
+        updates = objective(config, vgg, name, task, made, sparsity)
+        gates = {} if sparsity is None else {"gates": sparsity.gates}
+        watching = [] if vgg is None else [vgg]
+        with _few_bits(job, config, name, network) as bits:
+            hooks = sparsity is not None or bits is not None  # which change what the network computes
+            how = training.model_copy(update={"compile": training.compile and not hooks})
+            options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
+            fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
+            kept: Artefacts = {"quantization": bits and bits.ranged().model_dump(mode="json")}
+        if sparsity is not None:
+            kept |= {"scores": {"magnitudes": sparsity.gates.magnitudes()}, "sparsity": sparsity.state_dict()}
+            sparsity.gates.fold()  # own scales are 1 from then on
+        return kept
+
+    shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
+    stamp = {"method": config.for_stage(name), "vgg": vgg and vgg.sha256, "shapes": shapes}
+    if "rho" in config.stages[name] and search.adaptive_rho:
+        stamp["budget"] = job.limits()
+    stamp |= describe(job.task, job.data, training)
+    return train_stage(run, name, make, learn, made_from=stamp)
+
+
+def _sparsity(
+    job: Job, config: SearchConfig, training: Training, network: nn.Module, channels: Channels
+) -> Sparsity:
+    """rho |gamma| of Eq. 4: the scales, and what moves them."""
+    ranked = norm_scale(network, channels)  # own scales begin spread like those of norms
+    gates = Gates(network, channels, floor=config.floor, initial=ranked)
+    eta = sgd(gates.scales, lr=config.gamma_lr, momentum=config.gamma_momentum, schedule="cosine")
+    steps = total_steps(batches_of(job.data, training), training) if config.adaptive_rho else None
+    return Sparsity(gates, channels, eta, rho=config.rho, budget=job.budget, steered=steps)
+
+
+def _few_bits(
+    job: Job, config: GanSlimmingConfig, stage: str, network: nn.Module
+) -> AbstractContextManager[Quantizers | None]:
+    """q_a and q_w (Eqs. 7 to 10), where a stage has them."""
+    bits = config.quantization or (QuantConfig() if stage == "quantize" else None)
+    if bits is None or "q" not in config.stages[stage]:
+        return nullcontext()
+    bits = bits.model_copy(update={"exclude": still_there(network, bits.exclude)})
+    return attached(network, bits, job.example, spread(job.data, CALIBRATION))
+
+
+def _distance(config: GanSlimmingConfig, vgg: VGG | None, fake: Tensor, taught: Tensor) -> Tensor:
+    """d of Eq. 2: how far images (B, 3, H, W) in [-1, 1] are from the teacher's, a scalar."""
+    if vgg is None:
+        return mse_loss(fake.float(), taught.float())
+    weight = vgg.style_weight if config.style_weight is None else config.style_weight
+    return vgg.distance(fake, taught, style_weight=weight)
+
+
+def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
+    """What a search may cut. The released code leaves the residual trunk alone.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    trunk = [n for n, g in enumerate(channels.groups) if g.frozen is None and len(g.producers) > 1]
+    if "search" in config.stages and not config.prune_trunk:
+        channels = channels.refrozen(dict.fromkeys(trunk, TRUNK))
+    if all(group.frozen is not None for group in channels.groups):
+        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
+        raise ValueError(f"no channel of this generator may be cut: {reasons}")
+    return channels
+
+
+def _plan(channels: Channels, scores: Tensor, budget: Budget, config: GanSlimmingConfig) -> Plan:
+    """What lives after the search, less the smallest scales if that is over the budget.
+
+    Raises:
+        ValueError: if the budget cannot be met, with the smallest reachable cost.
+    """
+    limits: Any = {"floor": config.search.floor, "round_to": config.finetune.round_to}
+    try:
+        return bisect_threshold(channels, scores, budget, **limits)
+    except ValueError as error:
+        if all(group.frozen != TRUNK for group in channels.groups):
+            raise
+        raise ValueError(f"{error}; less with method.prune_trunk = true") from None
+
+
+def _check(job: Job, config: GanSlimmingConfig) -> None:
+    """Refuse settings under which nothing would be learned, or that the data cannot serve."""
+    gan, bits, search = getattr(job.task.config, "lambda_gan", 0), config.quantization, config.search
+    blind = any("d" not in parts for parts in config.stages.values())
+    if not gan and (blind or not config.beta):
+        what = f"method.variant = {config.variant!r}" if config.beta else "method.beta = 0"
+        raise ValueError(
+            f"{what} leaves nothing but the GAN loss, and task.lambda_gan is 0: set it, to 1 say"
+        )
+    fresh = "narrow" in config.stages or search.start == "fresh"
+    if fresh and bits is not None and bits.activations == "observed":
+        raise ValueError(
+            "method.quantization.activations = 'observed' sees ranges of random weights: with new weights use 'fixed'"
+        )
+    if search.adaptive_rho and not search.rho:
+        raise ValueError(
+            "method.search.adaptive_rho multiplies method.search.rho, which is 0: give it a start, such as 0.01"
+        )
+    if bits is not None:
+        check_excluded(job.build(), bits.exclude)
+    if config.real == "photos" and "target" not in job.data.sample(0, None):
+        raise ValueError(
+            "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
+        )
+
+
+def _ratios(
+    teacher: nn.Module, student: nn.Module, channels: Channels, plan: Plan, bits: QuantConfig | None
+) -> Section:
+    """The paper's ratios (section 4.1) but for that of FIDs, which stand among the metrics."""
+    kernels = [sum(p.numel() for p in net.parameters() if p.ndim > 1) for net in (teacher, student)]
+    macs = [channels.cost(cut, "paper").macs for cut in (None, plan)]
+    rows = [("float32", 32)] + ([] if bits is None else [(f"{bits.weight_bits} bits", bits.weight_bits)])
+    table = [
+        [name, times(32 * kernels[0] / (width * kernels[1])), times(macs[0] / macs[1])]
+        for name, width in rows
+    ]
+    about = (
+        "The teacher's over the student's: r_c: kernels (tensors of two axes or more) times their bits; r_s: "
+        "multiply-accumulates, those of transposed convolutions at their output size. The ratio of FIDs: see the metrics."
+    )
+    return Section(
+        "As GAN Slimming counts", [Text(about, note=True), Table(["Student", "r_c", "r_s"], table)]
+    )
