@@ -43,7 +43,7 @@ def test_another_student_begins_without_the_files_of_the_first(tmp_path):
     files = [tmp_path / name for name in (*outputs.FILES, "samples/000_input.png")]
     (tmp_path / "samples").mkdir()
     for path in files:
-        path.touch()
+        path.write_text("{}")
     outputs.clear(Run(tmp_path))
     assert [path for path in files if path.exists()] == []
     assert {"teacher.onnx", "student.onnx", "parity.json"} <= set(outputs.FILES)
