@@ -125,7 +125,7 @@ def default_taps(
     ends = [path for path, after in itertools.pairwise([*outer, ""]) if not _chained(model, path, after)]
     if not ends:
         raise ValueError(
-            f"no submodule has an output {width} channels wide: name taps, such as method.taps=['blocks.2']"
+            f"no submodule has an output {width} channels wide: name taps, such as taps=['blocks.2']"
         )
     places = torch.linspace(0, len(ends) - 1, min(count, len(ends))).round().int().tolist()
     return tuple(ends[place] for place in places)
