@@ -37,7 +37,7 @@ def looks(monkeypatch) -> list[Device]:
     """A list of the looks that are taken at this machine; each finds a made-up profile of it."""
     taken: list[Device] = []
 
-    def look_at(net: nn.Module, example, device: Device) -> DeviceProfile:
+    def measured(net: nn.Module, example, device: Device) -> DeviceProfile:
         taken.append(device)
         return profile_of(
             net,
@@ -48,7 +48,7 @@ def looks(monkeypatch) -> list[Device]:
             original=float(len(taken)),
         )
 
-    monkeypatch.setattr(devices, "measure_profile", look_at)
+    monkeypatch.setattr(devices, "measure_profile", measured)
     return taken
 
 

@@ -30,9 +30,8 @@ SMALL = (
     *("metrics.names=['psnr_teacher']", "export.onnx=false", "latency.enabled=false"),
     *("latency.runtime=torch", "latency.threads=1"),
 )
-HURRY = {
-    "dmad": ("method.lambda_spa=1.0", "method.mask_lr=0.6")
-}  # what a search of two steps needs to arrive
+# what a search of two steps needs to arrive
+HURRY = {"dmad": ("method.search.lambda_spa=1.0", "method.search.mask_lr=0.6")}
 
 
 def recipe_of(method: str, folder: Path, budget: str, *overrides: str) -> Recipe:
@@ -101,7 +100,7 @@ def unscalable(monkeypatch) -> None:
         raise AssertionError("something was timed")
 
     monkeypatch.setattr(Stopwatch, "_measure", refuse)
-    monkeypatch.setattr(devices, "look_at", refuse)
+    monkeypatch.setattr(devices, "measure_profile", refuse)
 
 
 @pytest.mark.usefixtures("steady")

@@ -149,4 +149,6 @@ def test_in_half_precision_and_with_channels_last(name):
             made(supernet, [x])  # a whole pass first: what autocast keeps of its weights is not a subnet's
             [ours], [theirs] = made(supernet, [x], subnet=supernet.subnet(plan)), made(small, [x])
         assert ours.dtype == theirs.dtype
-        assert difference(ours.detach().float(), theirs.detach().float()) < 1e-5
+        # without bf16 of its own, a machine rounds at other places for other memory layouts
+        limit = 0.05 if precision else 1e-5
+        assert difference(ours.detach().float(), theirs.detach().float()) < limit
