@@ -15,9 +15,7 @@ class SupernetConfig(Settings):
     """Stage 1: the search space, and how its supernet is trained (section 3.1)."""
 
     steps: int = Field(
-        default=8,
-        ge=1,
-        description="widths are 1, 2, .. of so many parts of a layer; the paper: 8, .. 64 of 64",
+        default=8, ge=1, description="widths are 1, 2, .. of so many parts of a layer; the paper's 8"
     )
     floor: Floor = 1
     round_to: RoundTo = None
@@ -44,21 +42,13 @@ class SearchConfig(Settings):
         default=20, ge=1, description="of the search; GAN Compression has up to 500 (the paper is silent)"
     )
     parents: float = Field(default=0.25, gt=0, le=1, description="share of a population that breeds")
-    mutation: float = Field(
-        default=0.2, ge=0, le=1, description="how likely a width or a depth is drawn anew"
-    )
+    mutation: float = Field(default=0.2, ge=0, le=1, description="how likely a width or depth is drawn anew")
     band: float = Field(
-        default=0.9,
-        ge=0,
-        le=1,
-        description="the least share of its budget that the student costs; not in the paper",
+        default=0.9, ge=0, le=1, description="the student's least share of its budget; not in the paper"
     )
     teacher_ratio: float = Field(default=20, ge=1, description="MACs of the teachers over the student's")
     teacher_tolerance: float = Field(
-        default=0.25,
-        ge=0,
-        lt=1,
-        description="by how much that may be off, else the nearest is taken; not in the paper",
+        default=0.25, ge=0, lt=1, description="by how much that may be off; not in the paper"
     )
     calibration_images: int = Field(
         default=512, ge=1, description="on which a subnet's batch norms are counted before it is scored"
@@ -72,9 +62,7 @@ class FinetuneConfig(Settings):
         default=512, ge=1, description="on which the student's batch norms are counted before it learns"
     )
     teachers_every: int = Field(
-        default=3,
-        ge=1,
-        description="n: teachers and discriminator learn at each so many-th step; OMGD's 3 or 1",
+        default=3, ge=1, description="n: teachers and D learn at each so many-th step; OMGD's 3 or 1"
     )
     shared_layers: int = Field(
         default=5,
@@ -83,8 +71,7 @@ class FinetuneConfig(Settings):
         "(all of them) with U-Nets, 3 or 4 with ResNets",
     )
     unlabelled: bool = Field(
-        default=True,
-        description="the student learns from unlabelled images too (Eq. 9); false: w/o Finetune-SSL",
+        default=True, description="the student learns from unlabelled images too (Eq. 9; w/o Finetune-SSL)"
     )
     filter: Literal["realness", "printed", "none"] = Field(
         default="realness",
@@ -92,9 +79,7 @@ class FinetuneConfig(Settings):
         "average; printed: those below it, as the paper has it; none: all. Others count every second time",
     )
     ema: float = Field(default=0.99, ge=0, lt=1, description="decay of that average; not in the paper")
-    filter_after: int = Field(
-        default=100, ge=0, description="steps before the filter begins; not in the paper"
-    )
+    filter_after: int = Field(default=100, ge=0, description="steps before it begins; not in the paper")
     lambda_cd: float = Field(
         default=0,
         ge=0,
@@ -102,8 +87,7 @@ class FinetuneConfig(Settings):
         "edges2shoes with U-Nets); UGC has none",
     )
     taps: tuple[str, ...] | None = Field(
-        default=None,
-        description="layers for that; none: four, evenly spaced along the widest group, as OMGD's",
+        default=None, description="layers for that; none: four, evenly spaced along the widest group"
     )
 
 
@@ -134,13 +118,9 @@ class UgcConfig(MethodConfig):
         "normalised VGG-19, whose features are larger",
     )
     lambda_feature: float | None = Field(
-        default=None,
-        ge=0,
-        description="weight of the distance at relu2_2; none: 10 with VGG-16, 2 with that VGG-19",
+        default=None, ge=0, description="of the distance at relu2_2; none: 10 with VGG-16, 2 with that VGG-19"
     )
-    lambda_tv: float = Field(
-        default=1e-5, ge=0, description="weight of the total variation, a sum over a batch"
-    )
+    lambda_tv: float = Field(default=1e-5, ge=0, description="of the total variation, a sum over a batch")
     vgg: Path = Field(
         default=Path("vgg19norm_relu3_1.safetensors"),
         description="VGG's weights, torchvision's VGG-16 or the normalised VGG-19; read only where style or feature counts",

@@ -17,10 +17,9 @@ from ganshrink.methods.ugc.config import SearchConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.judge import HIGHER, Fitness, chosen, hashes_of, judge_of
 from ganshrink.pruning import Budget, Channels, Plan
-from ganshrink.pruning.allocate import cannot_be_met
-from ganshrink.pruning.budget import readable, spending
+from ganshrink.pruning.budget import readable
 from ganshrink.pruning.extract import cut
-from ganshrink.pruning.search.evolution import Evolution, evolve
+from ganshrink.pruning.search.evolution import Evolution, evolve, within_budget
 from ganshrink.pruning.search.known_scores import KnownScores
 from ganshrink.pruning.search.space import Space
 from ganshrink.system.distributed import is_main_process
@@ -69,8 +68,8 @@ class Search:
         """
         widths = self.space.largest()
         if budget.limits:
-            evolution = within(budget, self.space, self.channels, self.config, self.job.training.seed)
-            widths = self._evolved("student", evolution)
+            given = student_settings(self.config, self.job.training.seed)
+            widths = self._evolved("student", within_budget(budget, self.space, self.channels, **given))
         return self.space.plan(self.channels, widths)
 
     def teachers(self, student: Plan) -> dict[str, Plan]:
@@ -134,34 +133,6 @@ class Search:
         return widths
 
 
-def within(budget: Budget, space: Space, channels: Channels, config: SearchConfig, seed: int) -> Evolution:
-    """The search of a student: subnets that cost between `config.band` and all of a budget.
-
-    Raises:
-        ValueError: if there is none, with the nearest costs.
-    """
-
-    def share(widths: Widths) -> float:
-        return max(spending(channels, widths, limit) / limit.amount for limit in budget.limits)
-
-    def write(share: float) -> str:
-        if len(budget.limits) > 1:
-            return f"{100 * share:.4g} % of it"
-        [limit] = budget.limits
-        return f"{limit.kind}={limit.write(round(share * limit.amount, 3))}"
-
-    smallest = space.smallest()
-    if share(smallest) > 1:
-        raise ValueError(cannot_be_met(channels, budget, smallest))
-    low = min(config.band, share(space.largest()))  # a budget above the largest network keeps all of it
-    try:
-        return Evolution(space, share, (low, 1.0), seed=seed, write=write, **settings_of(config))
-    except ValueError as error:
-        raise ValueError(
-            f"the budget {budget} cannot be met: {error}; lower method.search.band, or raise method.supernet.steps"
-        ) from None
-
-
 def teachers_of(
     student: Plan, space: Space, channels: Channels, config: SearchConfig, seed: int
 ) -> dict[str, Evolution | Widths]:
@@ -184,7 +155,7 @@ def teachers_of(
                 break
         try:
             band = wanted * (1 - off), wanted * (1 + off)
-            found[name] = Evolution(candidate, cost, band, seed=seed, write=readable, **settings_of(config))
+            found[name] = Evolution(candidate, cost, band, write=readable, **settings_of(config, seed))
         except ValueError:
             ends = [candidate.smallest(), candidate.largest()]
             nearest = min(ends, key=lambda end: abs(np.log(cost(end) / wanted)))
@@ -196,10 +167,16 @@ def teachers_of(
     return found
 
 
-def settings_of(config: SearchConfig) -> Any:
+def settings_of(config: SearchConfig, seed: int) -> Any:
     """How an evolution goes."""
     sizes = {"population": config.population, "generations": config.generations}
-    return {**sizes, "parents": config.parents, "rate": config.mutation}
+    return {**sizes, "parents": config.parents, "rate": config.mutation, "seed": seed}
+
+
+def student_settings(config: SearchConfig, seed: int) -> Any:
+    """How the student's goes."""
+    advice = "lower method.search.band, or raise method.supernet.steps"
+    return {"band": config.band, "advice": advice, **settings_of(config, seed)}
 
 
 def judgement(config: SearchConfig, metrics: MetricsConfig, images: TrainingImages) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
-from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, within
+from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, student_settings
 from ganshrink.methods.ugc.section import search_section
 from ganshrink.metrics.vgg import load_vgg
 from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites
@@ -33,6 +33,7 @@ from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly
+from ganshrink.pruning.search.evolution import within_budget
 from ganshrink.pruning.search.space import Space, sites_of, space_of
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.distributed import mean_over_processes, rank_and_world
@@ -182,7 +183,8 @@ class Ugc:
         """A plan for a budget, whichever; fails where there is none."""
         if not self.config.nas:
             return self._uniform(budget)
-        search = within(budget, self.space, self.channels, self.config.search, self.job.training.seed)
+        given = student_settings(self.config.search, self.job.training.seed)
+        search = within_budget(budget, self.space, self.channels, **given)
         return self.space.plan(self.channels, search.newcomers()[0])
 
     def _uniform(self, budget: Budget) -> Plan:

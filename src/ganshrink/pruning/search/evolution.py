@@ -7,11 +7,14 @@ falls outside of the band walks back into it.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ganshrink.pruning.allocate import cannot_be_met
 from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.budget import Budget, spending
+from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.search.space import Space
 
 SPREAD = 1.0  # of the logarithms of the exponents by which groups grow, so that no two grow alike
@@ -238,3 +241,35 @@ def evolve(evolution: Evolution, score: Callable[[Sequence[Index]], Sequence[flo
         members = evolution.newcomers()
         evolution.record(members, score(members) if members else [])
     return evolution.best
+
+
+def within_budget(
+    budget: Budget, space: Space, channels: Channels, *, band: float, advice: str, **settings: Any
+) -> Evolution:
+    """A search among the subnets that cost between `band` and all of a budget.
+
+    Args:
+        advice: what to do where there is none.
+        settings: of `Evolution`.
+
+    Raises:
+        ValueError: if there is none, with the nearest costs.
+    """
+
+    def share(widths: Index) -> float:
+        return max(spending(channels, widths, limit) / limit.amount for limit in budget.limits)
+
+    def write(share: float) -> str:
+        if len(budget.limits) > 1:
+            return f"{100 * share:.4g} % of it"
+        [limit] = budget.limits
+        return f"{limit.kind}={limit.write(round(share * limit.amount, 3))}"
+
+    smallest = space.smallest()
+    if share(smallest) > 1:
+        raise ValueError(cannot_be_met(channels, budget, smallest))
+    least = min(band, share(space.largest()))  # a budget above the largest network keeps all of it
+    try:
+        return Evolution(space, share, (least, 1.0), write=write, **settings)
+    except ValueError as error:
+        raise ValueError(f"the budget {budget} cannot be met: {error}; {advice}") from None
