@@ -12,7 +12,7 @@ from torch import nn
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import has_openvino
 from ganshrink.latency import measure_latency
-from ganshrink.latency.measuring import Contender, interleave, speedups, torch_threads
+from ganshrink.latency.measuring import Contender, _row, interleave, speedups, torch_threads
 
 FILE_RUNTIMES = ["onnxruntime", "openvino"] if has_openvino() else ["onnxruntime"]
 
@@ -143,3 +143,9 @@ def test_bad_arguments(options: dict, message: str) -> None:
     networks = options.pop("networks", {"student": nn.Identity()})
     with pytest.raises(ValueError, match=message):
         measure_latency(networks, torch.rand(1, 3, 4, 4), **options)
+
+
+def test_a_row_has_the_median_the_95th_percentile_and_the_quartiles_distance():
+    contender = Contender("student", "torch", "cpu", lambda: None)
+    row = _row(contender, np.arange(101.0), {"threads": 1})
+    assert (row["p50_ms"], row["p95_ms"], row["iqr_ms"], row["runs"]) == (50, 95, 50, 101)
