@@ -48,7 +48,9 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def exported(
+    network: nn.Module, exact_integers: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
     path = tmp_path_factory.mktemp("int8") / "net.onnx"
     return path, export_int8(network, pictures(1)[0], path, inputs=pictures(34))
 

@@ -40,7 +40,7 @@ TORCHRUN = [
 # What a busy machine does: torchrun's SIGTERM comes while a process still asks whether it is the first to speak.
 BUSY = """
 import time
-from ganshrink.training import processes
+from ganshrink.system import distributed as processes
 first = processes.speaks_first
 def speaks_first():
     time.sleep(0.5)
@@ -49,7 +49,7 @@ processes.speaks_first = speaks_first
 """
 # In one launch, since most of a launch is Python's imports.
 TWICE = """
-from ganshrink import cli
+from ganshrink.cli.main import main
 for _ in range(2):
     try:
         main()

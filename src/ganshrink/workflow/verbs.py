@@ -100,7 +100,7 @@ def quantize_run(
     """Make the INT8 file of a run's student, whatever the method; then score, show and time it beside the others.
 
     Args:
-        overrides: of [quantization], such as `int8.mode=finetune`. What is not given is as in the recipe, or as the
+        overrides: of [quantization], such as `quantization.mode=finetune`. What is not given is as in the recipe, or as the
             student was trained; without a mode, ranges are calibrated and nothing is trained.
 
     Returns:
@@ -112,7 +112,7 @@ def quantize_run(
     path = Path(path)
     for table in parse_overrides(overrides):
         if table != "quantization":
-            raise ValueError(f"quantize takes int8.KEY=VALUE, not {table!r}: the run is finished")
+            raise ValueError(f"quantize takes quantization.KEY=VALUE, not {table!r}: the run is finished")
     recipe = _recipe(path, overrides, own)
     images, held_out = _held_out(recipe, path, "train"), _held_out(recipe, path)
     networks, run = load_networks(path, net), Run(path, seed=recipe.seed)
