@@ -316,9 +316,11 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
         size = 128 if recipe.net.name.startswith("unet") else 32  # the least that these networks take
         kept = {"size": size, "direction": recipe.data.direction}
         recipe = recipe.model_copy(update={"data": DataConfig(**data[recipe.data.name] | kept)})
-    if recipe.method.name == "decig":  # the paper's generators, narrower: those would take minutes
-        narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": 8})
-        recipe = recipe.model_copy(update={"net": narrow})
+    # the recipe's networks, narrower, since those would take minutes; CAT's floor of widths needs room above it
+    ngf = 24 if recipe.method.name == "cat" else 12
+    narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": ngf})
+    judged = recipe.task.model_copy(update={"ndf": 8})
+    recipe = recipe.model_copy(update={"net": narrow, "task": judged})
     if recipe.teacher.weights is not None:
         torch.manual_seed(0)
         save_file(
@@ -330,8 +332,7 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
         few = {"search": {"population": 2, "generations": 1, "calibration_images": 2}}
         few["finetune"] = {"calibration_images": 2}
         tables = {name: getattr(recipe.method, name).model_copy(update=own) for name, own in few.items()}
-        narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": 8})
-        recipe = recipe.model_copy(update={"net": narrow, "method": recipe.method.model_copy(update=tables)})
+        recipe = recipe.model_copy(update={"method": recipe.method.model_copy(update=tables)})
     if getattr(recipe.method, "distance", None) == "perceptual" or recipe.method.name == "ugc":
         state = VGG(VGG19_NORMALISED).state_dict()
         save_file(
