@@ -15,6 +15,8 @@ from ganshrink.exporters.network import OnnxGenerator
 from ganshrink.exporters.runtime import has_openvino, open_openvino
 from ganshrink.quant import QuantConfig, calibrate, deploy
 
+pytestmark = pytest.mark.slow
+
 CALIBRATED = QuantConfig(activations="observed", levels="code", per_channel=True)
 
 

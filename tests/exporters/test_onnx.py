@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.exporters import check_parity, export_onnx, open_session
 
+pytestmark = pytest.mark.slow
+
 NETS = {
     "resnet9": (32, {"blocks": 1}),
     "incres9": (32, {"blocks": 1}),

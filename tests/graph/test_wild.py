@@ -17,6 +17,8 @@ from wild import WILD, Wild, drawn
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract, zeroed
 
+pytestmark = pytest.mark.slow
+
 assert wild_attention and wild_shapes and wild_sharing  # they fill the table
 REFUSED = [name for name, case in WILD.items() if case.refused]
 TRACED = [name for name, case in WILD.items() if not case.refused]

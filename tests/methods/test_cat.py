@@ -22,6 +22,8 @@ from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
 from ganshrink.training.train import Training
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 
 

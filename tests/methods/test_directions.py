@@ -25,6 +25,8 @@ from ganshrink.workflow.recipe import Recipe, read_recipe, resolve
 from ganshrink.workflow.verbs import evaluate_run, load_networks
 from tiny_recipe import made_of, stages, tiny_cycle
 
+pytestmark = pytest.mark.slow
+
 WAYS = {"AtoB": "G_A", "BtoA": "G_B"}
 BUDGETS = {"AtoB": "macs=60%", "BtoA": "macs=30%,params=50%"}
 

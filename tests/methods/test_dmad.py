@@ -25,6 +25,8 @@ from ganshrink.training import Taps
 from ganshrink.training.stages import Run
 from ganshrink.training.train import Nets
 
+pytestmark = pytest.mark.slow
+
 WIDTH, BUDGET = 0.5, "macs=20%,params=30%"
 TAPS = ("down.6", "blocks.0", "blocks.1")
 

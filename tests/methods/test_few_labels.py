@@ -25,6 +25,8 @@ from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import dump, read_recipe, resolve
 from tiny_recipe import done, tiny
 
+pytestmark = pytest.mark.slow
+
 FEW = {"label_fraction": "50%", "label_seed": 3}
 
 

@@ -16,6 +16,8 @@ from ganshrink.quant import QuantConfig, Quantizers, calibrate
 from ganshrink.reports.numbers import times
 from ganshrink.training.stages import Run
 
+pytestmark = pytest.mark.slow
+
 BITS = QuantConfig()
 STAGES = {  # of each variant, and whether it distils there
     "gs": {"search": True, "finetune": True},

@@ -20,6 +20,8 @@ from ganshrink.nets.extra_blocks import in_extra_block
 from ganshrink.pruning import extract
 from ganshrink.training.batch_norm import recalibrate
 
+pytestmark = pytest.mark.slow
+
 SEARCHED = {"supernet": 1, "search": 1, "finetune": 1}
 FIXED = {"finetune": 1}
 

@@ -19,6 +19,8 @@ from ganshrink.metrics.squeezenet import SqueezeNet
 from ganshrink.training.stages import Run
 from ganshrink.workflow.recipe import resolve
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"population": 1, "generations": 1}
 
 # What is refused, before anything is trained

@@ -9,6 +9,8 @@ from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.pruning import Budget, Plan, allocate, scores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def incres():

@@ -11,6 +11,8 @@ from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract
 
+pytestmark = pytest.mark.slow
+
 IMAGE = torch.zeros(1, 3, 256, 256)
 
 

@@ -14,6 +14,8 @@ from tiny_training import Outcome, make_nets, make_updates, run, train
 
 from ganshrink.system.signals import Interrupted
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20  # 4 epochs of 10 images, 2 a step
 
 

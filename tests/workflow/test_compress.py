@@ -24,6 +24,8 @@ from ganshrink.workflow.recipe import NetConfig, Recipe, read_recipe, resolve
 from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks
 from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 
 

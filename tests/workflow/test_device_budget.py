@@ -24,6 +24,8 @@ from ganshrink.workflow.recipe import Recipe, read_recipe
 from made_up_device import formula, profile_of
 from tiny_recipe import stages
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     *("net.name=resnet6", "net.ngf=32", "net.blocks=1", "task.ndf=4", "data.size=64"),
     *("data.counts={train=4, val=2, test=2}", "teacher.batch_size=2", "teacher.max_steps=2"),

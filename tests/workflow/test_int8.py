@@ -21,6 +21,8 @@ from ganshrink.workflow.recipe import resolve
 from ganshrink.workflow.verbs import load_networks, quantize_run
 from tiny_recipe import tiny
 
+pytestmark = pytest.mark.slow
+
 FILE = "student-int8.onnx"
 
 

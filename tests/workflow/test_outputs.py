@@ -14,6 +14,8 @@ from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import resolve
 from tiny_recipe import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_teacher_is_exported_once_for_all_timings_until_it_is_another(tmp_path):
     teacher, student = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1)

@@ -12,6 +12,8 @@ from ganshrink.workflow.recipe import resolve
 from ganshrink.workflow.verbs import measure_run
 from tiny_recipe import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_teacher_can_be_that_of_another_run_if_it_goes_the_same_way(tmp_path):
     train_recipe(resolve(tiny(tmp_path / "a")), progress=False)

@@ -12,6 +12,8 @@ from ganshrink.graph import trace
 from ganshrink.pruning.search.evolution import Evolution, evolve
 from ganshrink.pruning.search.space import Space, space_of
 
+pytestmark = pytest.mark.slow
+
 TINY = Space(choices=((2, 4, 6, 8), (3,), (1, 2), (1, 2), (5, 10, 15)), sites=((2, 3),))
 
 

@@ -19,6 +19,8 @@ from ganshrink.pruning import add_affine, extract, zeroed
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.search.masks import Masks, maskable
 
+pytestmark = pytest.mark.slow
+
 assert wild_attention and wild_shapes and wild_sharing  # they fill the table
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 

@@ -18,6 +18,8 @@ from ganshrink.pruning import add_affine
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.search.masks import Masks, maskable
 
+pytestmark = pytest.mark.slow
+
 HEARD = 5e-3
 
 

@@ -21,6 +21,8 @@ from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.search.space import space_of
 from ganshrink.pruning.search.supernet import Supernet
 
+pytestmark = pytest.mark.slow
+
 assert wild_shapes and wild_sharing  # they fill the table
 # network, options, size of the image, inserted blocks
 NETWORKS = {

@@ -11,6 +11,8 @@ from test_topologies import difference
 from ganshrink.pruning import Plan, extract, initialise
 from ganshrink.pruning.search.supernet import Supernet
 
+pytestmark = pytest.mark.slow
+
 
 def gradients(supernet, x, *plans_or_none):
     """Of the shared weights after a backward pass of each (None: the whole network), by name."""
