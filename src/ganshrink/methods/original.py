@@ -11,6 +11,7 @@ from ganshrink.graph import trace
 from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Channels, add_affine
 from ganshrink.pruning.folding import folded_copy
+from ganshrink.training.stamps import sources
 
 # What may be done to a generator before it is cut, by name: a copy of the network that computes the same. Each gets the
 # network, example inputs and its value.
@@ -59,6 +60,11 @@ class Original:
     def network(self) -> nn.Module:
         """The transformed generator, untrained, in eval mode: for its modules; nobody trains it."""
         return self.transform(self.build()).eval()
+
+    def describe(self) -> dict[str, Any]:
+        """What the untrained generator is, for a stage's stamp: its modules, and the code of a user's own."""
+        own = sources(self.network)
+        return {"net": repr(self.network)} | ({"source": own} if own else {})
 
     @cached_property
     def channels(self) -> Channels:

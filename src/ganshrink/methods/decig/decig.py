@@ -255,7 +255,7 @@ def _condense(
 
     method = config.for_stage("condense")
     method["condense"]["factor"] = dict(factors)  # what layers take on a device, whatever it is called
-    stamp = {"net": repr(job.original.network), "condensed": names, "method": method, **job.describe()}
+    stamp = {**job.original.describe(), "condensed": names, "method": method, **job.describe()}
     after = None if task.needs_teacher else ()
     nets, found = train_stage(run, "condense", make, learn, made_from=stamp, after=after)
     return nets, found["start"]

@@ -142,7 +142,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
     limits = {name: one.limits() for name, one in jobs.items()}
-    stamp = {"net": repr(job.build()), "method": config.for_stage("search"), "budgets": limits}
+    stamp = {**job.original.describe(), "method": config.for_stage("search"), "budgets": limits}
     search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
     after = None if job.task.needs_teacher else ()
     nets, found = train_stage(run, "search", begin, search, made_from=stamp | job.describe(), after=after)

@@ -202,7 +202,7 @@ class Ugc:
 
     def _stamp(self, stage: str) -> dict[str, Any]:
         described = describe(self.job.task, self.images.labelled, self.job.training)
-        own = {"net": repr(self.network), "unlabelled": self.images.unlabelled.fingerprint()}
+        own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         vgg = getattr(self.loss.network, "sha256", None)
         return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
 
