@@ -280,6 +280,7 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
         table = key.rpartition(".")[0]
         if table and table not in stamps:
             continue  # a stage of another road
+        missing = False
         choices = [OTHER[name][key]] if key in OTHER.get(name, {}) else another(value, field)
         for choice in choices:
             if choice == value:
@@ -287,12 +288,17 @@ def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
             watching, fits = Watching(folder), True
             try:
                 made(name, watching, job(), changed(config, key, choice))
-            except (ValueError, FileNotFoundError):  # the toy does not take it
+            except ValueError:  # the toy does not take it
+                continue
+            except FileNotFoundError:  # a judge's weights, which are not shipped
+                missing = True
                 continue
             except RuntimeError:  # old weights do not fit: what follows the stage that has them is not seen
                 fits = False
             break
         else:
+            if missing:
+                continue
             pytest.fail(f"{name}: no other value of {key} could be tried: add one to OTHER")
         expected = with_followers(table) if table else set(stamps)
         redone = set(watching.redone)
