@@ -148,7 +148,7 @@ def check_launch(config: FitConfig) -> None:
     if config.devices not in (1, local):
         raise ValueError(
             f"devices = {config.devices}, but {local} process{'es' if local > 1 else ''} started here: leave devices out"
-            f" and start as torchrun --nproc-per-node {config.devices} -m ganshrink.cli.main"
+            f" and start as torchrun --nproc-per-node {config.devices} -m ganshrink"
         )
 
 

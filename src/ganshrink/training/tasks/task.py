@@ -60,7 +60,7 @@ class Task(Protocol):
 
     def forward(self, nets: Nets, taps: Mapping[str, Taps] | None = None) -> Forward:
         """How a batch becomes a context. `taps` are read after each forward pass that counts. The context has `ways`: each
-        generator at work in the step, a `Way` by the name of its net."""
+        generator at work in the step, a `GeneratorPass` by the name of its net."""
         ...
 
     def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
