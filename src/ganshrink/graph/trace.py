@@ -20,6 +20,7 @@ from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import finite
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import in_evaluation
 
 STANDARD = sysconfig.get_path("stdlib")
@@ -50,13 +51,20 @@ def trace(
     for path in freeze:
         if path not in paths:
             raise ValueError(f"freeze names {path!r}, but the model has no such submodule")
+    with untouched(model):
+        return _traced(model, example, freeze, dict(rules or {}))
+
+
+def _traced(
+    model: nn.Module, example: tuple[Any, ...], freeze: Sequence[str], rules: dict[str, Rule]
+) -> Channels:
     plain = in_evaluation(folded_copy(model))
     plain.requires_grad_(False)
     program, images, hidden = _exported(plain, example, freeze)
 
     def read(carry: str) -> tuple[Channels, bool]:
         ctx = Context(plain, carry)
-        reader = Reader(ctx, dict(rules or {}), freeze)
+        reader = Reader(ctx, rules, freeze)
         reader.read(program)
         return probed(plain, Assembly(ctx, reader, images, hidden, example).build()), ctx.ambiguous
 

@@ -13,6 +13,7 @@ from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import copied
 
 
@@ -45,9 +46,10 @@ def extract(
     """
     if init not in ("inherit", "fresh"):
         raise ValueError(f"init must be inherit or fresh, got {init!r}")
-    plain = folded_copy(model)
-    small = cut(plain, channels, plan)
-    problem = trial(plain, channels, plan, small)
+    with untouched(model):
+        plain = folded_copy(model)
+        small = cut(plain, channels, plan)
+        problem = trial(plain, channels, plan, copied(small))
     if problem is not None:
         raise RuntimeError(f"the extracted network is not the planned one: {problem}")
     return initialise(small) if init == "fresh" else small
