@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import mismatch
@@ -18,10 +19,12 @@ from ganshrink.system.copies import copied
 
 
 class Zero(nn.Module):
-    """Stands where a module's output was zero: a scalar zero, for the additions it flows into."""
+    """Stands where a module's output was zero, or where nothing reads it: a scalar zero, for the additions it flows into."""
 
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return tensors[0].new_zeros(())
+    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
+        tensors = [t for t in pytree.tree_leaves((inputs, named)) if isinstance(t, torch.Tensor)]
+        like = next((t for t in tensors if t.is_floating_point()), tensors[0] if tensors else torch.zeros(()))
+        return like.new_zeros(())
 
 
 class Identity(nn.Module):
