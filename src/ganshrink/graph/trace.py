@@ -20,6 +20,7 @@ from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import finite
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.system.copies import in_evaluation
 
 STANDARD = sysconfig.get_path("stdlib")
 
@@ -49,7 +50,8 @@ def trace(
     for path in freeze:
         if path not in paths:
             raise ValueError(f"freeze names {path!r}, but the model has no such submodule")
-    plain = folded_copy(model).eval().requires_grad_(False)
+    plain = in_evaluation(folded_copy(model))
+    plain.requires_grad_(False)
     program, images, hidden = _exported(plain, example, freeze)
 
     def read(carry: str) -> tuple[Channels, bool]:

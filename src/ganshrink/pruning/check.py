@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+
+from ganshrink.system.copies import copied, in_training
 
 SMALLEST = 32  # pixels; where both networks run a shrunken example, it says as much
 NUMBERS = (bool, int, float, complex, str)
@@ -40,11 +41,11 @@ def training_failure(small: nn.Module, big: nn.Module, example: tuple[Any, ...])
     """What `small` raises in training where `big` runs: layers that only training calls are in no graph."""
     for inputs in examples(example):
         try:
-            _run(deepcopy(small).train(), inputs)
+            _run(in_training(copied(small)), inputs)
             return None
         except Exception as error:  # whatever a cut makes user code raise
             with suppress(Exception):  # such as too small an example
-                _run(deepcopy(big).train(), inputs)
+                _run(in_training(copied(big)), inputs)
                 return f"in training {_failure(error)}"
     return None
 
@@ -86,7 +87,7 @@ def _cast(
     small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
 ) -> tuple[nn.Module, nn.Module, dict[str, torch.Tensor]]:
     cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-    return deepcopy(small).to(dtype), deepcopy(big).to(dtype), cast
+    return copied(small).to(dtype), copied(big).to(dtype), cast
 
 
 def _double(tensor: Any) -> Any:

@@ -1,6 +1,5 @@
 """Carrying out a plan: the small network (`extract`), and the big one with the same channels at zero (`zeroed`)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.system.copies import copied
 
 
 class Zero(nn.Module):
@@ -71,7 +71,7 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
         module = plain.get_submodule(path)
         memo[id(module)] = Zero() if path in removed.zeros else Identity()
         memo[id(module)].training = module.training
-    small = copy.deepcopy(plain, memo)
+    small = copied(plain, memo)
     for (path, attribute), width in channels.stated(plan, removed).items():
         setattr(small.get_submodule(path), attribute, width)
     for module in small.modules():
