@@ -1,8 +1,5 @@
 """The residual generator of CycleGAN (Johnson et al. 2016, Zhu et al. 2017), with any number of blocks."""
 
-import re
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import head, needs_bias, norm_layer, residual_block, stem
@@ -32,29 +29,3 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.blocks(self.down(x)))
-
-
-def from_release(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The tensors of pytorch-CycleGAN-and-pix2pix's `latest_net_G.pth` under our names; names of other origin stay.
-
-    There, one sequence holds everything, and a dropout in a block, if any, takes a number.
-
-    Args:
-        network: a residual generator with `down`, `blocks` and `up`.
-    """
-    stem, blocks = (len(list(network.get_submodule(part).children())) for part in ("down", "blocks"))
-    dropout = not any(
-        ".conv_block.5." in name for name in tensors
-    )  # number 5 is the second convolution, or padding
-
-    def ours(name: str) -> str:
-        match = re.fullmatch(r"model\.(\d+)\.(?:conv_block\.(\d+)\.)?(.+)", name)
-        if not match:
-            return name
-        at, inside, rest = int(match[1]), match[2], match[3]
-        if inside is not None:
-            position = int(inside) - (dropout and int(inside) > 4)
-            return f"blocks.{at - stem}.body.{position}.{rest}"
-        return f"down.{at}.{rest}" if at < stem else f"up.{at - stem - blocks}.{rest}"
-
-    return {ours(name): tensor for name, tensor in tensors.items()}
