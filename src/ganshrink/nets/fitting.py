@@ -42,7 +42,7 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> Fit:
     """The tensors of a state dictionary for a network, whatever made it.
 
     Statistics that old versions of torch saved for instance norms are dropped, spectral and weight norms are computed,
-    and a bias before a norm that has no use for it goes, or is zero where the file has none; see `_leaves`.
+    and biases may be missing, or too many before norms, which take them off again.
 
     Raises:
         Misfit: if they are another network's.
@@ -55,11 +55,18 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> Fit:
     result.renamed = [(given, own) for given, own in pairs if given != own]
     norms = dict(_followed_by_norm(network))
     folded: State = {}
+    zeroed = _without_bias(pairs, theirs, ours, network)
     for given, own in pairs:
         module = network.get_submodule(own)
         found = _computed(theirs[given], module)
-        if own in norms:
-            _settle_bias(found, ours[own], norms[own], own, network, folded, done)
+        if "bias" not in found and (own in zeroed or (own in norms and "bias" in ours[own])):
+            found["bias"] = torch.zeros(ours[own]["bias"].shape)
+            done.add("biases that the file lacks are zero")
+        if "bias" in found and "bias" not in ours[own] and own in norms:
+            bias = found.pop("bias").float()  # which moves the mean that the norm takes off again
+            if network.get_submodule(norms[own]).running_mean is not None:
+                folded[f"{norms[own]}.running_mean"] = bias
+            done.add("biases before norms went into the means that these take off")
         leaves = _leaves(found, ours[own], module, given, own, done)
         result.state |= {_join(own, leaf): tensor for leaf, tensor in leaves.items()}
     for name, bias in folded.items():
@@ -132,18 +139,20 @@ def _followed_by_norm(network: nn.Module) -> Iterator[tuple[str, str]]:
                     yield _join(path, first), _join(path, second)
 
 
-def _settle_bias(
-    found: Leaves, own: Leaves, norm: str, path: str, network: nn.Module, folded: State, done: set[str]
-) -> None:
-    """A bias before a norm moves the mean that is taken off again: it may be missing, be dropped, or go into the mean."""
-    if "bias" in own and "bias" not in found:
-        found["bias"] = torch.zeros(own["bias"].shape)
-        done.add("biases before norms that the file lacks are zero")
-    if "bias" in found and "bias" not in own:
-        bias = found.pop("bias")
-        if network.get_submodule(norm).running_mean is not None:
-            folded[f"{norm}.running_mean"] = bias.float()
-        done.add("biases before norms went into the means that these take off")
+def _without_bias(
+    pairs: list[tuple[str, str]],
+    theirs: Mapping[str, Leaves],
+    ours: Mapping[str, Leaves],
+    network: nn.Module,
+) -> set[str]:
+    """Our convolutions whose biases are zero because theirs have none, as a habit: most of them, not a lost one."""
+    biased = [
+        (given, own)
+        for given, own in pairs
+        if "bias" in ours[own] and isinstance(network.get_submodule(own), CONVS)
+    ]
+    lacking = {own for given, own in biased if "bias" not in theirs[given]}
+    return lacking if 2 * len(lacking) > len(biased) else set()
 
 
 def _leaves(

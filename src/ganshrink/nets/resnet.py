@@ -6,9 +6,13 @@ from ganshrink.nets.layers import head, needs_bias, norm_layer, residual_block, 
 
 
 class ResNet(nn.Module):
-    """Stem and two strided convolutions down, `blocks` residual blocks, two transposed convolutions up, tanh.
+    """Stem and `halvings` strided convolutions down, `blocks` residual blocks, as many transposed ones up, tanh.
 
-    Takes (B, in_channels, H, W) with H and W multiples of 4, gives (B, out_channels, H, W) in [-1, 1].
+    Takes (B, in_channels, H, W) with H and W multiples of 2 ** halvings, gives (B, out_channels, H, W) in [-1, 1].
+
+    Args:
+        halvings: two in CycleGAN, four in the global generator of pix2pixHD (Wang et al. 2018).
+        antialias: halve and double the size by blurs, as CUT does (Park et al. 2020).
     """
 
     def __init__(
@@ -20,12 +24,19 @@ class ResNet(nn.Module):
         blocks: int = 9,
         norm: str = "instance",
         affine: bool | None = None,
+        halvings: int = 2,
+        antialias: bool = False,
     ) -> None:
         super().__init__()
         make_norm, bias = norm_layer(norm, affine=affine), needs_bias(norm)
-        self.down = nn.Sequential(*stem(in_channels, ngf, make_norm, bias=bias))
-        self.blocks = nn.Sequential(*(residual_block(4 * ngf, make_norm, bias=bias) for _ in range(blocks)))
-        self.up = nn.Sequential(*head(ngf, out_channels, make_norm, bias=bias))
+        wide = ngf * 2**halvings
+        self.down = nn.Sequential(
+            *stem(in_channels, ngf, make_norm, bias=bias, halvings=halvings, antialias=antialias)
+        )
+        self.blocks = nn.Sequential(*(residual_block(wide, make_norm, bias=bias) for _ in range(blocks)))
+        self.up = nn.Sequential(
+            *head(ngf, out_channels, make_norm, bias=bias, halvings=halvings, antialias=antialias)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.blocks(self.down(x)))
