@@ -10,6 +10,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
+from ganshrink.pruning.fresh import trainable
+
 # What stands in front of a network: cuts would have to go through it.
 WRAPPERS: dict[type, tuple[str, str]] = {
     nn.DataParallel: ("wrapped", "take the network that it wraps (.module)"),
@@ -41,6 +43,8 @@ def folded_copy(model: nn.Module) -> nn.Module:
 def copy_of(model: nn.Module) -> nn.Module:
     """`deepcopy`, also where old-style norms or caches have left computed (non-leaf) tensors in attributes.
 
+    Every parameter of the copy can be trained, also where the model's own are frozen, as a teacher's are.
+
     Raises:
         ValueError: for a network that no copy can stand for: wrapped, scripted, not yet initialised, or not to be copied.
     """
@@ -52,10 +56,11 @@ def copy_of(model: nn.Module) -> nn.Module:
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model, memo)
+        double = copy.deepcopy(model, memo)
     except Exception as error:  # whatever user code raises while it is copied
         text = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be copied: {text}; remove that attribute first") from error
+    return trainable(double)
 
 
 def _refuse(module: nn.Module, name: str) -> None:
