@@ -38,7 +38,7 @@ class Identity(nn.Module):
 def extract(
     model: nn.Module, channels: Channels, plan: Plan, init: Literal["inherit", "fresh"] = "inherit"
 ) -> nn.Module:
-    """The network that keeps the plan's channels. Module paths, dtype, device and training flags stay.
+    """The network that keeps the plan's channels. Module paths, dtype, device and training flags stay; all can be trained.
 
     Args:
         init: `inherit` the weights, or start `fresh`: N(0, 0.02), scales 1, shifts 0; raw parameters stay.

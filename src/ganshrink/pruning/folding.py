@@ -10,6 +10,8 @@ from torch.nn.utils import parametrize
 
 from ganshrink.system.copies import copied
 
+from ganshrink.pruning.fresh import trainable
+
 # What stands in front of a network: cuts would have to go through it.
 WRAPPERS: dict[type, tuple[str, str]] = {
     nn.DataParallel: ("wrapped", "take the network that it wraps (.module)"),
@@ -41,16 +43,19 @@ def folded_copy(model: nn.Module) -> nn.Module:
 def copy_of(model: nn.Module) -> nn.Module:
     """A deep copy, also where old-style norms or caches have left computed (non-leaf) tensors.
 
+    Every parameter of the copy can be trained, also where the model's own are frozen, as a teacher's are.
+
     Raises:
         ValueError: for a network that no copy can stand for: wrapped, scripted, not yet initialised, or not to be copied.
     """
     for path, module in model.named_modules():
         _refuse(module, f"the submodule {path}" if path else "the model")
     try:
-        return copied(model)
+        double = copied(model)
     except Exception as error:  # whatever user code raises while it is copied
         text = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be copied: {text}; remove that attribute first") from error
+    return trainable(double)
 
 
 def _refuse(module: nn.Module, name: str) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganshrink import nets
@@ -167,6 +168,8 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
     }
 
 
+@torch.inference_mode(False)  # also where the caller has turned gradients off
+@torch.enable_grad()
 def compress(
     model: nn.Module,
     example: Tensor | Sequence[Tensor] | None = None,

@@ -149,6 +149,9 @@ def _make(
             break
         except ParityError as error:
             grids = _relieved(grids, str(error))
+    if own := {path: why for path, why in report["float"].items() if path not in config.exclude}:
+        told = "; ".join(f"{path}: {why}" for path, why in list(own.items())[:5])
+        logger.warning("%d convolutions stay in float: %s", len(own), told + "; ..." * (len(own) > 5))
     sizes = {
         "file": entry["bytes"],
         "integers": sum(t.numel() * t.element_size() for t in deployed.state_dict().values()),
