@@ -59,7 +59,11 @@ def test_prepare_at_another_size():
         (np.zeros((8, 8)), LABELS, "integer array"),
         (Image.new("RGB", (8, 8)), LABELS, "colour picture"),
         (np.zeros((8, 8, 3), np.float32), IMAGE, r"uint8 array \(H, W, 3\), this is float32"),
-        (np.zeros((8, 8, 3), np.uint8), InputSpec(channels=5, size=(8, 8)), "at most 4 channels, 5 are wanted"),
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            InputSpec(channels=5, size=(8, 8)),
+            "at most 4 channels, 5 are wanted",
+        ),
     ],
 )
 def test_pictures_that_do_not_fit_the_generator(image, spec, message):

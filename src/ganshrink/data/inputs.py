@@ -50,6 +50,10 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
     spec = getattr(source, "spec", None)
     if isinstance(spec, InputSpec):
         return spec
+    if not source.in_channels:
+        raise ValueError(
+            "these data have no picture as input, which is needed here: vectors are for Python alone"
+        )
     return InputSpec(kind="image", channels=source.in_channels, size=source.size, void=None)
 
 

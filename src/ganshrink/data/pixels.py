@@ -5,7 +5,7 @@ Pixels are (H, W, C): uint8 where the file has 8 bits, else float32 in 0..255 wi
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,12 @@ def tiles(pixels: np.ndarray) -> np.ndarray:
     whole = np.zeros((rows * columns, height, width), pixels.dtype)
     whole[:channels] = np.moveaxis(pixels, -1, 0)
     return whole.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def enlarged(picture: np.ndarray, size: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
+    """A picture of an image of a size (H, W), each pixel repeated as often as goes into the wanted size."""
+    rows, columns = (max(1, want // have) for have, want in zip(size, wanted, strict=True))
+    return picture.repeat(rows, 0).repeat(columns, 1)
 
 
 def write_picture(path: str | Path, image: torch.Tensor, *, white: float | None = None) -> None:
