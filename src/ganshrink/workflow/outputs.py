@@ -10,13 +10,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import is_paired, num_inputs
 from ganshrink.data.passes import all_batches, spread_indices
+from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
-from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
@@ -58,10 +59,11 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     """Fail before anything is trained for what would fail after it: missing weights, extras, shapes that do not fit.
 
     Raises:
-        ValueError: if the generator does not turn the data's inputs into images, of three channels and like their targets.
+        ValueError: if the generator does not turn the data's inputs into images like their targets, or a metric cannot
+            score these.
         FileNotFoundError: if a weights file of a metric is missing.
     """
-    build(recipe.metrics, offered=offered_by(images))
+    metrics = build(recipe.metrics, offered=offered_by(images))
     check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     for name in recipe.export.names:
@@ -76,14 +78,33 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the generator cannot take the data's inputs {shapes}: {reason}") from error
-    made = image_of(output)[0]
-    if "target" in sample and made.shape != sample["target"].shape:
-        shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
-        raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
-    if made.ndim != 3 or made.shape[0] != 3:
-        raise ValueError(
-            f"the generator makes images {tuple(made.shape)}: pictures have 3 channels, (3, H, W)"
-        )
+    made = image_of(output)
+    if made.ndim != 4:
+        raise ValueError(f"the generator makes {tuple(made.shape)} of one input: pictures are (B, C, H, W)")
+    if "target" in sample and made.shape[1:] != sample["target"].shape:
+        raise ValueError(_unlike(tuple(made.shape[1:]), tuple(sample["target"].shape)))
+    _try_metrics(metrics, sample, made.clamp(-1, 1))
+
+
+def _unlike(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """The line that says that a generator's images are not like the targets, and what would make them so."""
+    ways = []
+    if made[0] != wanted[0]:
+        ways.append(f"data.out_channels = {made[0]}, or a generator of {wanted[0]} channels")
+    if made[1:] != wanted[1:]:
+        ways.append(f"data.target_size = [{made[1]}, {made[2]}], or another data.size")
+    return f"the generator makes images {made}, the data's targets are {wanted}: set {', and '.join(ways)}"
+
+
+def _try_metrics(metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor) -> None:
+    """Let each metric see one image, so that it refuses now what it cannot score."""
+    batch = {key: sample[key][None] for key in ("target", "labels") if key in sample}
+    pictures = Pictures(fake=made.nan_to_num(), teacher=made.nan_to_num(), **batch)
+    for metric in metrics:
+        try:
+            metric.update(pictures)
+        except ValueError as error:
+            raise ValueError(f"metrics.names: {metric.name}: {error}") from None
 
 
 def offered_by(images: Images) -> set[str]:
@@ -190,7 +211,7 @@ def write_metrics(
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
     """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
-    output, and target."""
+    output, and target. An input that is smaller than the output is enlarged to it, its pixels as squares."""
     folder = run.path / "samples"
     rows = []
     paired = "pairs" in offered_by(images)
@@ -198,13 +219,14 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
         sample = images.sample(place, None)
         inputs = batch_of_one(sample["input"])
         pictures = {}
-        if seen := image_like(inputs, images.size):
-            pictures["input"] = images.preview(seen[0][0])
         if paired:
-            pictures["target"] = to_uint8(sample["target"])
+            pictures["target"] = as_picture(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
-                pictures[name] = to_uint8(generate(in_evaluation(network), inputs)[0])
+                image = generate(in_evaluation(network), inputs)[0]
+            pictures[name] = as_picture(image)
+        if seen := image_like(inputs, images.size):
+            pictures["input"] = enlarged(images.preview(seen[0][0]), images.size, image.shape[1:])
         row = {"name": sample["name"]}
         for kind, picture in pictures.items():
             row[kind] = f"{index:03d}_{kind}.png"

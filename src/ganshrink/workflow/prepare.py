@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, open_dataset
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
+from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
@@ -70,6 +72,10 @@ def prepare(
     if is_main_process():
         outputs.check_ready(recipe, build(), held_out)
     original = Original(build, example, recipe.method.transforms())
+    sample = images.sample(0, None)
+    if "target" not in sample:  # inputs alone do not tell what the generator makes of them
+        with torch.no_grad():
+            images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
     budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
     job = Job(
         original,

@@ -117,7 +117,7 @@ def example_of(
             f"task {recipe.task.name} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
             "use task = 'pix2pix' or 'image2image'"
         )
-    if input_spec(images).kind == "labels":
+    if images.in_channels and input_spec(images).kind == "labels":
         inputs = (torch.zeros_like(inputs[0]),)
         inputs[0][:, 0] = 1  # a map of class 0: what follows from it must see what the data are
     return inputs
