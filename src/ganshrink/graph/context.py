@@ -51,6 +51,8 @@ class Context:
 
     model: torch.nn.Module
     carry: str = "largest"  # which factor of a split channel axis is taken to carry the channels
+    exact: bool = False  # no statistics may change: what they run over is frozen
+    grouped: bool = False  # group norms of several groups lose the same number of channels in each
     ties: Ties = field(default_factory=Ties)
     node: fx.Node | None = None
     raw: list[Any] = field(default_factory=list)  # the node's arguments in the order of its schema
@@ -65,7 +67,10 @@ class Context:
     flows: dict[fx.Node, Flow] = field(default_factory=dict)
     attributes: list[tuple[str, str, Index]] = field(default_factory=list)
     literal: list[tuple[Index, str]] = field(default_factory=list)
+    statistics: list[tuple[fx.Node, list[tuple[int, Index]], str]] = field(default_factory=list)
+    together: list[tuple[Index, str]] = field(default_factory=list)  # why channels live and die together
     ambiguous: bool = False
+    several_groups: bool = False  # there is a norm that `grouped` decides about
     unzeroed: set[str] = field(default_factory=set)  # buffers such as running variances
 
     # ---- saying things about atoms
@@ -128,6 +133,17 @@ class Context:
             return
         self.freeze(axis[dead != 0], f"a dead channel is not zero after {why or self.where()}")
 
+    def run_over(self, axes: Sequence[Axis], over: Sequence[int]) -> None:
+        """This call computes statistics over some axes of its first argument: of live channels alone."""
+        assert self.node is not None
+        text = f"{operator_name(self.node.target).removeprefix('aten.')} runs over channels: {self.where()}"
+        found = [(d, axis) for d in over if not isinstance(axis := axes[d], str)]
+        if self.exact:
+            for _, axis in found:
+                self.freeze(axis, text)
+        elif found:
+            self.statistics.append((self.node, found, text))
+
     # ---- saying things about layers
 
     def produce(self, weight: Value, axis: int) -> int | None:
@@ -171,9 +187,14 @@ class Context:
         path = parameter.rpartition(".")[0] if parameter is not None else self.caller()
         if path is None or isinstance(axis, str):
             return False
-        if not isinstance(getattr(self.model.get_submodule(path), attribute, None), int):
+        stated = getattr(self.model.get_submodule(path), attribute, None)
+        if isinstance(stated, (tuple, list)) and len(stated) == 1:  # a layer norm's `normalized_shape`
+            [stated] = stated
+        if not isinstance(stated, int) or stated < 1 or len(axis) % stated:
             return False
-        self.attributes.append((path, attribute, axis))
+        if not np.array_equal(axis, np.tile(axis[:stated], len(axis) // stated)):
+            return False
+        self.attributes.append((path, attribute, axis[:stated]))  # of images side by side, those of one
         return True
 
     def flow(self, *zero_if: tuple[fx.Node, ...], kills: tuple[Value | None, ...] = ()) -> None:

@@ -77,8 +77,8 @@ def _cuts(channels: Channels, groups: Sequence[int], cuts: str) -> Plan:
     keep = torch.ones(channels.num_atoms, dtype=torch.bool)
     rng = np.random.default_rng(0)
     for number in groups:
-        atoms = channels.groups[number].atoms
-        keep[atoms[torch.from_numpy(_cut(len(atoms), cuts, rng))]] = False
+        group = channels.groups[number]
+        keep[group.atoms[torch.from_numpy(_cut(len(group), group.least, cuts, rng))]] = False
     return Plan(keep)
 
 
@@ -89,12 +89,16 @@ def _emptied(channels: Channels, groups: Sequence[int], plan: Plan) -> Plan:
     return Plan(keep)
 
 
-def _cut(size: int, cuts: str, rng: np.random.Generator) -> np.ndarray:
+def _cut(size: int, least: int, cuts: str, rng: np.random.Generator) -> np.ndarray:
+    """The atoms that a trial cuts of a group: half, all but the fewest ("one left"), the first ("one") or the "last"."""
+    if size <= least:
+        return np.zeros(0, np.int64)
     if cuts == "half":
-        return rng.permutation(size)[: max(1, size // 2)] if size > 1 else np.zeros(0, np.int64)
+        return rng.permutation(size)[: min(max(1, size // 2), size - least)]
     if cuts == "one left":
-        return np.delete(np.arange(size), size // 2)
-    return np.array([0 if cuts == "one" else size - 1], np.int64) if size > 1 else np.zeros(0, np.int64)
+        start = min(size // 2, size - least)
+        return np.delete(np.arange(size), slice(start, start + least))
+    return np.array([0 if cuts == "one" else size - 1], np.int64)
 
 
 def _try(plain: nn.Module, channels: Channels, plan: Plan) -> str | None:

@@ -36,6 +36,7 @@ class Reader:
         self.outputs: set[fx.Node] = set()
 
     def read(self, program: torch.export.ExportedProgram) -> None:
+        self.program = program
         specs = {s.arg.name: s for s in program.graph_signature.input_specs if hasattr(s.arg, "name")}
         known: dict[int, Value] = {}
         for node in program.graph.nodes:

@@ -35,14 +35,14 @@ class Plan:
 
     @staticmethod
     def random(channels: "Channels", removed: float, seed: int = 0) -> "Plan":
-        """Drop this fraction (0 to 1, rounded) of every group that is not frozen, at least one kept in each."""
+        """Drop this fraction (0 to 1, rounded) of every group that is not frozen, but `Group.least` atoms of it."""
         if not 0 <= removed <= 1:
             raise ValueError(f"removed must be a fraction from 0 to 1, got {removed}")
         rng = np.random.default_rng(seed)
         keep = torch.ones(channels.num_atoms, dtype=torch.bool)
         for group in channels.groups:
             if group.frozen is None:
-                count = min(round(removed * len(group)), len(group) - 1)
+                count = min(round(removed * len(group)), len(group) - group.least)
                 keep[group.atoms[torch.from_numpy(rng.permutation(len(group))[:count])]] = False
         return Plan(keep)
 
