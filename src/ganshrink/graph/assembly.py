@@ -196,7 +196,9 @@ class Assembly:
             while name in taken:
                 name += "'"
             taken.add(name)
-            made.append(Group(name, torch.arange(int(start), int(end)), mine, False, frozen, statistics.get(g)))
+            made.append(
+                Group(name, torch.arange(int(start), int(end)), mine, False, frozen, statistics.get(g))
+            )
         return tuple(made)
 
     def _name(self, number: int, producers: Sequence[Producer]) -> str:

@@ -63,7 +63,8 @@ class Plan:
         return Plan(keep)
 
     def to_json(self, channels: "Channels", *, basis: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Kept indices per layer, and per group its width, whether it may go, and why it is frozen.
+        """Kept indices per layer, and per group its width, whether it may go, why it is frozen, and which norm's statistics
+        a cut of it changes; `exact` for channels that were traced so.
 
         Args:
             basis: per group name, what its scores were read from; recorded for the reader.
@@ -81,10 +82,12 @@ class Plan:
                 "of": len(group),
             }
             entry |= {"removable": group.removable, "frozen": group.frozen}
+            if group.statistics is not None and group.frozen is None:
+                entry["statistics"] = group.statistics
             if basis is not None and group.name in basis and group.frozen is None:
                 entry["basis"] = basis[group.name]
             groups.append(entry)
-        return {"layers": layers, "groups": groups}
+        return {"layers": layers, "groups": groups} | ({"exact": True} if channels.exact else {})
 
     def _kept(self, atoms: np.ndarray) -> np.ndarray:
         return np.append(self.keep.numpy(), True)[atoms]

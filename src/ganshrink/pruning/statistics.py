@@ -7,6 +7,7 @@ is used twice.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ def live_positions(statistics: tuple[Statistics, ...], keep: Tensor) -> Live:
     return {
         call: [(axis, torch.from_numpy(at)) for axis, at in found]
         for call, found in live.items()
-        if all(len(at) for _, at in found) and any(len(at) < n for (_, at), n in zip(found, sizes[call], strict=True))
+        if all(len(at) for _, at in found)
+        and any(len(at) < n for (_, at), n in zip(found, sizes[call], strict=True))
     }
 
 
@@ -111,13 +113,16 @@ class Graphs:
         return self
 
     def of(self, net: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
-        leaves = [(t.shape, t.dtype, t.device) if isinstance(t, Tensor) else t for t in pytree.tree_leaves(inputs)]
+        leaves = [
+            (t.shape, t.dtype, t.device) if isinstance(t, Tensor) else t for t in pytree.tree_leaves(inputs)
+        ]
         key = (*leaves, *(t.dtype for t in net.parameters()))
         if key not in self.known:
             try:
                 self.known[key] = _exported(net, inputs)
             except Exception as error:  # whatever user code raises, such as for too small an example
-                self.known[key] = error
+                text = (str(error) or type(error).__name__).splitlines()[0]
+                self.known[key] = ValueError(f"the masked network cannot be exported at this size: {text}")
         found = self.known[key]
         if isinstance(found, Exception):
             raise found
@@ -127,9 +132,7 @@ class Graphs:
 GRAPHS: WeakKeyDictionary[nn.Module, Graphs] = WeakKeyDictionary()
 
 
-def masked(
-    plain: nn.Module, live: Live, calls: tuple[str, ...], tensors: Mapping[str, Tensor]
-) -> Masked:
+def masked(plain: nn.Module, live: Live, calls: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Masked:
     """The masked network with some parameters and buffers replaced; all others are shared with `plain`."""
     memo: dict[int, Any] = {id(t): t for t in [*plain.parameters(), *plain.buffers()]}
     for name, tensor in tensors.items():
@@ -142,7 +145,8 @@ def masked(
 def _exported(net: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     memo: dict[int, Any] = {id(t): t for t in [*net.parameters(), *net.buffers()]}
     twin = copy.deepcopy(net, memo).eval()  # what user code keeps in attributes stays there
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
         return torch.export.export(twin, inputs, strict=False)
 
 
@@ -160,7 +164,7 @@ class _Run(fx.Interpreter):
         return _on_live(n.target, args, kwargs, self.live[n])
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inner = tuple(_Run(a, self.live).run if isinstance(a, fx.GraphModule) else a for a in args)
+        inner: Any = tuple(_Run(a, self.live).run if isinstance(a, fx.GraphModule) else a for a in args)
         return super().call_function(target, inner, kwargs)
 
 

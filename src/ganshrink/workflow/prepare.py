@@ -69,7 +69,7 @@ def prepare(
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
         outputs.check_ready(recipe, build(), held_out)
-    original = Original(build, example, recipe.method.transforms())
+    original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
     budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
     job = Job(
         original,

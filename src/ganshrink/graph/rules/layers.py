@@ -211,7 +211,19 @@ def _bordered(ctx: Context, x: Value, axes: Any, dead: Any, shape: Any, value: f
 
 
 # Reductions that say the same of some channels as of all.
-OF_LIVE = {"mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "max", "min", "norm", "linalg_vector_norm"}
+OF_LIVE = {
+    "mean",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "norm",
+    "linalg_vector_norm",
+}
 
 
 def _numbers_used(node: fx.Node) -> bool:
