@@ -228,7 +228,9 @@ OF_LIVE = {
 
 def _numbers_used(node: fx.Node) -> bool:
     """Whether somebody reads which channel was the largest."""
-    return isinstance(node.meta["val"], (list, tuple)) and any(user.args[1] != 0 for user in node.users)
+    return isinstance(node.meta["val"], (list, tuple)) and any(
+        user.args[1] != 0 and user.users for user in node.users
+    )
 
 
 def reduce(ctx: Context, node: fx.Node, x: Value, dims: Any = None, *rest: Any) -> Any:
