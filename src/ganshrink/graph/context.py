@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from ganshrink.graph.values import Axis, Dead, Value, dead_vector
+from ganshrink.graph.widths import Candidates
 from ganshrink.pruning.atoms import Index, Ties
 from ganshrink.pruning.removal import Flow
 
@@ -71,7 +72,11 @@ class Context:
     together: list[tuple[Index, str]] = field(default_factory=list)  # why channels live and die together
     ambiguous: bool = False
     several_groups: bool = False  # there is a norm that `grouped` decides about
+    candidates: Candidates = field(init=False)  # attributes that may state widths
     unzeroed: set[str] = field(default_factory=set)  # buffers such as running variances
+
+    def __post_init__(self) -> None:
+        self.candidates = Candidates(self.model)
 
     # ---- saying things about atoms
 
@@ -103,12 +108,18 @@ class Context:
         if not isinstance(axis, str):
             self.literal.append((np.ravel(axis), f"a size is written out in {self.where()}"))
 
+    def written(self, *axes: Axis) -> None:
+        """The graph has the sizes of these axes as numbers: an attribute of a module may be where they come from."""
+        for axis in axes:
+            self.candidates.note(self.callers(), axis, written=True)
+
     def written_axis(self, size: int, *, kept: bool = False) -> Axis:
         """An axis whose size the graph has as a number: it may follow a width, which is probed; if `kept`, it stays."""
         if kept or size == 1:
             return f"its size is written out in {self.where()}"
         axis = self.fresh(size)
         self.written_out(axis)
+        self.written(axis)
         return axis
 
     def meet(self, left: Axis, right: Axis) -> Axis:
@@ -164,8 +175,7 @@ class Context:
 
     def hear(self, parameter: str) -> None:
         """Note a parameter that is used here by another module than its own, whose hooks would not see it."""
-        stack = (self.node.meta.get("nn_module_stack") if self.node is not None else None) or {}
-        if parameter.rpartition(".")[0] not in module_paths(stack):
+        if parameter.rpartition(".")[0] not in self.callers():
             self.unheard[parameter] = self.where()
 
     def cost(
@@ -207,9 +217,12 @@ class Context:
 
     # ---- where we are
 
+    def callers(self) -> list[str]:
+        """The modules that are being called, from the outermost in."""
+        return module_paths((self.node.meta.get("nn_module_stack") if self.node is not None else None) or {})
+
     def caller(self) -> str | None:
-        stack = (self.node.meta.get("nn_module_stack") if self.node is not None else None) or {}
-        return module_paths(stack)[-1] if stack else None
+        return next(reversed(self.callers()), None)
 
     def where(self) -> str:
         assert self.node is not None

@@ -104,6 +104,10 @@ class Reader:
         if frozen is not None:
             return self._frozen(node, args, frozen)
         result = self._apply(node, args)
+        for value in (*_values(args), *_values(result)):
+            if value.parameter is None:
+                for axis in value.axes:
+                    ctx.candidates.note(ctx.callers(), axis, written=False)
         self._carry(node, result)
         self._remember(node, args, result)
         return result

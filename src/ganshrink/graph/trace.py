@@ -4,6 +4,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ from ganshrink.graph.assembly import Assembly
 from ganshrink.graph.context import TORCH, Context
 from ganshrink.graph.opaque import twin, with_stand_ins
 from ganshrink.graph.probe_weights import use_probe_weights
-from ganshrink.graph.probes import probed
+from ganshrink.graph.probes import probed, uneven_cut
 from ganshrink.graph.reader import TWO_WAYS, Reader
 from ganshrink.graph.rules.table import Rule
+from ganshrink.graph.widths import Place, follow
+from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import finite
 from ganshrink.pruning.folding import folded_copy
@@ -60,7 +63,8 @@ def trace(
         ctx = Context(plain, carry, exact, grouped)
         reader = Reader(ctx, dict(rules or {}), freeze)
         reader.read(program)
-        return _Reading(Assembly(ctx, reader, images, hidden, example).build(), ctx)
+        assembly = Assembly(ctx, reader, images, hidden, example)
+        return _Reading(assembly.build(), ctx, ctx.candidates.compact(assembly.compact))
 
     back = use_probe_weights(plain)
     channels = _freest(plain, read)
@@ -73,6 +77,7 @@ def trace(
 class _Reading(NamedTuple):
     channels: Channels
     ctx: Context
+    possible: dict[Place, list[Index]]  # attributes that may state widths
 
 
 def _freest(plain: nn.Module, read: Callable[..., _Reading]) -> Channels:
@@ -83,17 +88,31 @@ def _freest(plain: nn.Module, read: Callable[..., _Reading]) -> Channels:
         grouped = read(grouped=True)
         if grouped.channels.prunable > reading.channels.prunable:
             reading, more = grouped, {"grouped": True}
-    channels = probed(plain, reading.channels)
+    channels = _probed(plain, reading)
     alone = any(len(group) == 1 and group.frozen for group in channels.groups)
     for carry in ("first", "last") if reading.ctx.ambiguous and (channels.refused or alone) else ():
-        other = probed(plain, read(carry=carry, **more).channels)
+        other = _probed(plain, read(carry=carry, **more))
         if other.prunable > channels.prunable:
             channels = other
     if channels.refused and channels.statistics:  # perhaps the norms' cuts are what fails
-        other = probed(plain, read(exact=True).channels)
+        other = _probed(plain, read(exact=True))
         if other.prunable > channels.prunable:
             channels = other
     return channels
+
+
+def _probed(plain: nn.Module, reading: _Reading) -> Channels:
+    """The channels after trial cuts, with attributes that follow widths where that sets more of them free."""
+    channels = reading.channels
+    attempt = partial(uneven_cut, plain)
+    if not reading.possible or attempt(channels) is None:
+        return probed(plain, channels)
+    following = follow(channels, plain, list(reading.ctx.candidates.written), reading.possible, attempt)
+    found = probed(plain, following)
+    if not found.refused:
+        return found
+    other = probed(plain, channels)
+    return other if other.prunable >= found.prunable else found
 
 
 def _exported(

@@ -83,6 +83,7 @@ class Channels:
     exact: bool = False  # traced so that no cut changes statistics
     masks: dict[Removed, tuple[Mask, Mask]] = field(default_factory=dict, repr=False, compare=False)
     refused: bool = False  # a probe froze something
+    following: bool = False  # attributes of a user's modules follow widths
     idle: bool = False  # evaluation does not use all parameters: training may
 
     @property

@@ -1,5 +1,9 @@
 """Does the small network compute what the big one with dead channels does? Asked on the traced example."""
 
+import linecache
+import os
+import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -8,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+TORCH = os.path.dirname(torch.__file__)  # noqa: PTH120
 SMALLEST = 32  # pixels; where both networks run a shrunken example, it says as much
 NUMBERS = (bool, int, float, complex, str)
 HALVES = (torch.float16, torch.bfloat16)
@@ -45,12 +50,34 @@ def training_failure(small: nn.Module, big: nn.Module, example: tuple[Any, ...])
         except Exception as error:  # whatever a cut makes user code raise
             with suppress(Exception):  # such as too small an example
                 _run(deepcopy(big).train(), inputs)
-                return f"in training {_failure(error)}"
+                return f"in training {_failure(error, small)}"
     return None
 
 
-def _failure(error: Exception) -> str:
-    return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+class Failure(str):
+    """What a network raised, in words.
+
+    Attributes:
+        modules: the paths of those that were being called, the innermost first.
+        checked: the network's own code objects, by `assert` or `raise`.
+    """
+
+    modules: tuple[str, ...] = ()
+    checked = False
+
+
+def _failure(error: Exception, net: nn.Module) -> Failure:
+    frames = [*traceback.walk_tb(error.__traceback__)][::-1]
+    frame, line = frames[0]
+    file = frame.f_code.co_filename
+    code = linecache.getline(file, line).strip()
+    text = next(iter(str(error).splitlines()), "") or f"{code or '-'} ({file}:{line})"
+    found = Failure(f"it fails with {type(error).__name__}: {text}")
+    found.checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
+    paths = {id(module): path for path, module in net.named_modules()}
+    selves = [id(frame.f_locals.get("self")) for frame, _ in frames]
+    found.modules = tuple(dict.fromkeys(paths[known] for known in selves if known in paths))
+    return found
 
 
 def _compared(
@@ -69,7 +96,7 @@ def _compared(
         try:
             return _difference(_run(small, inputs), expected)
         except Exception as error:  # whatever a cut makes user code raise is the answer
-            return _failure(error)
+            return _failure(error, small)
     raise AssertionError("no example ran")
 
 

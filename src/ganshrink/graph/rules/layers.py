@@ -100,6 +100,7 @@ def layer_norm(
         axis = _meet_all(ctx, x.axes[-1], given)
         if not ctx.resize(None, "normalized_shape", axis):
             ctx.written_out(axis)
+            ctx.written(axis)
         return _over_live(ctx, x, x.ndim - 1, axis, *given)
     where = f"{operator_name(node.target).removeprefix('aten.')} runs over channels: {ctx.where()}"
     first = x.ndim - len(shape)
