@@ -71,9 +71,10 @@ def _failure(error: Exception, net: nn.Module) -> Failure:
     frame, line = frames[0]
     file = frame.f_code.co_filename
     code = linecache.getline(file, line).strip()
-    text = next(iter(str(error).splitlines()), "") or f"{code or '-'} ({file}:{line})"
-    found = Failure(f"it fails with {type(error).__name__}: {text}")
-    found.checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
+    checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
+    text = next(iter(str(error).splitlines()), "") or code or "-"
+    found = Failure(f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else ""))
+    found.checked = checked
     paths = {id(module): path for path, module in net.named_modules()}
     selves = [id(frame.f_locals.get("self")) for frame, _ in frames]
     found.modules = tuple(dict.fromkeys(paths[known] for known in selves if known in paths))
