@@ -230,7 +230,7 @@ def leaves(table: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]
     for key, value in table:
         if isinstance(value, Settings):
             yield from leaves(value, f"{prefix}{key}.")
-        elif key != "name":
+        elif get_args(type(table).model_fields[key].annotation) != (value,):  # else there is no other
             yield f"{prefix}{key}", value, type(table).model_fields[key]
 
 

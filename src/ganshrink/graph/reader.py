@@ -36,6 +36,7 @@ class Reader:
         self.outputs: set[fx.Node] = set()
 
     def read(self, program: torch.export.ExportedProgram) -> None:
+        self.program = program
         specs = {s.arg.name: s for s in program.graph_signature.input_specs if hasattr(s.arg, "name")}
         known: dict[int, Value] = {}
         for node in program.graph.nodes:
@@ -104,6 +105,10 @@ class Reader:
         if frozen is not None:
             return self._frozen(node, args, frozen)
         result = self._apply(node, args)
+        for value in (*_values(args), *_values(result)):
+            if value.parameter is None:
+                for axis in value.axes:
+                    ctx.candidates.note(ctx.callers(), axis, written=False)
         self._carry(node, result)
         self._remember(node, args, result)
         return result

@@ -47,11 +47,13 @@ class Original:
         build: makes it, freshly initialised.
         example: inputs of the size at which costs count.
         transforms: what the method does to it before it is cut.
+        exact: no cut changes the statistics of norms over channels (see `trace`).
     """
 
     build: Callable[[], nn.Module]
     example: tuple[Tensor, ...]
     transforms: Transforms
+    exact: bool = False
 
     def transform(self, network: nn.Module) -> nn.Module:
         """A network like the original, such as the trained teacher, as the method cuts it."""
@@ -70,7 +72,7 @@ class Original:
     @cached_property
     def channels(self) -> Channels:
         """The structure of `network`, which plans cut."""
-        return trace(self.network, *self.example)
+        return trace(self.network, *self.example, exact=self.exact)
 
     @cached_property
     def untouched(self) -> Channels:
@@ -80,7 +82,7 @@ class Original:
             return self.channels
         plain = folded_copy(self.build())
         if self.inserted:
-            return trace(plain, *self.example)
+            return trace(plain, *self.example, exact=self.exact)
         return self.channels.counting(plain.state_dict().keys())
 
     @cached_property

@@ -1,6 +1,10 @@
 """Does the small network compute what the big one with dead channels does? Asked on the traced example."""
 
+import linecache
+import os
 import random
+import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +16,7 @@ from torch import nn
 from ganshrink.pruning.untouched import attributes_kept, random_numbers_kept
 from ganshrink.system.copies import copied, in_training
 
+TORCH = os.path.dirname(torch.__file__)  # noqa: PTH120
 SMALLEST = 32  # pixels; where both networks run a shrunken example, it says as much
 NUMBERS = (bool, int, float, complex, str)
 HALVES = (torch.float16, torch.bfloat16)
@@ -49,12 +54,37 @@ def training_failure(small: nn.Module, big: nn.Module, example: tuple[Any, ...])
         except Exception as error:  # whatever a cut makes user code raise
             with suppress(Exception):  # such as too small an example
                 _run(in_training(copied(big)), inputs)
-                return f"in training {_failure(error)}"
+                return f"in training {_failure(error, small)}"
     return None
 
 
-def _failure(error: Exception) -> str:
-    return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+class Failure(str):
+    """What a network raised, in words.
+
+    Attributes:
+        modules: the paths of those that were being called, the innermost first.
+        checked: the network's own code objects, by `assert` or `raise`.
+    """
+
+    modules: tuple[str, ...] = ()
+    checked = False
+
+
+def _failure(error: Exception, net: nn.Module) -> Failure:
+    frames = [*traceback.walk_tb(error.__traceback__)][::-1]
+    frame, line = frames[0]
+    file = frame.f_code.co_filename
+    code = linecache.getline(file, line).strip()
+    checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
+    text = next(iter(str(error).splitlines()), "") or code or "-"
+    found = Failure(
+        f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else "")
+    )
+    found.checked = checked
+    paths = {id(module): path for path, module in net.named_modules()}
+    selves = [id(frame.f_locals.get("self")) for frame, _ in frames]
+    found.modules = tuple(dict.fromkeys(paths[known] for known in selves if known in paths))
+    return found
 
 
 def _compared(
@@ -74,7 +104,7 @@ def _compared(
         try:
             return _difference(_run(small, inputs), expected)
         except Exception as error:  # whatever a cut makes user code raise is the answer
-            return _failure(error)
+            return _failure(error, small)
     raise AssertionError("no example ran")
 
 

@@ -13,6 +13,7 @@ from ganshrink.pruning.check import mismatch
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
+from ganshrink.pruning.statistics import live_positions, masked
 from ganshrink.pruning.threads import single_threaded
 from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import copied
@@ -60,7 +61,10 @@ def extract(
 
 def trial(plain: nn.Module, channels: Channels, plan: Plan, small: nn.Module) -> str | None:
     """What differs between a cut network and the whole one with nothing but its producers silenced, or None."""
-    return mismatch(small, plain, silenced(plain, channels, plan, columns=False), channels.example)
+    tensors = silenced(plain, channels, plan, columns=False)
+    if live := live_positions(channels.statistics, plan.keep):
+        return mismatch(small, masked(plain, live, channels.calls, tensors), {}, channels.example)
+    return mismatch(small, plain, tensors, channels.example)
 
 
 def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
@@ -78,7 +82,7 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
         memo[id(module)].training = module.training
     small = copied(plain, memo)
     for (path, attribute), width in channels.stated(plan, removed).items():
-        setattr(small.get_submodule(path), attribute, width)
+        restate(small.get_submodule(path), attribute, width)
     for module in small.modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.Tensor):
@@ -94,6 +98,12 @@ def _selected(tensor: torch.Tensor, cuts: Mapping[int, np.ndarray]) -> torch.Ten
     if not isinstance(tensor, nn.Parameter):
         return out.clone()
     return nn.Parameter(out.clone(), requires_grad=tensor.requires_grad)
+
+
+def restate(module: nn.Module, attribute: str, width: int) -> None:
+    """Set an attribute that states a width, or is a tuple of it alone (`normalized_shape`)."""
+    old = getattr(module, attribute)
+    setattr(module, attribute, type(old)([width]) if isinstance(old, (tuple, list)) else width)
 
 
 def stated_widths(module: nn.Module, weight: Sequence[int], groups: int | None = None) -> dict[str, int]:
@@ -119,10 +129,17 @@ def stated_widths(module: nn.Module, weight: Sequence[int], groups: int | None =
 @single_threaded()
 def zeroed(model: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     """A copy of the same shape in which all that the plan cuts is zero: rows, biases, scales, shifts and the consumers'
-    columns; where all inputs of a layer are dead, its bias too. Parametrizations are folded."""
+    columns; where all inputs of a layer are dead, its bias too. Parametrizations are folded.
+
+    Where the plan changes the statistics of norms over channels it is the masked network, in evaluation: these norms run
+    over live channels alone.
+    """
     big = folded_copy(model)
+    tensors = silenced(big, channels, plan, columns=True)
+    if live := live_positions(channels.statistics, plan.keep):
+        return masked(big, live, channels.calls, tensors)
     with torch.no_grad():
-        for name, tensor in silenced(big, channels, plan, columns=True).items():
+        for name, tensor in tensors.items():
             named(big, name).copy_(tensor)
     return big
 

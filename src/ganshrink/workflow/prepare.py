@@ -71,7 +71,7 @@ def prepare(
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
         outputs.check_ready(recipe, build(), held_out)
-    original = Original(build, example, recipe.method.transforms())
+    original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
     sample = images.sample(0, None)
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them
         with torch.no_grad():

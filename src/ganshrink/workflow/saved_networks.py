@@ -157,7 +157,7 @@ def build_network(spec: NetworkSpec, original: Uncut = None, *, source: str = "s
     original = transformed(original, example_of(spec), spec.transforms)
     if spec.plan is None:
         return original
-    channels = trace(original, *example_of(spec))
+    channels = trace(original, *example_of(spec), exact=bool(spec.plan.get("exact")))
     return extract(original, channels, Plan.from_json(channels, spec.plan))
 
 

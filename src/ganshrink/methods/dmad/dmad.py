@@ -103,6 +103,10 @@ class DmadConfig(MethodConfig):
 
     both_ways: ClassVar[bool] = True
     name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
+    exact: Literal[True] = Field(
+        default=True,
+        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
+    )
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -117,7 +121,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     first = share_of_each(channels, config.search.width)  # what the search begins with, and its structure
     searched = channels
     if config.search.width < 1:
-        searched = maskable(trace(extract(original.network, channels, first), *job.example))
+        searched = maskable(trace(extract(original.network, channels, first), *job.example, exact=True))
 
     # What cannot work fails here, before anything is trained.
     paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)

@@ -68,7 +68,9 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         nets, found = train("narrow", {**nets, "G": extract(generator, channels, plan)})
     if "search" in stages:
         network = nets["G"]
-        searched = _searched(trace(network, *job.example), config) if "narrow" in stages else channels
+        searched = (
+            _searched(trace(network, *job.example, exact=True), config) if "narrow" in stages else channels
+        )
         nets, found = train("search", nets, searched)
         scores = found["scores"]["magnitudes"]
         lives = job.plan_within(lambda budget: _plan(searched, scores, budget, config), network, searched)
