@@ -27,7 +27,7 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
-from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
+from ganshrink.workflow.python_inputs import example_of, in_float32, open_beside, open_given
 from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
 from ganshrink.workflow.teacher import trained_teacher
@@ -231,7 +231,7 @@ def compress(
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
-    given = copy.deepcopy(model).cpu()
+    given = in_float32(copy.deepcopy(model).cpu())
     opened = _open_run(recipe, retrain=retrain)
 
     @cache

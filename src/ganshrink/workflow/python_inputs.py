@@ -1,15 +1,18 @@
 """What a user hands over in Python, data and an example input: opened, and checked against the task and each other."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.system.generator import as_tuple, batch_of_one
 from ganshrink.training.stamps import with_source
 from ganshrink.workflow.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def open_given(
@@ -129,7 +132,16 @@ def _tensors(example: Any) -> tuple[Tensor, ...]:
     if wrong is not None or not parts:
         kind = type(wrong).__name__ if parts else "none"
         raise ValueError(f"the example must be a tensor, or a tuple of them for several inputs, got {kind}")
-    return as_tuple(parts)
+    return tuple(part.float() if part.is_floating_point() else part for part in as_tuple(parts))
+
+
+def in_float32(network: nn.Module) -> nn.Module:
+    """A network with its tensors in float32, as the data are and as it is trained; changed in place."""
+    kinds = {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()}
+    if other := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
+        logger.warning("the generator's weights are %s: a copy in float32 is made small", " and ".join(other))
+        network.float()
+    return network
 
 
 def _written(inputs: Sequence[Tensor]) -> str:
