@@ -32,8 +32,9 @@ class Photos:
             _, files, problems = open_folder(name, split, setting="photos")
             self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
-            mine = [(prefix + key, path) for key, path in files.items()]
-            self._files += mine if "{split}" in name else _share(mine, split)
+            self._files += [(prefix + key, path) for key, path in files.items()]
+        if not any("{split}" in name for name in names):
+            self._files = _share(self._files, split)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -62,5 +63,7 @@ class Photos:
 
 
 def _share(files: list[tuple[str, Path]], split: str) -> list[tuple[str, Path]]:
-    """The files of a split where one folder holds all: every tenth is kept out of training, at least the first."""
+    """The files of a split where one folder holds all: every tenth is kept out of training; a single one is for all."""
+    if len(files) == 1:
+        return files
     return [file for number, file in enumerate(files) if (number % HELD == 0) == (split != "train")]

@@ -25,7 +25,7 @@ LAYOUTS: Mapping[str, str] = {
     r"model\.\d+\.conv_block\.\d+\.": "pytorch-CycleGAN-and-pix2pix",
     r"model\.model\.\d\.": "pytorch-CycleGAN-and-pix2pix (U-Net)",
     r"decoder\.model\.\d+\.": "joliGEN",
-    r"features\.\d+\.(res_ops|dw_ops|pw_bn)\.": "CAT",
+    r"features\.\d+\.(res_ops|dw_ops|pw_bn)\.": "the release of incres9",
     r"body\.\d+\.rdb1\.|RRDB_trunk\.": "BasicSR (Real-ESRGAN, ESRGAN)",
     r"deconv0\d_\d\.|in0\d_\d\.": "the CartoonGAN release",
 }
@@ -99,6 +99,8 @@ def _advice(name: str, options: Mapping[str, Any], state: State) -> Iterator[str
     """What the tensors do not decide, and the user must know."""
     if any(re.search(r"conv_block\.6\.(conv\.0\.)?weight$", n) and t.ndim == 4 for n, t in state.items()):
         yield "its blocks have dropout, which is off here; where it stayed on at test time, its pictures were random"
+    if options.get("norm") != "batch" and any(name.endswith(".running_mean") for name in state):
+        yield "its norms are taken for instance norms of an old torch; were they batch norms, add norm=batch"
     if options.get("norm", net_options(name).get("norm")) == "batch":
         yield (
             "its batch norms use their statistics; where they ran in training mode at test time, as pix2pix's do without "

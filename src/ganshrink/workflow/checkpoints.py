@@ -54,6 +54,17 @@ def is_checkpoint(path: str | Path) -> bool:
     return file.suffix in SUFFIXES or (file.is_dir() and any(file.glob("*_net_*.pth")))
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether a file is a weights file that says which network it holds."""
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return False
+    try:
+        read_spec(path)
+    except ValueError:  # of another origin, or damaged, which is told when it is read
+        return False
+    return True
+
+
 def open_checkpoint(
     path: str | Path, *, net: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Checkpoint:
@@ -69,7 +80,8 @@ def open_checkpoint(
         ValueError: if it holds no generator that is known, or several; the message says what is in it.
     """
     file, key = nets.split_key(path)
-    file = _in_folder(file) if file.is_dir() else weights_path(file)
+    file = _in_folder(file) if file.is_dir() else file if file.is_file() else weights_path(file)
+    file = file.absolute()
     given = dict(options or {})
     if net is None and (own := _written_here(file)):
         net, given = own["name"], {key: value for key, value in own.items() if key != "name"} | given
@@ -232,12 +244,9 @@ def _written_here(file: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: if that is a cut of it, which no recipe names.
     """
-    if file.suffix != ".safetensors" or not file.is_file():
+    if not is_ours(file):
         return None
-    try:
-        spec = read_spec(file)
-    except ValueError:  # of another origin, or damaged, which is told when it is read
-        return None
+    spec = read_spec(file)
     if spec.plan is not None or spec.net is None or ":" in spec.net["name"]:
         raise ValueError(
             f"{file} is a weights file of this package that holds a cut network, or one of your own: ganshrink.load opens it"

@@ -1,5 +1,6 @@
 """What a user hands over in Python, data and an example input: opened, and checked against the task and each other."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check
 from ganshrink.system.generator import as_tuple, batch_of_one
 from ganshrink.training.stamps import with_source
 from ganshrink.workflow.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def open_given(
@@ -129,7 +132,7 @@ def _tensors(example: Any) -> tuple[Tensor, ...]:
     if wrong is not None or not parts:
         kind = type(wrong).__name__ if parts else "none"
         raise ValueError(f"the example must be a tensor, or a tuple of them for several inputs, got {kind}")
-    return as_tuple(parts)
+    return tuple(part.float() if part.is_floating_point() else part for part in as_tuple(parts))
 
 
 def _written(inputs: Sequence[Tensor]) -> str:

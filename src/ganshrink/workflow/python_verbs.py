@@ -16,20 +16,24 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value
 from ganshrink.system.generator import Input
 from ganshrink.workflow import outputs, verbs
+from ganshrink.workflow.checkpoints import is_checkpoint, is_ours, open_checkpoint
 from ganshrink.workflow.saved_networks import Uncut, load_network, student_file
 
 
 def load(path: str | Path, original: Uncut = None) -> nn.Module:
-    """The network of a weights file that ganshrink wrote, or the student of a run's folder, in eval mode.
+    """The network of a weights file that ganshrink wrote, the student of a run's folder, or the generator of anyone's
+    checkpoint, which is recognised (docs/checkpoints.md); in eval mode.
 
     Args:
-        path: the folder, or a .safetensors file in it.
+        path: the folder, or a .safetensors file in it; a checkpoint, or `FILE:KEY` for one of several networks in it.
         original: for a network of your own, that network uncut, or its MODULE:NAME: the file holds the cut, no code.
 
     Raises:
         FileNotFoundError: if there is no such file, or no student in the folder.
-        ValueError: if the file is none of ganshrink's, or does not fit the network.
+        ValueError: if the file is none of ganshrink's nor of a network that is known, or does not fit the network.
     """
+    if original is None and is_checkpoint(path) and not is_ours(path):
+        return open_checkpoint(path).build()
     return load_network(student_file(path), original)[0]
 
 
