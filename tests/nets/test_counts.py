@@ -36,11 +36,16 @@ def meta(name: str, **options) -> nn.Module:
         ("cartoongan", {}, 11_129_667, 54_383_345_664),
         ("cartoongan", {"kernel": 3}, 11_114_307, 53_376_712_704),
         ("patchgan", {"ndf": 128}, 11_042_433, 12_572_491_776),
+        ("resnet9", {"antialias": True}, 11_378_179, 64_127_787_008),
+        ("resnet9", {"halvings": 4, "in_channels": 36}, 182_546_755, 61_165_535_232),
+        ("rrdb", {}, 16_697_987, 1_174_853_910_528),
+        ("srvgg", {"convs": 32}, 1_213_296, 79_234_596_864),
+        ("srvgg", {}, 621_424, 40_579_891_200),
     ],
 )
 def test_parameters_and_macs_are_the_published_ones(name, options, params, macs):
     network = meta(name, **options)
-    channels = 6 if name == "patchgan" else 3
+    channels = options.get("in_channels", 6 if name == "patchgan" else 3)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, channels, 256, 256, device="meta"))
     assert sum(p.numel() for p in network.parameters()) == params

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ganshrink import nets
+from ganshrink.nets.checkpoint_file import read_networks
+from ganshrink.nets.recognise import LAYOUTS, recognise
 
 NORMS = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
 
@@ -25,22 +28,64 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class ResnetGenerator(nn.Module):
-    """pytorch-CycleGAN-and-pix2pix: one sequence of everything."""
+class Blur(nn.Module):
+    """CUT's filters, along rows and then along columns."""
 
-    def __init__(self, ngf: int, blocks: int, norm: type[nn.Module], *, dropout: bool, conv=None) -> None:
+    def __init__(self, channels: int, row: list[float], *, up: bool) -> None:
+        super().__init__()
+        self.up, line = up, torch.tensor(row) / sum(row) * (2 if up else 1)
+        self.register_buffer("filt", (line[:, None] * line).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        line = self.filt[0, 0].sum(0) / self.filt[0, 0].sum() ** 0.5
+        if not self.up:
+            x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+            for shape in ((1, -1), (-1, 1)):
+                kernel = line.reshape(1, 1, *shape).repeat(x.shape[1], 1, 1, 1)
+                x = F.conv2d(x, kernel, groups=x.shape[1])
+            return x[..., ::2, ::2]
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        wide = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+        wide[..., ::2, ::2] = x  # zeros between pixels, then the filter
+        for shape in ((1, -1), (-1, 1)):
+            kernel = line.reshape(1, 1, *shape).repeat(x.shape[1], 1, 1, 1)
+            wide = F.conv2d(wide, kernel, groups=x.shape[1])
+        return wide[..., : 2 * (x.shape[2] - 2), : 2 * (x.shape[3] - 2)]
+
+
+class ResnetGenerator(nn.Module):
+    """pytorch-CycleGAN-and-pix2pix: one sequence of everything; with blurs it is CUT's, with four halvings pix2pixHD's."""
+
+    def __init__(
+        self,
+        ngf: int,
+        blocks: int,
+        norm: type[nn.Module],
+        *,
+        dropout: bool,
+        conv=None,
+        halvings=2,
+        blur=False,
+    ) -> None:
         super().__init__()
         bias = norm is nn.InstanceNorm2d
         model = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, bias=bias), norm(ngf), nn.ReLU(True)]
-        for i in range(2):
+        for i in range(halvings):
             inside, outside = ngf * 2**i, ngf * 2 ** (i + 1)
-            conv_down = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=bias)
+            conv_down = nn.Conv2d(inside, outside, 3, stride=1 if blur else 2, padding=1, bias=bias)
             model += [conv_down, norm(outside), nn.ReLU(True)]
-        model += [ResnetBlock(4 * ngf, norm, dropout=dropout, conv=conv) for _ in range(blocks)]
-        for i in (2, 1):
+            model += [Blur(outside, [1, 2, 1], up=False)] if blur else []
+        model += [ResnetBlock(ngf * 2**halvings, norm, dropout=dropout, conv=conv) for _ in range(blocks)]
+        for i in range(halvings, 0, -1):
             inside, outside = ngf * 2**i, ngf * 2 ** (i - 1)
-            up = nn.ConvTranspose2d(inside, outside, 3, stride=2, padding=1, output_padding=1, bias=bias)
-            model += [up, norm(outside), nn.ReLU(True)]
+            if blur:
+                model += [
+                    Blur(inside, [1, 3, 3, 1], up=True),
+                    nn.Conv2d(inside, outside, 3, padding=1, bias=bias),
+                ]
+            else:
+                model += [nn.ConvTranspose2d(inside, outside, 3, 2, padding=1, output_padding=1, bias=bias)]
+            model += [norm(outside), nn.ReLU(True)]
         model += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*model)
 
@@ -120,13 +165,21 @@ def trained(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def assert_same_pictures(theirs: nn.Module, ours: nn.Module, file: Path, size: int, **more: Tensor) -> None:
+def assert_same_pictures(
+    theirs: nn.Module, ours: nn.Module, file: Path, size: int, *, layout: bool = True, **more: Tensor
+) -> None:
+    """In our network, and in the one that is recognised; `layout`: whether the names tell whose it is."""
     torch.save({**theirs.state_dict(), **more}, file)
     ours.load_state_dict(nets.load_weights(file, ours))
     x = torch.rand(2, 3, size, size) * 2 - 1
     wanted = theirs(x.clone())
     assert float(wanted.std()) > 0.01
     torch.testing.assert_close(ours.eval()(x), wanted, atol=1e-5, rtol=0)
+    found = recognise(read_networks(file)[""])  # and without being told what it is
+    again = nets.build(found.name, **found.options)
+    again.load_state_dict(found.fit.state)
+    torch.testing.assert_close(again.eval()(x), wanted, atol=1e-5, rtol=0)
+    assert (found.layout in LAYOUTS.values()) == layout
 
 
 @pytest.mark.parametrize("name", ["resnet6", "resnet9"])
@@ -175,3 +228,126 @@ def test_another_depth_is_refused(name, tmp_path):
         file = saved(UnetGenerator(3, 7, nn.BatchNorm2d, dropout=False), tmp_path)
     with pytest.raises(ValueError, match="does not fit: "):
         nets.load_weights(file, nets.build(name, ngf=3))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_cut_s_generator_without_aliasing(norm, tmp_path):
+    theirs = trained(ResnetGenerator(3, 9, NORMS[norm], dropout=False, blur=True))
+    ours = nets.build("resnet9", ngf=3, norm=norm, antialias=True)
+    assert_same_pictures(theirs, ours, tmp_path / "latest_net_G.pth", 24)
+
+
+def test_pix2pixhd_s_global_generator(tmp_path):
+    theirs = trained(ResnetGenerator(2, 9, nn.InstanceNorm2d, dropout=False, halvings=4))
+    assert_same_pictures(theirs, nets.build("resnet9", ngf=2, halvings=4), tmp_path / "latest_net_G.pth", 48)
+
+
+class ResidualDenseBlock(nn.Module):
+    def __init__(self, width: int, growth: int) -> None:
+        super().__init__()
+        for i in range(1, 6):
+            outside = width if i == 5 else growth
+            setattr(self, f"conv{i}", nn.Conv2d(width + (i - 1) * growth, outside, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = nn.LeakyReLU(0.2)
+        x1 = act(self.conv1(x))
+        x2 = act(self.conv2(torch.cat((x, x1), 1)))
+        x3 = act(self.conv3(torch.cat((x, x1, x2), 1)))
+        x4 = act(self.conv4(torch.cat((x, x1, x2, x3), 1)))
+        return self.conv5(torch.cat((x, x1, x2, x3, x4), 1)) * 0.2 + x
+
+
+class RRDB(nn.Module):
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+        for name in names:
+            setattr(self, name, ResidualDenseBlock(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for name in self.names:
+            out = getattr(self, name)(out)
+        return out * 0.2 + x
+
+
+class RRDBNet(nn.Module):
+    """BasicSR's, and ESRGAN's with its own names for the same."""
+
+    def __init__(self, scale: int, *, old: bool) -> None:
+        super().__init__()
+        self.scale, blocks = scale, "RDB1 RDB2 RDB3" if old else "rdb1 rdb2 rdb3"
+        self.parts = "conv_first RRDB_trunk trunk_conv upconv1 upconv2 HRconv conv_last" if old else (
+            "conv_first body conv_body conv_up1 conv_up2 conv_hr conv_last"
+        )  # fmt: skip
+        first, body, *others, last = self.parts.split()
+        setattr(self, first, nn.Conv2d(3 * (4 // scale) ** 2, 6, 3, 1, 1))
+        setattr(self, body, nn.Sequential(*(RRDB(blocks.split()) for _ in range(2))))
+        for name in others:
+            setattr(self, name, nn.Conv2d(6, 6, 3, 1, 1))
+        setattr(self, last, nn.Conv2d(6, 3, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, body, after, up1, up2, hr, last = (getattr(self, name) for name in self.parts.split())
+        act = nn.LeakyReLU(0.2)
+        if self.scale != 4:
+            x = nn.PixelUnshuffle(4 // self.scale)(x)
+        feat = first(x)
+        feat = feat + after(body(feat))
+        for up in (up1, up2):
+            feat = act(up(feat.repeat_interleave(2, 2).repeat_interleave(2, 3)))
+        return last(act(hr(feat)))
+
+
+@pytest.mark.parametrize(("scale", "old"), [(4, False), (2, False), (1, False), (4, True)])
+def test_rrdb_generators(scale, old, tmp_path):
+    torch.manual_seed(1)
+    theirs = RRDBNet(scale, old=old).eval()
+    ours = nets.build("rrdb", ngf=6, growth=2, blocks=2, scale=scale)
+    assert_same_pictures(theirs, ours, tmp_path / "RealESRGAN_x4plus.pth", 16)
+    if not old:
+        assert list(nets.build("rrdb", ngf=6, growth=2, blocks=2, scale=scale).state_dict()) == list(
+            theirs.state_dict()
+        )
+
+
+class SRVGGNetCompact(nn.Module):
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.body = nn.ModuleList([nn.Conv2d(3, 8, 3, 1, 1), nn.PReLU(8)])
+        for _ in range(4):
+            self.body += [nn.Conv2d(8, 8, 3, 1, 1), nn.PReLU(8)]
+        self.body.append(nn.Conv2d(8, 3 * scale**2, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for layer in self.body:
+            out = layer(out)
+        base = x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+        return nn.PixelShuffle(self.scale)(out) + base
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_compact_super_resolution_generators(scale, tmp_path):
+    torch.manual_seed(1)
+    theirs = SRVGGNetCompact(scale).eval()
+    nn.init.uniform_(theirs.body[1].weight)
+    ours = nets.build("srvgg", ngf=8, convs=4, scale=scale)
+    assert_same_pictures(theirs, ours, tmp_path / "realesr.pth", 12, layout=False)  # `body.N` may be anyone's
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_batch_norms_that_ran_in_training_mode_are_instance_norms_at_batch_1(tmp_path):
+    """pix2pix's own test does not call eval(): each picture is normalised by its own statistics."""
+    for theirs, name, size in (
+        (UnetGenerator(2, 7, nn.BatchNorm2d, dropout=False), "unet128", 128),
+        (ResnetGenerator(3, 6, nn.BatchNorm2d, dropout=False), "resnet6", 24),
+    ):
+        torch.save(trained(theirs).state_dict(), tmp_path / "latest_net_G.pth")
+        ours = nets.build(name, ngf=2 if name == "unet128" else 3, norm="instance", affine=True)
+        ours.load_state_dict(nets.load_weights(tmp_path / "latest_net_G.pth", ours))
+        x = torch.rand(1, 3, size, size) * 2 - 1
+        with torch.no_grad():
+            torch.testing.assert_close(ours.eval()(x), theirs.train()(x.clone()), atol=1e-4, rtol=0)

@@ -1,13 +1,15 @@
 """Weights files of every origin: read without running code, renamed, and refused in one line."""
 
+import argparse
 import io
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ganshrink import nets
@@ -95,7 +97,7 @@ def pickled(value: object, **how: object) -> bytes:
         (
             "net.pth",
             pickled({"epoch": 3}),
-            "holds no named tensors, alone or under one of params_ema, params",
+            "holds no named tensors of a network, only: epoch",
         ),
         ("net.pth", pickled([torch.zeros(1)]), "holds no named tensors"),
         ("net.onnx", b"x", "must be a weights file ending in one of .safetensors, .pth, .pt, .ckpt"),
@@ -151,3 +153,134 @@ def test_statistics_of_instance_norms_are_ignored_but_not_those_of_batch_norms(t
     torch.save(tiny().state_dict(), tmp_path / "batch.pth")
     with pytest.raises(ValueError, match="does not fit"):
         load_weights(tmp_path / "batch.pth", tiny("instance"))
+
+
+def of(network: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in network.state_dict().items()}
+
+
+def judge() -> nn.Module:
+    return nets.build("patchgan", ndf=2)
+
+
+def raw(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+
+ADAM = {"state": {0: {"exp_avg": torch.zeros(2, 2)}}, "param_groups": [{"lr": 1e-3}]}
+LAYOUTS = {
+    "tutorial": lambda s: {"epoch": 3, "model_state_dict": s, "optimizer_state_dict": ADAM, "loss": torch.tensor(0.3)},
+    "settings and scores beside it": lambda s: {
+        "args": argparse.Namespace(lr=1), "best": np.float64(0.3), "count": np.int64(7), "model": s,
+    },
+    "Lightning": lambda s: {"state_dict": {**{f"generator.{k}": t for k, t in s.items()}, **of(judge(), "discriminator.")}},
+    "Lightning, deeper": lambda s: {"state_dict": {f"model.netG.{k}": t for k, t in s.items()} | of(judge(), "model.netD.")},
+    "Lightning with an average": lambda s: {
+        "state_dict": {f"ema_G.{k}": t for k, t in s.items()} | {f"G.{k}": t for k, t in raw(s).items()}
+    },
+    "StyleGAN2": lambda s: {"g": raw(s), "d": judge().state_dict(), "g_ema": s, "g_optim": ADAM, "mean": torch.zeros(8)},
+    "one of two networks": lambda s: {"netG": s, "netD": judge().state_dict()},
+    "a list": lambda s: [s, judge().state_dict()],
+    "THOP": lambda s: {**s, "total_ops": torch.zeros(1), "down.1.total_params": torch.zeros(1)},
+    "torch's average": lambda s: {"n_averaged": torch.tensor(9), **{f"module.{k}": t for k, t in s.items()}},
+    "wrapped in the middle": lambda s: {"generator": {f"_orig_mod.module.{k}": t for k, t in s.items()}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, tmp_path):
+    state = tiny().state_dict()
+    torch.save(LAYOUTS[layout](state), tmp_path / "net.ckpt")
+    assert same(load_weights(tmp_path / "net.ckpt", tiny()), state)
+
+
+def test_of_several_networks_that_fit_one_is_named(tmp_path):
+    there, back, file = tiny().state_dict(), raw(tiny().state_dict()), tmp_path / "cycle.pth"
+    torch.save({"nets": {"G_A": there, "G_B": back, "D_A": judge().state_dict()}}, file)
+    with pytest.raises(
+        ValueError, match=r"several networks that fit: nets.G_A, nets.G_B; choose one: cycle.pth:nets.G_A"
+    ):
+        load_weights(file, tiny())
+    for key, wanted in (("nets.G_A", there), ("G_B", back)):
+        assert same(load_weights(f"{file}:{key}", tiny()), wanted)
+    with pytest.raises(ValueError, match=r"no network 'G_C'; it holds nets.G_A \([\d,]+ numbers\), nets.G_B"):
+        load_weights(f"{file}:G_C", tiny())
+
+
+def test_where_none_fits_the_layout_is_told_and_net_is_not_blamed(tmp_path):
+    other = nets.build("resnet9", ngf=3, blocks=1, norm="batch").state_dict()
+    torch.save({"G_A": other, "D_A": judge().state_dict()}, tmp_path / "net.pth")
+    with pytest.raises(
+        ValueError, match=r"holds G_A .*, D_A .*none fits the network: G_A: 'down.1.weight' is"
+    ) as e:
+        load_weights(tmp_path / "net.pth", tiny())
+    assert "[net]" not in str(e.value) and "\n" not in str(e.value)
+
+
+def test_names_of_another_s_own_are_matched_by_order_and_both_are_shown(tmp_path, caplog):
+    caplog.set_level("INFO", "ganshrink")
+    state = tiny().state_dict()
+    own = {
+        name.replace("down.", "encoder.").replace("body", "conv"): tensor for name, tensor in state.items()
+    }
+    torch.save(own, tmp_path / "net.pth")
+    assert same(load_weights(tmp_path / "net.pth", tiny()), state)
+    assert "by order and shape, encoder.1 is down.1; encoder.2 is down.2" in caplog.text
+    swapped = dict(reversed(own.items()))
+    torch.save(swapped, tmp_path / "swapped.pth")
+    with pytest.raises(ValueError, match="names differ, and in order 'up.7' has|the network has no"):
+        load_weights(tmp_path / "swapped.pth", tiny())
+
+
+def test_sequences_keep_their_order_in_files_that_sort_names(tmp_path):
+    deep = nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(12)))
+    torch.manual_seed(0)
+    save_file(
+        {f"net.{k}": torch.randn_like(t) for k, t in deep.state_dict().items()}, tmp_path / "net.safetensors"
+    )
+    given = load_file(tmp_path / "net.safetensors")
+    found = load_weights(tmp_path / "net.safetensors", nn.Sequential(deep))
+    assert all(torch.equal(found[f"0.{i}.weight"], given[f"net.{i}.weight"]) for i in range(12))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_biases_before_norms_may_be_missing_or_too_many(norm, tmp_path):
+    """A file with biases in a network without, and the other way round, gives the same pictures."""
+    torch.manual_seed(0)
+    kind = nn.BatchNorm2d if norm == "batch" else nn.InstanceNorm2d
+    pair = [
+        nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias), kind(4, affine=True)).eval() for bias in (True, False)
+    ]
+    for network in pair:
+        if norm == "batch":
+            network[1].running_mean.normal_(), network[1].running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 8, 8)
+    for theirs, ours in (pair, pair[::-1]):
+        torch.save(theirs.state_dict(), tmp_path / "net.pth")
+        wanted = theirs(x)
+        ours.load_state_dict(load_weights(tmp_path / "net.pth", ours))
+        torch.testing.assert_close(ours(x), wanted)
+
+
+NORMED = {
+    "spectral": nn.utils.spectral_norm,
+    "weight": nn.utils.weight_norm,
+    "new spectral": nn.utils.parametrizations.spectral_norm,
+    "new weight": nn.utils.parametrizations.weight_norm,
+}
+
+
+@pytest.mark.parametrize("norm", NORMED)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+def test_spectral_and_weight_norms_are_computed(norm, tmp_path):
+    """Transposed convolutions too, whose outputs are the second axis; here as many as inputs, so that no shape tells."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 6, 3, 2)]
+    ours = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 6, 3, 2))
+    theirs, x = nn.Sequential(*map(NORMED[norm], layers)), torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        for _ in range(3):
+            theirs(x)
+        torch.save(theirs.eval().state_dict(), tmp_path / "net.pth")
+        ours.load_state_dict(load_weights(tmp_path / "net.pth", ours))
+        torch.testing.assert_close(ours(x), theirs(x))

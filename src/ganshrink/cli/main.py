@@ -8,7 +8,7 @@ import typer
 import ganshrink
 from ganshrink.cli import look, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
-from ganshrink.cli.options import Explain, Json, Overrides, Quiet, RecipeFile, Retrain
+from ganshrink.cli.options import AsNet, Explain, Json, Overrides, Quiet, RecipeFile, Retrain
 
 PANEL = "Make a student"  # in --help
 
@@ -69,14 +69,31 @@ def train(
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog="Example: `ganshrink compress recipes/cat/quick.toml run=runs/mine budget=macs=30%,params=20k`\n\n"
+    epilog="Examples: `ganshrink compress recipes/cat/quick.toml run=runs/mine budget=macs=30%,params=20k`, or without a "
+    "recipe `ganshrink compress latest_net_G.pth photos --budget macs=10%`\n\n"
     "The same command goes on where it was stopped (Ctrl-C saves first). A budget is `KIND=AMOUNT`, several joined by "
     "commas: kinds macs, paper_macs, params, bytes with amounts like 2.6G, 400k, 2MB or 10%; or a time on a device, "
     "latency=30ms@cpu, latency=40%@cpu, latency=30ms@phone.toml (see `measure --device-profile`).",
 )
 def compress(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE|CHECKPOINT PICTURES",
+            help="a recipe; or a generator's weights, as `import` reads them, and the folder of pictures it works on",
+        ),
+    ],
     overrides: Overrides = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="KIND=AMOUNT",
+            help="what the student may cost; the same as budget=...",
+            show_default=False,
+        ),
+    ] = None,
+    as_: AsNet = None,
     explain: Explain = False,
     retrain: Retrain = False,
     quiet: Quiet = False,
@@ -85,8 +102,9 @@ def compress(
     """Make a generator small: train or load the teacher, search, distil, evaluate, export, report."""
     from ganshrink.workflow import compress
 
-    resolved = _recipe(recipe, overrides, explain)
     terminal.start_logging(quiet)
+    words = [*(overrides or ()), *([f"budget={budget}"] if budget else [])]
+    resolved = _recipe(recipe, words, explain, net=as_)
     outcome = compress.compress_recipe(resolved, retrain=retrain, progress=not quiet)
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":
@@ -95,18 +113,73 @@ def compress(
     terminal.answer(outcome.cost, json_, "\n".join(lines))
 
 
+@app.command(
+    "import",
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink import latest_net_G.pth`, or `ganshrink import cycle.pth:G_A norm=instance affine=true -o "
+    "runs/horse`\n\nWhat is recognised, and how that is verified: docs/checkpoints.md.",
+)
+def import_(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="a weights file of any layout, FILE:KEY for one of several networks in it, or a folder checkpoints/NAME",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OPTION=VALUE]...",
+            help="options of the network over those that are recognised, such as norm=instance",
+            show_default=False,
+        ),
+    ] = None,
+    as_: AsNet = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="the folder to write, `imported/NAME` if not given",
+            show_default=False,
+        ),
+    ] = None,
+    bgr: Annotated[
+        bool, typer.Option("--bgr", help="the generator takes and gives BGR: turn it to RGB")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Recognise a generator in a checkpoint of any layout, and write its weights and a recipe that makes it small."""
+    from ganshrink.workflow.checkpoints import import_checkpoint
+
+    terminal.start_logging(quiet=True)
+    found = import_checkpoint(checkpoint, out, net=as_, overrides=overrides or (), bgr=bgr)
+    lines = [*found["said"], f"weights: {found['weights']}", f"recipe:  {found['recipe']}"]
+    terminal.answer(found, json_, "\n".join(lines))
+
+
 def main() -> None:
     """Run a verb. An error is one clear line and a non-zero exit code; `--debug` shows the trace."""
     run_app(app)
 
 
-def _recipe(path: Path, overrides: list[str] | None, show: bool) -> Any:
+def _recipe(path: Path, overrides: list[str] | None, show: bool, *, net: str | None = None) -> Any:
+    """The recipe of a file; or of a checkpoint, where the first word that is no KEY=VALUE is the folder of pictures."""
+    from ganshrink.workflow.checkpoints import is_checkpoint, recipe_for
     from ganshrink.workflow.explain import explain
     from ganshrink.workflow.recipe import read_recipe
 
-    resolved = read_recipe(path, overrides or ())
+    words = list(overrides or ())
+    written: Any = path
+    if net is not None or is_checkpoint(path):
+        pictures = words.pop(0) if words and "=" not in words[0] else None
+        resolved, written = recipe_for(path, pictures, words, net=net)
+    else:
+        resolved = read_recipe(path, words)
     if show:
-        terminal.show_settings(explain(resolved, path, overrides or ()))
+        terminal.show_settings(explain(resolved, written, words))
         raise typer.Exit
     return resolved
 

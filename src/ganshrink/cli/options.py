@@ -42,3 +42,12 @@ Explain = Annotated[
 Retrain = Annotated[
     bool, typer.Option("--retrain", help="make again what an earlier version made in the run's folder")
 ]
+AsNet = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NET",
+        help="for a checkpoint: which network it is, as `ganshrink nets` lists them, or MODULE:NAME; else it is recognised",
+        show_default=False,
+    ),
+]

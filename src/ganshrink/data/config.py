@@ -72,7 +72,9 @@ class DataConfig(BaseModel):
     a: str | None = Field(None, description='two folders: the A images, such as "{split}A"')
     b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
     photos: str | tuple[str, ...] | None = Field(
-        None, description='the photos, such as "camvid/{split}"; name = "photos" takes several folders'
+        None,
+        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders, and of one without '
+        "{split} trains on nine tenths",
     )
     labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")

@@ -13,6 +13,8 @@ from ganshrink.data.pictures import to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.views import view_image, view_of
 
+HELD = 10  # of a folder without {split}, one in so many is scored and not trained on
+
 
 class Photos:
     """Inputs alone, from one folder or several, for a generator that is its own teacher."""
@@ -30,7 +32,8 @@ class Photos:
             _, files, problems = open_folder(name, split, setting="photos")
             self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
-            self._files += [(prefix + key, path) for key, path in files.items()]
+            mine = [(prefix + key, path) for key, path in files.items()]
+            self._files += mine if "{split}" in name else _share(mine, split)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -56,3 +59,8 @@ class Photos:
     def preview(self, input: torch.Tensor) -> np.ndarray:
         """An input as a picture, uint8."""
         return preview_input(input, self.spec)
+
+
+def _share(files: list[tuple[str, Path]], split: str) -> list[tuple[str, Path]]:
+    """The files of a split where one folder holds all: every tenth is kept out of training, at least the first."""
+    return [file for number, file in enumerate(files) if (number % HELD == 0) == (split != "train")]

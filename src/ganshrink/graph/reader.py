@@ -53,6 +53,7 @@ class Reader:
                 self.values[node] = fixed_like(node.meta.get("val"), reason)
                 if not own:
                     self.values[node].from_input = False
+        self.graph = program.graph
         outputs = self._run(program.graph_module, program.graph)
         self.outputs = set(program.graph.output_node().all_input_nodes)
         for value in _values(outputs):

@@ -20,6 +20,8 @@ from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import finite
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.pruning.untouched import untouched
+from ganshrink.system.copies import in_evaluation
 
 STANDARD = sysconfig.get_path("stdlib")
 
@@ -49,14 +51,24 @@ def trace(
     for path in freeze:
         if path not in paths:
             raise ValueError(f"freeze names {path!r}, but the model has no such submodule")
-    plain = folded_copy(model).eval().requires_grad_(False)
-    program, images, hidden = _exported(plain, example, freeze)
+    with untouched(model):
+        return _traced(model, example, freeze, dict(rules or {}))
+
+
+def _traced(
+    model: nn.Module, example: tuple[Any, ...], freeze: Sequence[str], rules: dict[str, Rule]
+) -> Channels:
+    plain = in_evaluation(folded_copy(model))
+    plain.requires_grad_(False)
+    program, images, hidden, of_tensors = _exported(plain, example, freeze)
 
     def read(carry: str) -> tuple[Channels, bool]:
         ctx = Context(plain, carry)
-        reader = Reader(ctx, dict(rules or {}), freeze)
+        reader = Reader(ctx, rules, freeze)
         reader.read(program)
-        return probed(plain, Assembly(ctx, reader, images, hidden, example).build()), ctx.ambiguous
+        return probed(
+            plain, Assembly(ctx, reader, images, hidden, example, of_tensors).build()
+        ), ctx.ambiguous
 
     back = use_probe_weights(plain)
     channels = _freest(read)
@@ -79,8 +91,9 @@ def _freest(read: Callable[[str], tuple[Channels, bool]]) -> Channels:
 
 def _exported(
     plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]
-) -> tuple[torch.export.ExportedProgram, int, int]:
-    """The graph, for how many images, and the multiply-accumulates that it does not show.
+) -> tuple[torch.export.ExportedProgram, int, int, set[str]]:
+    """The graph, for how many images, the multiply-accumulates that it does not show, and the paths of the modules that
+    return one tensor.
 
     Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
     are looked into where they can be exported, for their costs; else stand-ins take their place.
@@ -94,9 +107,10 @@ def _exported(
         for inputs, count in attempts:
             try:
                 net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
+                of_tensors = _returning_tensors(net)
                 with warnings.catch_warnings():  # what a forward keeps in attributes stays on the twin
                     warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
-                    return torch.export.export(net, inputs, strict=False), count, hidden
+                    return torch.export.export(net, inputs, strict=False), count, hidden, of_tensors
             except Exception as error:  # whatever user code raises while it is exported
                 failure = error
     text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
@@ -104,6 +118,18 @@ def _exported(
     raise ValueError(
         f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}"
     ) from failure
+
+
+def _returning_tensors(net: nn.Module) -> set[str]:
+    """Filled while the network runs: the paths of its modules whose calls return one tensor."""
+    found: set[str] = set()
+
+    def watch(path: str) -> Callable[..., None]:
+        return lambda module, inputs, output: found.add(path) if isinstance(output, torch.Tensor) else None
+
+    for path, module in net.named_modules():
+        module.register_forward_hook(watch(path))
+    return found
 
 
 def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:

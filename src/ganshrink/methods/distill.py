@@ -1,6 +1,5 @@
 """How a student is trained: taught by its teacher (CAT, section 3.3), or alone, as what teaching has to beat."""
 
-import copy
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
 from ganshrink.methods.base import Job, Settings
 from ganshrink.pruning import Channels, initialise
+from ganshrink.system.copies import copied
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
 from ganshrink.training.stages import Run, Stage
@@ -84,7 +84,7 @@ def distill(
     def make() -> Nets:
         nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
         if config.inherit_discriminator and "D" in nets and "D" in teacher:
-            nets["D"] = copy.deepcopy(teacher["D"])
+            nets["D"] = copied(teacher["D"])
         return nets
 
     def alignment(context: Any) -> dict[str, Tensor]:
@@ -98,11 +98,15 @@ def distill(
     def learn(stage: Stage, nets: Nets) -> None:
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
+        if not config.lambda_dist:  # then nobody asks for the teacher's features, and its images can be kept
+            fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+            return
         logger.info("distilling, with features compared at %s", ", ".join(paths))
-        terms = [alignment] if config.lambda_dist else []
         with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
             taps = {"teacher": of_teacher, "G": of_student}
-            fit_nets(stage, nets, task, job.data, job.training, terms=terms, taps=taps, progress=job.progress)
+            fit_nets(
+                stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, progress=job.progress
+            )
 
     return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
 

@@ -1,9 +1,11 @@
 """The few layers that several generators share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Norm = Callable[[int], nn.Module]
 
@@ -53,23 +55,80 @@ def residual_block(width: int, norm: Norm, *, bias: bool) -> Residual:
     )
 
 
-def stem(in_channels: int, ngf: int, norm: Norm, *, bias: bool) -> list[nn.Module]:
-    """Reflect-padded 7x7 convolution to `ngf` channels, then two strided ones to `4 * ngf` (a quarter of the size)."""
+class BlurDown(nn.Module):
+    """Halve the size without aliasing: reflect-padded binomial filter [1, 2, 1], every second pixel (Zhang 2019)."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", _binomial((1.0, 2.0, 1.0), channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(padded, self.filt, stride=2, groups=x.shape[1])
+
+
+class BlurUp(nn.Module):
+    """Double the size without aliasing: a replicate-padded transposed convolution with the filter [1, 3, 3, 1]."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", 4 * _binomial((1.0, 3.0, 3.0, 1.0), channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(padded, self.filt, stride=2, padding=3, groups=x.shape[1])
+
+
+def _binomial(row: Sequence[float], channels: int) -> Tensor:
+    """A smoothing filter (channels, 1, k, k) of sum 1."""
+    line = torch.tensor(row)
+    kernel = torch.outer(line, line)
+    return (kernel / kernel.sum()).expand(channels, 1, -1, -1).clone()
+
+
+def check_scale(scale: int, known: Sequence[int]) -> None:
+    """Raise ValueError for a factor of enlargement that a network does not have."""
+    if scale not in known:
+        raise ValueError(f"scale must be {', '.join(map(str, known[:-1]))} or {known[-1]}, got {scale}")
+
+
+def stem(
+    in_channels: int, ngf: int, norm: Norm, *, bias: bool, halvings: int = 2, antialias: bool = False
+) -> list[nn.Module]:
+    """Reflect-padded 7x7 convolution to `ngf` channels, then `halvings` strided ones that double the channels.
+
+    With `antialias` a blur takes every second pixel, not the convolution.
+    """
     layers: list[nn.Module] = [
         nn.ReflectionPad2d(3),
         nn.Conv2d(in_channels, ngf, 7, bias=bias),
         norm(ngf),
         nn.ReLU(),
     ]
-    for width in (ngf, 2 * ngf):
-        layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias), norm(2 * width), nn.ReLU()]
+    for width in (ngf * 2**level for level in range(halvings)):
+        conv = nn.Conv2d(width, 2 * width, 3, stride=1 if antialias else 2, padding=1, bias=bias)
+        layers += [conv, norm(2 * width), nn.ReLU()]
+        layers += [BlurDown(2 * width)] if antialias else []
     return layers
 
 
-def head(ngf: int, out_channels: int, norm: Norm, *, bias: bool) -> list[nn.Module]:
-    """Two transposed convolutions back to full size, then a reflect-padded 7x7 convolution and tanh."""
+def head(
+    ngf: int, out_channels: int, norm: Norm, *, bias: bool, halvings: int = 2, antialias: bool = False
+) -> list[nn.Module]:
+    """As many transposed convolutions back to full size, then a reflect-padded 7x7 convolution and tanh.
+
+    With `antialias` a blur doubles the size, and a plain convolution follows it.
+    """
     layers: list[nn.Module] = []
-    for width in (4 * ngf, 2 * ngf):
-        up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
-        layers += [up, norm(width // 2), nn.ReLU()]
+    for width in (ngf * 2**level for level in range(halvings, 0, -1)):
+        if antialias:
+            layers += [BlurUp(width), nn.Conv2d(width, width // 2, 3, padding=1, bias=bias)]
+        else:
+            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+            layers.append(up)
+        layers += [norm(width // 2), nn.ReLU()]
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]

@@ -12,6 +12,8 @@ from ganshrink.nets.incres import IncRes
 from ganshrink.nets.mobile_resnet import MobileResNet
 from ganshrink.nets.patchgan import PatchGAN
 from ganshrink.nets.resnet import ResNet
+from ganshrink.nets.rrdb import RRDBNet
+from ganshrink.nets.srvgg import SRVGG
 from ganshrink.nets.unet import UNet
 from ganshrink.system.own import call, chosen
 from ganshrink.system.spelling import did_you_mean
@@ -24,6 +26,8 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
     "unet128": partial(UNet, downs=7),
     "incres9": partial(IncRes, blocks=9),
     "cartoongan": CartoonGAN,
+    "rrdb": RRDBNet,
+    "srvgg": SRVGG,
     "patchgan": PatchGAN,
 }
 

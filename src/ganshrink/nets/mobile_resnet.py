@@ -1,10 +1,7 @@
 """The separable residual generator of GAN Compression (Li et al. 2020), CycleGAN's with cheaper residual blocks."""
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
-from ganshrink.nets import resnet
 from ganshrink.nets.layers import Norm, Residual, head, needs_bias, norm_layer, stem
 
 
@@ -55,9 +52,3 @@ class MobileResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.blocks(self.down(x)))
-
-
-def from_release(tensors: Mapping[str, Tensor], network: MobileResNet) -> dict[str, Tensor]:
-    """The tensors of GAN Compression's `latest_net_G.pth` under our names; names of other origin stay."""
-    plain = {name.replace(".conv.", "."): tensor for name, tensor in tensors.items()}
-    return resnet.from_release(plain, network)

@@ -1,8 +1,5 @@
 """The U-Net generator of Pix2Pix (Isola et al. 2017), of any depth."""
 
-import re
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -69,26 +66,3 @@ class UNet(nn.Module):
         for double in self.up:
             x = torch.cat([skips.pop(), double(x)], dim=1)
         return self.head(x)
-
-
-def from_release(tensors: Mapping[str, Tensor], network: UNet) -> dict[str, Tensor]:
-    """The tensors of pytorch-CycleGAN-and-pix2pix's `latest_net_G.pth` under our names; names of other origin stay.
-
-    There, every level is a sequence that holds the next one: module 1 of the outermost level, 3 of the others.
-    """
-    deepest = len(network.down) - 1
-
-    def ours(name: str) -> str:
-        match = re.fullmatch(r"model\.model((?:\.1\.model)?(?:\.3\.model)*)\.(\d)\.(\w+)", name)
-        if not match:
-            return name
-        level, at, tensor = match[1].count(".model"), int(match[2]), match[3]
-        if level == 0:
-            return f"{'down.0.0' if at == 0 else 'head.1'}.{tensor}"
-        up = (
-            3 if level == deepest else 5
-        )  # the innermost level holds no other level, and no norm on its way down
-        side = f"up.{deepest - level}.{at - up + 1}" if at >= up else f"down.{level}.{at}"
-        return f"{side}.{tensor}"
-
-    return {ours(name): tensor for name, tensor in tensors.items()}

@@ -1,144 +1,90 @@
-"""Weights files, ours and the field's: read without running code, renamed where the release is known, checked in full."""
+"""The weights of one network out of a checkpoint of any layout, checked in full."""
 
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Mapping
+import logging
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ganshrink.nets import cartoongan, mobile_resnet, resnet, unet
+from ganshrink.nets.checkpoint_file import levels, listed, preferred, read_networks, split_key
+from ganshrink.nets.fitting import Fit, Misfit, State, fit
 
-PICKLES = (".pth", ".pt", ".ckpt")
-NESTS = (
-    "params_ema",
-    "params",
-    "state_dict",
-    "generator",
-    "netG",
-    "G",
-)  # averaged weights before the raw ones
-WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-# How the tensors of a network's public release become ours; names of other origin pass unchanged.
-RELEASES: Mapping[type[nn.Module], Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]] = {
-    cartoongan.CartoonGAN: cartoongan.from_release,
-    mobile_resnet.MobileResNet: mobile_resnet.from_release,
-    resnet.ResNet: resnet.from_release,
-    unet.UNet: unet.from_release,
-}
+logger = logging.getLogger(__name__)
+SHOWN = 3  # pairs of names in a message
 
 
 def load_weights(path: str | Path, network: nn.Module, *, setting: str = "weights") -> dict[str, Tensor]:
-    """The tensors of a weights file that fit a network: exactly its names, shapes and types, on the CPU.
+    """The tensors of a checkpoint that fit a network: exactly its names, shapes and types, on the CPU.
 
-    Takes .safetensors, and .pth, .pt or .ckpt files of plain tensors, which are read without running any code in
-    them. The tensors may lie in a dictionary under one of `NESTS` and carry the prefixes of `WRAPPERS`; those of a
-    public release (`RELEASES`) are renamed. Statistics that old versions of torch saved for instance norms are
-    dropped, the counters of batch norms may be missing, and half precision becomes the network's own.
+    Takes .safetensors, and .pth, .pt, .ckpt and the like, which are read without running any code in them, of any layout
+    (docs/checkpoints.md). Of several networks in a file the one that fits is taken, averaged weights (EMA) before raw
+    ones; `FILE:KEY` names one. What was done is logged.
 
     Args:
         setting: what named the file; the errors begin with it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, would run code, or holds another network; the first tensor that
-            differs is named.
+        ValueError: if the file is damaged, would run code, or holds another network, or several that fit; the first
+            tensor that differs is named, or what is in the file.
     """
-    state = _unwrapped(_tensors(Path(path), setting))
-    if release := RELEASES.get(type(network)):
-        state = release(state, network)
-    own = network.state_dict()
-    state = {name: t for name, t in state.items() if name in own or not _is_statistic(name, network)}
-    counters = {name: t for name, t in own.items() if name.endswith("num_batches_tracked")}
-    state = counters | state
-    if problem := _difference(own, state):
+    file, key = split_key(path)
+    networks = read_networks(file, setting)
+    if key is not None:
+        networks = {key: named_network(networks, key, file, setting)}
+    fits: dict[str, Fit] = {}
+    misfits: dict[str, str] = {}
+    for level in levels(networks):
+        for name, state in level.items():
+            try:
+                fits[name] = fit(state, network)
+            except Misfit as misfit:
+                misfits.setdefault(name, str(misfit))
+        if fits:
+            break
+    if not fits:
+        raise ValueError(_nothing_fits(f"{setting}: {file}", networks, misfits))
+    chosen = preferred(list(fits))
+    if len(chosen) > 1:
         raise ValueError(
-            f"{setting}: {path} does not fit: {problem}; check [net], the network's name and options"
+            f"{setting}: {file} holds several networks that fit: {', '.join(chosen)}; choose one: {file.name}:{chosen[0]}"
         )
-    return {name: state[name].detach().to(own[name].dtype).contiguous() for name in own}
+    tell(file, chosen[0], fits[chosen[0]], others=[name for name in fits if name != chosen[0]])
+    return fits[chosen[0]].state
 
 
-def _tensors(path: Path, setting: str) -> dict[str, Tensor]:
-    """The named tensors of a file."""
-    if path.is_dir():
-        raise ValueError(f"{setting}: {path} is a folder; name the weights file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"{setting}: there is no weights file {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{setting}: {path} is not a readable safetensors file: {error}") from None
-    if path.suffix not in PICKLES:
-        kinds = ", ".join((".safetensors", *PICKLES))
-        raise ValueError(f"{setting}: {path} must be a weights file ending in one of {kinds}")
-    content = _unpickled(path, setting)
-    while nest := next(
-        (n for n in NESTS if isinstance(content, dict) and isinstance(content.get(n), dict)), None
-    ):
-        content = content[nest]
-    entries = content.items() if isinstance(content, dict) else ()
-    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
-    if not tensors:
-        raise ValueError(
-            f"{setting}: {path} holds no named tensors, alone or under one of {', '.join(NESTS)}"
-        )
-    return tensors
+def named_network(networks: dict[str, State], key: str, file: Path, setting: str) -> State:
+    """The network that a key leads to; its last parts are enough.
+
+    Raises:
+        ValueError: if there is none; the message lists what is in the file.
+    """
+    for level in levels(networks):
+        found = [name for name in level if f".{name}".endswith(f".{key}")]
+        if found:
+            return level[found[0]]
+    raise ValueError(f"{setting}: {file} holds no network {key!r}; it holds {listed(networks)}")
 
 
-def _unpickled(path: Path, setting: str) -> Any:
-    """What `torch.load` makes of a file without running code."""
-    try:
-        with warnings.catch_warnings():  # torch's advice is for who wrote the file
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        held = found[1] if found else "something that torch cannot read safely"
-        raise ValueError(
-            f"{setting}: {path} is refused: it holds {held}, and to load more than plain tensors could run any code; "
-            "where you trust the file, convert it: save the network's state_dict() as .safetensors"
-        ) from None
-    except (
-        Exception
-    ) as error:  # a damaged file makes torch raise anything: EOFError, KeyError, RuntimeError, OSError
-        reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise ValueError(f"{setting}: {path} is damaged or no weights file ({reason})") from None
+def tell(file: Path, key: str, found: Fit, *, others: list[str]) -> None:
+    """Log how a file's weights became a network's."""
+    if others:
+        logger.info("%s: averaged weights %s are taken, not %s", file.name, key, ", ".join(others))
+    for note in found.notes:
+        logger.info("%s: %s", file.name, note)
+    if found.renamed:
+        logger.info("%s: names differ; taken by order and shape, %s", file.name, renamed(found))
 
 
-def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that wrappers put before every name."""
-    while prefix := next((w for w in WRAPPERS if tensors and all(n.startswith(w) for n in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+def renamed(found: Fit) -> str:
+    """The first pairs of names, theirs and ours, and how many there are."""
+    pairs = "; ".join(f"{theirs} is {ours}" for theirs, ours in found.renamed[:SHOWN])
+    more = len(found.renamed) - SHOWN
+    return f"{pairs}; and {more} more modules" if more > 0 else pairs
 
 
-def _is_statistic(name: str, network: nn.Module) -> bool:
-    """Whether a tensor is a running statistic for an instance norm that keeps none."""
-    module, _, tensor = name.rpartition(".")
-    if tensor not in STATISTICS:
-        return False
-    try:
-        return isinstance(network.get_submodule(module), nn.InstanceNorm2d)
-    except AttributeError:
-        return False
-
-
-def _difference(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
-    for name in sorted(own.keys() | state.keys()):
-        if name not in state or name not in own:
-            return f"{'the network' if name not in own else 'the file'} has no {name!r}"
-        if own[name].shape != state[name].shape:
-            return (
-                f"{name!r} is {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
-            )
-        if own[name].is_floating_point() != state[name].is_floating_point():
-            return f"{name!r} is {state[name].dtype} in the file, {own[name].dtype} in the network"
-    return ""
+def _nothing_fits(where: str, networks: dict[str, State], misfits: dict[str, str]) -> str:
+    if len(networks) > 1:
+        reasons = "; ".join(f"{key or 'the file itself'}: {misfits[key]}" for key in networks)
+        return f"{where} holds {listed(networks)}, and none fits the network: {reasons}"
+    [key] = networks
+    return f"{where} does not fit: {misfits[key]}; check [net], the network's name and options"

@@ -22,9 +22,16 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def explain(recipe: Recipe, path: str | Path, overrides: Sequence[str]) -> list[Setting]:
-    """Every resolved value, where it comes from and what it means."""
-    written = _flatten(tomllib.loads(Path(path).read_text()))
+def explain(
+    recipe: Recipe, written: str | Path | Mapping[str, Any], overrides: Sequence[str]
+) -> list[Setting]:
+    """Every resolved value, where it comes from and what it means.
+
+    Args:
+        written: the recipe's file, or its tables where it was written for a checkpoint.
+    """
+    tables = written if isinstance(written, Mapping) else tomllib.loads(Path(written).read_text())
+    written = _flatten(tables)
     typed = _flatten(parse_overrides(overrides))
 
     def given(key: str, names: Mapping[str, Any]) -> bool:

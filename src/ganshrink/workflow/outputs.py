@@ -21,6 +21,7 @@ from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, eva
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
 from ganshrink.training.stages import Run, tensors_hash
@@ -72,7 +73,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     load_extra()
     try:
         with torch.no_grad():
-            output = original.eval()(*batch_of_one(sample["input"]))
+            output = in_evaluation(original)(*batch_of_one(sample["input"]))
     except Exception as error:  # whatever a network of the user's own raises
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -222,7 +223,7 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
             pictures["target"] = as_picture(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
-                image = generate(network.eval(), inputs)[0]
+                image = generate(in_evaluation(network), inputs)[0]
             pictures[name] = as_picture(image)
         if seen := image_like(inputs, images.size):
             pictures["input"] = enlarged(images.preview(seen[0][0]), images.size, image.shape[1:])

@@ -165,5 +165,6 @@ def _read(setting: str, path: Path, network: nn.Module) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"{setting}: there is no run folder {path} (folders start at the working directory)"
         )
-    file = find_weights(path, origin=f"{setting} names it; leave it out to train the teacher here")
-    return nets.load_weights(file, network, setting=setting)
+    named, key = nets.split_key(path)
+    file = find_weights(named, origin=f"{setting} names it; leave it out to train the teacher here")
+    return nets.load_weights(f"{file}:{key}" if key else file, network, setting=setting)
