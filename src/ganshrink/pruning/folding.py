@@ -8,9 +8,8 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from ganshrink.system.copies import copied
-
 from ganshrink.pruning.fresh import trainable
+from ganshrink.system.copies import copied
 
 # What stands in front of a network: cuts would have to go through it.
 WRAPPERS: dict[type, tuple[str, str]] = {

@@ -15,12 +15,14 @@ from ganshrink.exporters.picture import ImageIO
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value
 from ganshrink.system.generator import Input
+from ganshrink.system.values import raw
 from ganshrink.workflow import outputs, verbs
 from ganshrink.workflow.saved_networks import Uncut, load_network, student_file
 
 
 def load(path: str | Path, original: Uncut = None) -> nn.Module:
-    """The network of a weights file that ganshrink wrote, or the student of a run's folder, in eval mode.
+    """The network of a weights file that ganshrink wrote, or the student of a run's folder, in eval mode; it takes and gives
+    what the original network does.
 
     Args:
         path: the folder, or a .safetensors file in it.
@@ -30,7 +32,7 @@ def load(path: str | Path, original: Uncut = None) -> nn.Module:
         FileNotFoundError: if there is no such file, or no student in the folder.
         ValueError: if the file is none of ganshrink's, or does not fit the network.
     """
-    return load_network(student_file(path), original)[0]
+    return raw(load_network(student_file(path), original)[0])
 
 
 @overload
