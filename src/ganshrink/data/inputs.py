@@ -61,26 +61,30 @@ def prepare(
     image: str | Path | Image.Image | np.ndarray,
     spec: InputSpec | DataConfig,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Literal["own"] | None = None,
 ) -> torch.Tensor:
     """A user's picture (or label-id map) as an input (channels, H, W), as in evaluation: no crop, no mirror.
 
     Args:
         image: a file, a Pillow image, or an array: uint8 (H, W, C) for images, integer (H, W) for labels.
         spec: what the generator eats.
-        size: (H, W) of the result instead of the trained size.
+        size: (H, W) of the result instead of the trained size; own: that of the picture.
 
     Raises:
         ValueError: the picture cannot be used; the message names the file and what is wrong.
     """
     spec = spec if isinstance(spec, InputSpec) else input_spec(spec)
-    target = size or spec.size
+    where = "the label map"
+    if spec.kind == "labels":
+        pixels, where = _label_ids(image)
+    else:
+        pixels = _pixels(image, spec)
+    target = (pixels.shape[0], pixels.shape[1]) if size == "own" else size or spec.size
     view = View(target, target)
     if spec.kind == "labels":
-        ids, where = _label_ids(image)
-        known = map_ids(view_labels(ids, view), spec.channels, void=spec.void, where=where)
+        known = map_ids(view_labels(pixels, view), spec.channels, void=spec.void, where=where)
         return one_hot(torch.from_numpy(known), spec.channels)
-    return to_tensor(view_image(_pixels(image, spec), view))
+    return to_tensor(view_image(pixels, view))
 
 
 def _pixels(image: str | Path | Image.Image | np.ndarray, spec: InputSpec) -> np.ndarray:

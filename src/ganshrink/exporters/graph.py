@@ -21,6 +21,7 @@ from ganshrink.exporters.runtime import PACKAGES, load_optional, said
 from ganshrink.exporters.sizes import AXES, Sizes, check_batches, sizes_of
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import as_tuple
+from ganshrink.system.values import Values, converting, raw, values_of
 
 Encode = Callable[[Inputs], Inputs]
 FILE_LIMIT = 2_000_000_000  # a protobuf message, weights included, ends at 2 GiB
@@ -59,13 +60,21 @@ def _check(model: nn.Module, example: Inputs, image_io: str | None, dynamic_size
         raise ValueError(f"the weights take {size / 1e9:.1f} GB in float32; one ONNX file holds at most 2 GB")
 
 
+def values_told(graph: nn.Module, image_io: ImageIO | None) -> dict[str, str]:
+    """Black and white of what a file takes and gives, for its metadata."""
+    if image_io is not None:
+        return dict.fromkeys(("input_values", "output_values"), f"0..255 {image_io}")
+    return (values_of(graph) or Values()).facts()
+
+
 def _graph(model: nn.Module, example: Inputs, image_io: ImageIO | None) -> tuple[nn.Module, Encode]:
     """What is exported, and how the generator's inputs become its own."""
     net = in_evaluation(copied(model)).cpu().float()
     net.requires_grad_(False)
-    if image_io is None:
-        return net, lambda batch: batch
-    graph = PictureIO(net, image_io, pictures=are_pictures(example))
+    if image_io is None:  # as its user knows it, not as we train it
+        values = values_of(net)
+        return raw(net), (lambda batch: batch) if values is None else values.encode
+    graph = PictureIO(converting(net), image_io, pictures=are_pictures(example))
     graph.eval()
     return graph, graph.encode
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.exporters.graph import capture, prepare, write
+from ganshrink.exporters.graph import capture, prepare, values_told, write
 from ganshrink.exporters.parity import check_finite, levels, psnr_of_mse
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import Inputs, probes, special
@@ -66,7 +66,7 @@ def export_int8(
     path = Path(path)
     graph, encode, given = prepare(deployed, example, image_io, dynamic_size)
     program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
-    about = {} if sizes is None else sizes.about()
+    about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
     tried = [] if sizes is None else sizes.compared(graph, encode(given))
     random = [encode(batch) for batch in probes(given, tried, free_batch=dynamic_batch)]
     real = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)[len(random) :]]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ganshrink.exporters.exporter import Exporter
-from ganshrink.exporters.graph import capture, prepare, write
+from ganshrink.exporters.graph import capture, prepare, values_told, write
 from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import probes, special
@@ -54,7 +54,7 @@ def export_onnx(
     path = Path(path)
     graph, encode, given = prepare(model, example, image_io, dynamic_size)
     program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
-    about = {} if sizes is None else sizes.about()
+    about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
     tried = [] if sizes is None else sizes.compared(graph, encode(given))
     batches = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)]
     hard = special(given, inputs, free_batch=dynamic_batch)

@@ -13,6 +13,7 @@ from ganshrink.exporters.picture import PictureIO, to_picture
 from ganshrink.exporters.runtime import open_session, run_session
 from ganshrink.system.copies import copied
 from ganshrink.system.generator import Input, as_tuple, generate
+from ganshrink.system.values import decoded
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _ill_conditioned(graph: nn.Module, batch: Inputs, wanted: Tensor) -> bool:
             levels_of = to_picture(generate(exact.net, exact.decode(batch, torch.float64)).clamp(-1, 1))
         else:
             doubled = tuple(t.double() if t.is_floating_point() else t for t in batch)
-            levels_of = to_picture(generate(exact, doubled))
+            levels_of = to_picture(decoded(generate(exact, doubled), exact))
     diff = (levels(wanted, graph) - levels_of).abs()
     return diff.max().item() > MAX_ABS_DIFF
 
@@ -126,7 +127,7 @@ def shapes_of(inputs: Sequence[Tensor]) -> str:
 
 def levels(image: Tensor, graph: nn.Module) -> Tensor:
     """What a graph gave as 0..255 levels in float64."""
-    return image.double() if isinstance(graph, PictureIO) else to_picture(image).double()
+    return image.double() if isinstance(graph, PictureIO) else to_picture(decoded(image, graph)).double()
 
 
 def _finite(diff: float) -> float:

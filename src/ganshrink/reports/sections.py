@@ -125,10 +125,17 @@ def parity(run: RunFiles) -> list[dict[str, Any]]:
                     "psnr_db": f"{psnr:.1f} dB" if psnr is not None else "–",
                     "inputs": entry.get("inputs", entry.get("images", "–")),
                     "opset": entry.get("opset", "–"),
+                    "values": _values(entry),
                     "bytes": file_size(size) if size is not None else "–",
                 }
             )
     return rows
+
+
+def _values(entry: dict[str, Any]) -> str:
+    """Black and white of what a file takes and gives."""
+    taken, given = (str(entry.get(key, "–")) for key in ("input_values", "output_values"))
+    return taken if taken == given else f"{taken} to {given}"
 
 
 def protocols(run: RunFiles) -> list[dict[str, Any]]:

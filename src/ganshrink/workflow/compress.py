@@ -19,6 +19,7 @@ from ganshrink.system.atomic import write_text
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
+from ganshrink.system.values import Values, converting
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment
 from ganshrink.training.stamps import stamp, stamp_if_own, with_source
@@ -27,11 +28,13 @@ from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
 from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
-from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
+from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
-from ganshrink.workflow.teacher import trained_teacher
+from ganshrink.workflow.teacher import recipe_values, trained_teacher
+from ganshrink.workflow.values import built, values_for
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +82,15 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     """One direction of a recipe, its data opened."""
     images, held_out = open_data(recipe)
     net = _with_channels(recipe.net, images)
+    values = recipe_values(net, recipe.teacher, images)
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
 
     @cache
     def teacher() -> Nets:
-        made = _teacher(run, net, recipe, task, images, begin=lambda: _note(run, whole), progress=progress)
+        made = _teacher(
+            run, net, values, recipe, task, images, begin=lambda: _note(run, whole), progress=progress
+        )
         if part is not run:
             part.follow(run)
             _note(part, recipe)
@@ -93,7 +99,7 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     return prepare(
         part,
         recipe,
-        build=lambda: nets.build(net.name, **net.options),
+        build=lambda: built(net, values),
         teacher=teacher,
         images=images,
         held_out=held_out,
@@ -120,6 +126,7 @@ def _check_ways(recipe: Recipe) -> None:
 def _teacher(
     run: Run,
     net: NetConfig,
+    values: Values | None,
     recipe: Recipe,
     task: Task,
     images: Images,
@@ -131,7 +138,15 @@ def _teacher(
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
         images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
     return trained_teacher(
-        run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
+        run,
+        net,
+        recipe.teacher,
+        task,
+        images,
+        values=values,
+        direction=recipe.direction,
+        begin=begin,
+        progress=progress,
     )
 
 
@@ -153,12 +168,15 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
         if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
             _note(run, recipe)
 
-    generator = _teacher(run, net, recipe, task, images, begin=begin, progress=progress)["G"]
+    values = recipe_values(net, recipe.teacher, images)
+    generator = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)["G"]
     path = run.path / "teacher.safetensors"
     spec = input_spec(images)
     example = list(example_input(spec).shape)
     if is_main_process():
-        whole = NetworkSpec(net={"name": net.name, **net.options}, example=[example], input=spec)
+        whole = NetworkSpec(
+            net={"name": net.name, **net.options}, example=[example], input=spec, values=values
+        )
         save_network(path, generator, whole)
     barrier()
     return {
@@ -205,7 +223,8 @@ def compress(
             them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
         retrain: make the stages again that an earlier version made in that folder; they are put aside.
-        settings: further tables of a recipe, such as `student={"epochs": 20}`.
+        settings: further tables of a recipe, such as `student={"epochs": 20}`, or `net={"range": (0, 1)}` for a generator
+            whose black is 0 and white is 1.
 
     Raises:
         ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
@@ -213,7 +232,7 @@ def compress(
     raw = {
         "run": str(run),
         "budget": budget,
-        "net": type(model).__name__,
+        "net": {"name": type(model).__name__, **(settings.pop("net", None) or {})},
         "method": method,
         "task": task,
         **settings,
@@ -235,6 +254,7 @@ def compress(
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
     given = copied(model).cpu()
+    given = converting(given, values_for(recipe.net, given, images, trained=True))
     opened = _open_run(recipe, retrain=retrain)
 
     @cache
@@ -265,7 +285,8 @@ def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
     images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
-    return nets.build(net.name, **net.options), (example_input(input_spec(images)),)
+    values = recipe_values(net, recipe.teacher, images)
+    return built(net, values), (example_input(input_spec(images)),)
 
 
 def _with_channels(net: NetConfig, images: Images) -> NetConfig:
@@ -278,7 +299,7 @@ def _with_channels(net: NetConfig, images: Images) -> NetConfig:
                 f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
             )
     given = {key: value for key, value in wanted.items() if key in known}
-    return NetConfig(name=net.name, **{**net.options, **given})
+    return NetConfig(**{**net.model_dump(), **given})
 
 
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:

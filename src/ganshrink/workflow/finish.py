@@ -15,6 +15,7 @@ from ganshrink.quant.layers import still_there
 from ganshrink.reports import write_report
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
+from ganshrink.system.values import raw, values_of
 from ganshrink.training.stages import Run
 from ganshrink.training.train import Nets
 from ganshrink.workflow import int8, outputs
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its folder, the student and what was measured."""
+    """A finished run: its folder, the student, which takes and gives what the original does, and what was measured."""
 
     path: Path
     student: nn.Module
@@ -57,7 +58,7 @@ def finish(prepared: Prepared, result: Result, name: str) -> FinishedRun:
         _leave(prepared, result, name, networks, settings, quantized, timing)
     barrier()
     cost, metrics = run.read("cost.json"), run.read("metrics.json")
-    return FinishedRun(run.path, networks["student"], result.plans[name], cost, metrics)
+    return FinishedRun(run.path, raw(networks["student"]), result.plans[name], cost, metrics)
 
 
 def _leave(
@@ -79,7 +80,7 @@ def _leave(
     files, inserted = result.files.get(name, {}), job.original.inserted
     outputs.write_result(run, files=files, sections=sections, inserted=inserted)
     run.write("stages.json", run.stages())
-    whole = network_spec(prepared.net, job.example, job.data)
+    whole = network_spec(prepared.net, job.example, job.data, values_of(networks["teacher"]))
     cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})
     for of, network in networks.items():
         save_network(

@@ -19,6 +19,7 @@ from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple
+from ganshrink.system.values import Values, converting, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
@@ -157,6 +158,8 @@ def _make(
         "integers": sum(t.numel() * t.element_size() for t in deployed.state_dict().values()),
         "float32": sum(4 * t.numel() for t in student.state_dict().values()),
     }
+    if entry["image_io"] is None and (values := values_of(student)) is not None:
+        entry["values"] = values.model_dump(mode="json")  # the file takes what the original network does
     _add(run, "parity.json", FILE, entry)
     if (run.path / "cost.json").is_file():
         _add(run, "cost.json", "int8", {**run.read("cost.json")["student"], "bytes": sizes["integers"]})
@@ -181,7 +184,9 @@ def int8_beside(
 def open_int8(folder: Path) -> nn.Module:
     """The INT8 file of a run as a network."""
     parity = json.loads((folder / "parity.json").read_bytes())
-    return OnnxGenerator(folder / FILE, image_io=parity[FILE]["image_io"])
+    entry = parity[FILE]
+    file = OnnxGenerator(folder / FILE, image_io=entry["image_io"])
+    return converting(file, Values.model_validate(entry["values"])) if entry.get("values") else file
 
 
 def trained_under(folder: Path) -> QuantConfig | None:

@@ -1,5 +1,6 @@
 """What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from ganshrink.reports.page import load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
+from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.recipe import Recipe
@@ -319,6 +321,8 @@ def score(
         config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    generator = converting(copy.copy(generator))
+    teacher = None if teacher is None else converting(copy.copy(teacher))
     batches = all_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given", offered=offered_by(images))
