@@ -27,6 +27,7 @@ from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
 from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
 from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
@@ -81,10 +82,19 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     net = _with_channels(recipe.net, images)
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
+    example = (example_input(input_spec(images)),)
+
+    def new() -> nn.Module:
+        return nets.build(net.name, **net.options)
+
+    def begin() -> None:
+        if is_main_process():
+            preflight(run, recipe, new(), example)
+        _note(run, whole)
 
     @cache
     def teacher() -> Nets:
-        made = _teacher(run, net, recipe, task, images, begin=lambda: _note(run, whole), progress=progress)
+        made = _teacher(run, net, recipe, task, images, begin=begin, progress=progress)
         if part is not run:
             part.follow(run)
             _note(part, recipe)
@@ -93,12 +103,12 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     return prepare(
         part,
         recipe,
-        build=lambda: nets.build(net.name, **net.options),
+        build=new,
         teacher=teacher,
         images=images,
         held_out=held_out,
         unlabelled=_open_unlabelled(recipe, images),
-        example=(example_input(input_spec(images)),),
+        example=example,
         net={"name": net.name, **net.options},
         shared=run.path,
         progress=progress,
@@ -239,6 +249,8 @@ def compress(
 
     @cache
     def teacher() -> Nets:
+        if is_main_process():
+            preflight(opened, recipe, given, inputs)
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})

@@ -12,11 +12,13 @@ from ganshrink.data import Images, open_dataset
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
+from ganshrink.system.generator import batch_of_one
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
+from ganshrink.workflow.preflight import check_repeatable
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ def prepare(
     """
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
-        outputs.check_ready(recipe, build(), held_out)
+        network = build()
+        outputs.check_ready(recipe, network, held_out)
+        check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
     original = Original(build, example, recipe.method.transforms())
     budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
     job = Job(
