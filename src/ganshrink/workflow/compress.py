@@ -29,7 +29,7 @@ from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
-from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
+from ganshrink.workflow.python_inputs import example_of, in_single, open_beside, open_given
 from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
 from ganshrink.workflow.teacher import trained_teacher
@@ -199,7 +199,7 @@ def compress(
     """Make a trained generator of your own small.
 
     Args:
-        model: the generator; it is not changed.
+        model: the generator; it is not changed. One in half or double precision is taken in float32.
         example: an input (1, C, H, W) of the size at which costs count, or a tuple of them for a generator of several, in
             the order of its arguments; none: the first sample of the data.
         data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
@@ -237,6 +237,7 @@ def compress(
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
         )
+    given, example = in_single(copy.deepcopy(model).cpu(), example)
     if recipe.data is not None:
         images, held_out = open_data(recipe)
     else:
@@ -244,7 +245,6 @@ def compress(
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
-    given = copy.deepcopy(model).cpu()
     opened = _open_run(recipe, retrain=retrain)
 
     @cache

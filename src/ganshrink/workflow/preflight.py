@@ -29,6 +29,13 @@ PASSED = "preflight.json"
 DRAWS = torch.Tag.nondeterministic_seeded  # on every operator of torch that draws random numbers
 
 
+def check_single(network: nn.Module) -> None:
+    """Refuse a generator whose own code makes it of another precision than float32, which students are trained in."""
+    kinds = sorted({str(p.dtype) for p in network.parameters() if p.is_floating_point()} - {"torch.float32"})
+    if kinds:
+        raise ValueError(f"the generator is in {' and '.join(kinds)}: let its code end with self.float()")
+
+
 def check_repeatable(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Refuse a generator that makes another image each time: nothing that is made of it could be checked.
 

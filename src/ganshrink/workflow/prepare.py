@@ -18,7 +18,7 @@ from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
-from ganshrink.workflow.preflight import check_repeatable
+from ganshrink.workflow.preflight import check_repeatable, check_single
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ def prepare(
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
         network = build()
+        check_single(network)
         outputs.check_ready(recipe, network, held_out)
         check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
     original = Original(build, example, recipe.method.transforms())
