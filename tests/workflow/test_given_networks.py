@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import ganshrink
+from ganshrink.workflow.preflight import check_single
 
 DRAW = torch.Generator().manual_seed(0)
 PHOTOS = [torch.rand(3, 16, 16, generator=DRAW) * 2 - 1 for _ in range(10)]
@@ -53,7 +54,7 @@ def of_inference() -> nn.Module:
         return Generator()
 
 
-def compress(network, folder, **more):
+def compress(network, folder, example=EXAMPLE, photos=PHOTOS, **more):
     quick = {"student": {"max_steps": 2, "batch_size": 2}, "latency": {"enabled": False}}
     given = {"task": "image2image", "method": "uniform", "budget": "macs=50%", "progress": False, **quick}
     return ganshrink.compress(
@@ -77,3 +78,34 @@ def test_gradients_that_the_caller_turned_off_are_on_where_a_student_learns(off,
         student = compress(Generator(), tmp_path).student
         assert not torch.is_grad_enabled()
     assert student.encoder[0].bias.any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_example", "of_photos"),
+    [
+        (torch.float16, torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32, torch.bfloat16),
+        (torch.float64, torch.float64, torch.float64),
+        (torch.float32, torch.float16, torch.float16),
+    ],
+)
+def test_networks_of_other_precisions_are_taken_in_float32(dtype, of_example, of_photos, tmp_path, caplog):
+    network = Generator().to(dtype)
+    photos = [photo.to(of_photos) for photo in PHOTOS]
+    student = compress(network, tmp_path, EXAMPLE.to(of_example), photos).student
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+    assert {p.dtype for p in network.parameters()} == {dtype}, "the user's own"
+    told = f"the generator is in {dtype} and is taken in float32, as by .float()" in caplog.text
+    assert told == (dtype != torch.float32)
+
+
+def test_a_network_half_of_which_is_in_half_precision(tmp_path, caplog):
+    network = Generator()
+    network.encoder.half()
+    assert compress(network, tmp_path).student(EXAMPLE).dtype == torch.float32
+    assert "float16" in caplog.text
+
+
+def test_a_network_of_a_recipe_whose_code_makes_it_half_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"the generator is in torch.float16: .*self.float\(\)"):
+        check_single(Generator().half())

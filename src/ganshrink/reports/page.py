@@ -42,6 +42,7 @@ def render(run: RunFiles) -> str:
         run=run,
         networks=networks,
         problems=run.problems,
+        lost=run.optional("missing.json"),
         headline=summary.headline(run),
         budget=summary.budget_sentences(run),
         strip=summary.strip(run),

@@ -29,8 +29,9 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
-from ganshrink.workflow.python_inputs import example_of, open_beside, open_given
+from ganshrink.workflow.python_inputs import example_of, in_single, open_beside, open_given
 from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
 from ganshrink.workflow.teacher import recipe_values, trained_teacher
@@ -85,12 +86,19 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     values = recipe_values(net, recipe.teacher, images)
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
+    example = (example_input(input_spec(images)),)
+
+    def new() -> nn.Module:
+        return built(net, values)
+
+    def begin() -> None:
+        if is_main_process():
+            preflight(run, recipe, new(), example)
+        _note(run, whole)
 
     @cache
     def teacher() -> Nets:
-        made = _teacher(
-            run, net, values, recipe, task, images, begin=lambda: _note(run, whole), progress=progress
-        )
+        made = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)
         if part is not run:
             part.follow(run)
             _note(part, recipe)
@@ -99,12 +107,12 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     return prepare(
         part,
         recipe,
-        build=lambda: built(net, values),
+        build=new,
         teacher=teacher,
         images=images,
         held_out=held_out,
         unlabelled=_open_unlabelled(recipe, images),
-        example=(example_input(input_spec(images)),),
+        example=example,
         net={"name": net.name, **net.options},
         shared=run.path,
         progress=progress,
@@ -207,7 +215,7 @@ def compress(
     """Make a trained generator of your own small.
 
     Args:
-        model: the generator; it is not changed.
+        model: the generator; it is not changed. One in half or double precision is taken in float32.
         example: an input (1, C, H, W) of the size at which costs count, or a tuple of them for a generator of several, in
             the order of its arguments; none: the first sample of the data.
         data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
@@ -246,6 +254,7 @@ def compress(
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
         )
+    given, example = in_single(copied(model).cpu(), example)
     if recipe.data is not None:
         images, held_out = open_data(recipe)
     else:
@@ -253,12 +262,13 @@ def compress(
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
-    given = copied(model).cpu()
     given = converting(given, values_for(recipe.net, given, images, trained=True))
     opened = _open_run(recipe, retrain=retrain)
 
     @cache
     def teacher() -> Nets:
+        if is_main_process():
+            preflight(opened, recipe, given, inputs)
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})

@@ -23,6 +23,7 @@ from ganshrink.system.values import Values, converting, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
+from ganshrink.workflow.missing import found
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ def finetune(
         "quantization": config.model_dump(mode="json"),
         **tuned.describe(),
     }
-    found = run.stage("int8", learn, made_from=made_from, after=())
-    quantized.load_state_dict(found["G"])
-    ranged = {**config.model_dump(), "ranges": found["ranges"]}
+    trained = run.stage("int8", learn, made_from=made_from, after=())
+    quantized.load_state_dict(trained["G"])
+    ranged = {**config.model_dump(), "ranges": trained["ranges"]}
     return in_evaluation(quantized), QuantizationConfig.model_validate(ranged)
 
 
@@ -109,6 +110,7 @@ def write_int8(
         run.write("quantization.json", {**note, "refused": str(error)})
         raise
     run.write("quantization.json", {**note, **made})
+    found(run, FILE)
     return open_int8(run.path)
 
 
@@ -164,21 +166,6 @@ def _make(
     if (run.path / "cost.json").is_file():
         _add(run, "cost.json", "int8", {**run.read("cost.json")["student"], "bytes": sizes["integers"]})
     return {**report, "bytes": sizes}
-
-
-def int8_beside(
-    run: Run, job: Job, config: QuantizationConfig, student: nn.Module, held_out: Images, **more: Any
-) -> Nets:
-    """The INT8 file of a job's student as network `int8`; nothing where there can be none: the run goes on without.
-
-    Args:
-        more: of `write_int8`.
-    """
-    try:
-        return {"int8": write_int8(run, student, job.example, config, job.data, held_out, **more)}
-    except ValueError as error:
-        logger.warning("there is no INT8 file: %s", error)
-        return {}
 
 
 def open_int8(folder: Path) -> nn.Module:

@@ -25,9 +25,11 @@ from ganshrink.reports.page import load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
+from ganshrink.system.spelling import first_line
 from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.int8 import FILE as INT8
+from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ FILES = (
     "quantization.json",
     "parity.json",
     "latency.json",
+    MISSING,
     "report.html",
 )
 
@@ -124,6 +127,11 @@ def clear(run: Run) -> None:
         picture.unlink()
 
 
+def file_of(name: str) -> str:
+    """The file that an exporter writes."""
+    return exporter(name).file
+
+
 def write_result(
     run: Run, *, files: Mapping[str, Any], sections: Sequence[Any], inserted: Sequence[str]
 ) -> None:
@@ -189,6 +197,7 @@ def write_metrics(
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     data = images.fingerprint()[:12]
     unpaired = not is_paired(images) and isinstance(images.sample(0, None)["input"], Tensor)
     if unpaired and any("teacher" not in metric.needs for metric in metrics):
@@ -196,18 +205,28 @@ def write_metrics(
     for name, network in networks.items():
         teacher = networks["teacher"] if name not in ("identity", "teacher") else None
         logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
-        found = evaluate(
-            network,
-            all_batches(images, config.batch_size),
-            metrics,
-            teacher=teacher,
-            limit=config.limit,
-        )
+
+        def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
+            batches = all_batches(images, config.batch_size)
+            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit)
+
+        try:
+            of_network = scored(metrics)
+        except Exception:  # one of them: each alone tells which
+            of_network = {}
+            for metric in metrics:
+                try:
+                    of_network |= scored([metric])
+                except Exception as error:
+                    failed.setdefault(metric.name, first_line(error))
         values[name] = {
             metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
-            for metric, value in found.items()
+            for metric, value in of_network.items()
         }
     run.write("metrics.json", values)
+    if failed:
+        raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
+    found(run, "metrics.json")
     return values
 
 
@@ -235,6 +254,7 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
             write_png(folder / row[kind], picture)
         rows.append(row)
     run.write("samples/samples.json", {"rows": rows})
+    found(run, "samples/samples.json")
 
 
 def write_export(
@@ -242,20 +262,26 @@ def write_export(
 ) -> dict[str, Any]:
     """The student's file by an exporter, compared with torch on random and real inputs before it is called done, and
     parity.json."""
-    chosen = exporter(name)
-    logger.info("exporting %s and comparing it with torch", chosen.file)
+    file = file_of(name)
+    logger.info("exporting %s and comparing it with torch", file)
     available = num_inputs(images) if images else 0
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
-    path = run.path / chosen.file
-    if name in EXPORTERS:
-        entry = chosen.export(student, example, path, inputs=inputs, **options)
-    else:
-        entry = call(name, chosen.export, student, example, path, inputs=inputs, **options)
-    parity = _parity(run) | {chosen.file: entry}
+    entry = export_to(run.path / file, name, student, example, inputs, **options)
+    parity = _parity(run) | {file: entry}
     run.write("parity.json", parity)
+    found(run, file)
     return parity
+
+
+def export_to(
+    path: Path, name: str, network: nn.Module, example: Input, inputs: Sequence[Input], **options: Any
+) -> dict[str, Any]:
+    """A network's file by an exporter of this package or of the user's own; what the exporter says of it."""
+    export = exporter(name).export
+    given, more = (network, example, path), {"inputs": inputs, **options}
+    return export(*given, **more) if name in EXPORTERS else call(name, export, *given, **more)
 
 
 def write_latency(
@@ -272,11 +298,13 @@ def write_latency(
         shipped["int8"] = run.path / INT8
     latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
     run.write("latency.json", latency)
+    found(run, "latency.json")
     return latency
 
 
 def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
-    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`."""
+    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`, or
+    where the teacher does not export: torch alone is then timed."""
     try:
         load_optional(*PACKAGES)
     except ValueError:
@@ -285,7 +313,11 @@ def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Pat
     made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
     path = run.path / TEACHER
     if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
-        entry = export_onnx(teacher, example, path)
+        try:
+            entry = export_onnx(teacher, example, path)
+        except ValueError as error:
+            logger.warning("there is no %s to time: %s", TEACHER, error)
+            return {}
         run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
     return {"teacher": path}
 

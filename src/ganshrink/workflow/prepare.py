@@ -19,6 +19,7 @@ from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
+from ganshrink.workflow.preflight import check_repeatable, check_single
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ def prepare(
     """
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
-        outputs.check_ready(recipe, build(), held_out)
+        network = build()
+        check_single(network)
+        outputs.check_ready(recipe, network, held_out)
+        check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
     original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
     sample = images.sample(0, None)
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganshrink.data import Images, InputsAlone, TensorInputs, TensorPairs, check, hold_out, input_spec
 from ganshrink.system.generator import as_tuple, batch_of_one
@@ -50,6 +50,20 @@ def _of_tensors(data: Any, recipe: Recipe, example: Tensor | Sequence[Tensor] | 
         return kind(data, dtypes=dtypes)
     except ValueError as error:
         raise ValueError(f"{wanted(recipe)}: {error}") from None
+
+
+def in_single(
+    network: nn.Module, example: Tensor | Sequence[Tensor] | None
+) -> tuple[nn.Module, Tensor | Sequence[Tensor] | None]:
+    """A generator, and an example for it, in float32, whatever precision they came in: students are trained in that."""
+    kinds = sorted({str(p.dtype) for p in network.parameters() if p.is_floating_point()} - {"torch.float32"})
+    if kinds:
+        logger.warning("the generator is in %s and is taken in float32, as by .float()", " and ".join(kinds))
+        network = network.float()
+    if example is not None:
+        tensors = _tensors(example)
+        example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
+    return network, example
 
 
 def open_beside(unlabelled: Any, pairs: Images) -> Images:

@@ -84,6 +84,11 @@ class ExportConfig(Config):
         """All exporters that are wanted."""
         return tuple(dict.fromkeys(("onnx",) * self.onnx + self.formats))
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every exporter is told."""
+        return self.model_dump(include={"dynamic_size", "image_io"})
+
 
 class LatencyConfig(Config):
     enabled: bool = Field(default=True, description="time teacher and student on this machine, interleaved")
