@@ -73,7 +73,9 @@ def _failure(error: Exception, net: nn.Module) -> Failure:
     code = linecache.getline(file, line).strip()
     checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
     text = next(iter(str(error).splitlines()), "") or code or "-"
-    found = Failure(f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else ""))
+    found = Failure(
+        f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else "")
+    )
     found.checked = checked
     paths = {id(module): path for path, module in net.named_modules()}
     selves = [id(frame.f_locals.get("self")) for frame, _ in frames]
