@@ -197,7 +197,63 @@ class CBAM(nn.Module):
         return self.last(F.relu(x * torch.sigmoid(self.look(seen))))
 
 
+class FlatNorm(nn.Module):
+    """MUNIT's layer norm: over all positions of an image, written differently for a single one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(0) == 1:
+            mean, std = x.view(-1).mean().view(1, 1, 1, 1), x.view(-1).std().view(1, 1, 1, 1)
+        else:
+            flat = x.view(x.size(0), -1)
+            mean, std = flat.mean(1).view(-1, 1, 1, 1), flat.std(1).view(-1, 1, 1, 1)
+        x = (x - mean) / (std + 1e-5)
+        return x * self.gamma.view(1, -1, 1, 1) + self.beta.view(1, -1, 1, 1)
+
+
+class AdaIN(nn.Module):
+    """MUNIT: instance norm as the batch norm of all images' channels side by side, scaled by another network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features, self.weight, self.bias = width, None, None
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, channels, *size = x.shape
+        mean, variance = self.running_mean.repeat(images), self.running_var.repeat(images)
+        flat = x.contiguous().view(1, images * channels, *size)
+        y = F.batch_norm(flat, mean, variance, self.weight, self.bias, True, 0.1, 1e-5)
+        return y.view(images, channels, *size)
+
+
+class MUNIT(nn.Module):
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.first, self.last = conv(3, width), conv(width // 2, 3)
+        self.convs = nn.ModuleList([conv(width, width), conv(width, width)])
+        self.norms = nn.ModuleList([AdaIN(width), AdaIN(width)])
+        self.up = nn.Sequential(conv(width, width // 2), FlatNorm(width // 2), nn.ReLU())
+        self.mlp = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4 * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        parameters = self.mlp(x.mean((2, 3)))
+        x = self.first(x)
+        for layer, norm in zip(self.convs, self.norms, strict=True):
+            count = norm.num_features
+            norm.bias = parameters[:, :count].contiguous().view(-1)
+            norm.weight = parameters[:, count : 2 * count].contiguous().view(-1)
+            parameters = parameters[:, 2 * count :]
+            x = x + F.relu(norm(layer(x)))
+        return self.last(self.up(x))
+
+
 NETWORKS = {
+    "MUNIT": MUNIT,
     "AnimeGANv2": anime,
     "NAFNet": NAFNet,
     "U-GAT-IT": UGATIT,

@@ -15,7 +15,7 @@ from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Group, Norm, Producer
 from ganshrink.pruning.cost import CostModel
 from ganshrink.pruning.removal import Removals
-from ganshrink.pruning.statistics import Statistics, call_names, calls_of
+from ganshrink.pruning.statistics import Positions, Statistics, call_names, calls_of
 
 SINGLE = "it has a single channel"
 TIED = "all its channels are tied to each other"
@@ -127,7 +127,7 @@ class Assembly:
     def _statistics(self) -> tuple[Statistics, ...]:
         order = {node: n for n, node in enumerate(calls_of(self.reader.program.graph_module))}
         return tuple(
-            Statistics(order[node], tuple((d, self.compact(axis)) for d, axis in axes))
+            Statistics(order[node], tuple(Positions.of(d, raw, self.compact) for d, raw in axes))
             for node, axes, _ in self.ctx.statistics
         )
 

@@ -13,7 +13,7 @@ from ganshrink.pruning.check import mismatch
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
-from ganshrink.pruning.statistics import live_positions, masked
+from ganshrink.pruning.statistics import masked
 from ganshrink.pruning.threads import single_threaded
 from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import copied
@@ -62,8 +62,9 @@ def extract(
 def trial(plain: nn.Module, channels: Channels, plan: Plan, small: nn.Module) -> str | None:
     """What differs between a cut network and the whole one with nothing but its producers silenced, or None."""
     tensors = silenced(plain, channels, plan, columns=False)
-    if live := live_positions(channels.statistics, plan.keep):
-        return mismatch(small, masked(plain, live, channels.calls, tensors), {}, channels.example)
+    reference = masked(plain, channels.statistics, plan.keep, channels.calls, tensors)
+    if reference is not None:
+        return mismatch(small, reference, {}, channels.example)
     return mismatch(small, plain, tensors, channels.example)
 
 
@@ -136,8 +137,9 @@ def zeroed(model: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     """
     big = folded_copy(model)
     tensors = silenced(big, channels, plan, columns=True)
-    if live := live_positions(channels.statistics, plan.keep):
-        return masked(big, live, channels.calls, tensors)
+    reference = masked(big, channels.statistics, plan.keep, channels.calls, tensors)
+    if reference is not None:
+        return reference
     with torch.no_grad():
         for name, tensor in tensors.items():
             named(big, name).copy_(tensor)

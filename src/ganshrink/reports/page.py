@@ -53,6 +53,7 @@ def render(run: RunFiles) -> str:
         widths=sections.widths(run),
         method=method_sections(run),
         frozen=sections.frozen(run),
+        statistics=sections.statistics(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),
         quantized=quantization(run),

@@ -1,5 +1,6 @@
 """The page's sections below the table, as plain values for the template."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
@@ -105,10 +106,19 @@ def _columns(bars: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def frozen(run: RunFiles) -> list[dict[str, Any]]:
     """Reasons why groups kept their full width, each with the groups' names."""
+    return _by_reason(run, "frozen", lambda group: True)
+
+
+def statistics(run: RunFiles) -> list[dict[str, Any]]:
+    """Norms over channels that lost some of them, each with the groups' names."""
+    return _by_reason(run, "statistics", lambda group: group.get("kept") != group.get("of"))
+
+
+def _by_reason(run: RunFiles, key: str, counts: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
     reasons: dict[str, list[str]] = {}
     for group in dicts(run.get("plan.json"), "groups"):
-        if group.get("frozen"):
-            reasons.setdefault(str(group["frozen"]), []).append(f"{group.get('name')} ({group.get('of')})")
+        if group.get(key) and counts(group):
+            reasons.setdefault(str(group[key]), []).append(f"{group.get('name')} ({group.get('of')})")
     return [{"reason": reason, "groups": names} for reason, names in reasons.items()]
 
 
