@@ -1,5 +1,6 @@
 """What all tests share; `tiny_recipe` is within their reach."""
 
+import functools
 import platform
 import signal
 import sys
@@ -25,6 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that none is left for one worker while the others have nothing more to do."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup() -> None:
+    """torch makes its table of ONNX operators anew for each export, which takes longer than most exports here."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")  # imported by the first export
+    if module is not None and not hasattr(module.ONNXRegistry.from_torchlib, "cache_info"):
+        module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_every_net_at_any_batch_and_size(name: str, tmp_path: Path) -> None:
             wanted = net(batch).numpy()
         assert np.abs(run(path, batch) - wanted).max() < 1e-4
     assert entry["max_abs_diff"] < 0.01 and entry["psnr_db"] > 100
-    assert entry["inputs"] == 7 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+    assert entry["inputs"] >= 12 and entry["batches"] == [1, 2] and len(entry["sizes"]) >= 3
 
 
 def test_one_whole_file_that_says_what_it_is(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_several_inputs_keep_their_order_and_types(image_io: str | None, tmp_pat
     net, path = Styled(), tmp_path / "net.onnx"
     real = tuple(tensor[0] for tensor in styled())
     entry = export_onnx(net, styled(), path, dynamic_size=True, image_io=image_io, inputs=[real, styled(2)])
-    assert entry["inputs"] == 9 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+    assert entry["batches"] == [1, 2] and len(entry["sizes"]) >= 3
     image, style, kind = styled(3)
     picture = image if image_io is None else ((image + 1) * 127.5).round().to(torch.uint8)
     given = {"input_0": picture.numpy(), "input_1": style.numpy(), "input_2": kind.numpy()}

@@ -98,7 +98,8 @@ def _traced(
         with _silence(), oblivious:
             return torch.export.export(graph, batch, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # tracing passes on whatever the network raises
-        raise ValueError(f"the network does not export to ONNX: {_untraced(error)}") from error
+        hint = "; try a fixed size" if dynamic_size else ""
+        raise ValueError(f"the network does not export to ONNX: {_untraced(error, hint)}") from error
 
 
 def write(
@@ -142,7 +143,7 @@ def write(
             _strip(model.graph)
             model.metadata_props.update({name: str(value) for name, value in (about or {}).items()})
     except Exception as error:  # the exporter passes on whatever translating raises
-        raise ValueError(f"the network does not export to ONNX: {said(_first(error))}") from error
+        raise ValueError(f"the network does not export to ONNX: {_untranslated(error)}") from error
     translated.save(str(path), external_data=False)  # a full disk is the caller's to tell
     found = int(model.opset_imports[""])
     if opset not in (None, found):
@@ -178,11 +179,11 @@ def _strip(graph: Any) -> None:
         value.metadata_props.clear()
 
 
-def _untraced(error: Exception) -> str:
+def _untraced(error: Exception, hint: str) -> str:
     """Why a network was not traced, in words."""
     fixed = re.findall(r"size\(\)\[(\d)\].* specialized it to be a constant \((\d+)\)", str(error))
     if not fixed:
-        return said(_first(error))
+        return said(_causes(error)[-1]) + hint
     found = " and ".join(
         f"the {AXES[int(axis)]} for the number {size}" for axis, size in dict.fromkeys(fixed)
     )
@@ -192,11 +193,20 @@ def _untraced(error: Exception) -> str:
     )
 
 
-def _first(error: BaseException) -> BaseException:
-    """What first went wrong: the exporter wraps it in pages of its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _untranslated(error: Exception) -> str:
+    """Why a traced network has no ONNX form, with the operator."""
+    reason = said(_causes(error)[-1])
+    operator = re.search(r"target=torch\.ops\.([\w.]+)", "\n".join(str(one) for one in _causes(error)))
+    if operator is None:
+        return reason
+    if "attribute type" in reason:  # a number that ONNX wants written down is computed from a shape
+        reason = "ONNX has no form of it where its settings follow the image's size; export with a fixed size"
+    return f"{operator[1]}: {reason}"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it: the exporter wraps what first went wrong in pages of its own."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ is not None else [])]
 
 
 @contextlib.contextmanager

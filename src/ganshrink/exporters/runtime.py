@@ -62,7 +62,7 @@ def session_of(model: str | bytes, *, threads: int | None = None, cuda: bool = F
     """
     runtime = load_optional("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # errors are raised
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -3,6 +3,7 @@
 Single figures move by 2x when something else takes a core; only ratios within a round compare.
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters import export_onnx
-from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, runtime_version
+from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, runtime_version, said
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
 from ganshrink.system.generator import as_tuple
 from ganshrink.system.machine import core_count, cpu_name, device_name
+
+logger = logging.getLogger(__name__)
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 MIN_ROUNDS = 3
@@ -52,7 +55,8 @@ def measure_latency(
         networks: by name; ratios are to `teacher`, or to the first one where none has that name.
         example: the input, (B, C, H, W), or several, on the device to measure on.
         runtimes: of `torch` (eager, float32 as the network is), `onnxruntime` and `openvino` (on the CPU, float32 where the
-            file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU.
+            file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU,
+            and leaves out, with the reason in `protocol`, one that cannot run a network.
         threads: inside an operator, for all runtimes; None takes torch's present number.
         rounds: at most so many; fewer, but at least three, when `seconds` have passed.
         onnx_files: files already exported, by network; the others are exported to a temporary folder. One of a name that
@@ -63,14 +67,24 @@ def measure_latency(
         `ratios` (by runtime: reference / student).
 
     Raises:
-        ValueError: an unknown runtime, no network, or numbers out of range.
+        ValueError: an unknown runtime, no network, or numbers out of range; a runtime of `runtimes` cannot run a network.
     """
+    asked = runtimes is not None
     runtimes = _installed(as_tuple(example)[0].device) if runtimes is None else runtimes
     _check(networks, runtimes, threads, warmup, rounds)
     given, files = as_tuple(example), {name: Path(file) for name, file in (onnx_files or {}).items()}
     threads = threads or torch.get_num_threads()
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
-        contenders = list(_contenders(networks, given, runtimes, threads, files, Path(folder)))
+        contenders, left_out = [], {}
+        for runtime in runtimes:
+            try:
+                contenders += list(_contenders(networks, given, runtime, threads, files, Path(folder)))
+            except ValueError as error:
+                if asked or runtime == "torch":
+                    raise
+                logger.warning("%s is left out: %s", runtime, error)
+                left_out[runtime] = str(error)
+        runtimes = [runtime for runtime in runtimes if runtime not in left_out]
         tables = []  # a runtime's idle threads disturb the next one's runs, so that each has its own rounds
         for runtime in runtimes:
             runs = [one.run for one in contenders if one.runtime == runtime]
@@ -88,7 +102,8 @@ def measure_latency(
     )
     return {
         "device": device_name(given[0].device),
-        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference),
+        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference)
+        | {f"{runtime}_left_out": reason for runtime, reason in left_out.items()},
         "rows": rows,
         "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
     }
@@ -162,25 +177,35 @@ def _check(
 def _contenders(
     networks: Mapping[str, nn.Module],
     example: tuple[Tensor, ...],
-    runtimes: Sequence[str],
+    runtime: str,
     threads: int,
     files: dict[str, Path],
     folder: Path,
 ) -> Iterator[Contender]:
-    for runtime in runtimes:
-        if runtime == "torch":
-            for name, network in networks.items():
-                yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
-            continue
-        for number, name in enumerate(dict.fromkeys((*networks, *files))):
-            if name not in files:
-                files[name] = folder / f"{number}.onnx"
-                export_onnx(networks[name], example, files[name])
-            if runtime == "openvino":
-                yield Contender(name, runtime, "cpu", openvino_run(files[name], example, threads=threads))
-            else:
-                run, device = onnxruntime_run(files[name], example, threads=threads)
-                yield Contender(name, runtime, device, run)
+    """The networks in a runtime, each run once.
+
+    Raises:
+        ValueError: one does not export, or the runtime cannot run it.
+    """
+    if runtime == "torch":
+        for name, network in networks.items():
+            yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
+        return
+    for name in dict.fromkeys((*networks, *files)):
+        if name not in files:
+            file = folder / f"{len(files)}.onnx"
+            export_onnx(networks[name], example, file)
+            files[name] = file
+        device = "cpu"
+        if runtime == "openvino":
+            run = openvino_run(files[name], example, threads=threads)
+        else:
+            run, device = onnxruntime_run(files[name], example, threads=threads)
+        try:
+            run()
+        except Exception as error:  # each runtime has its own
+            raise ValueError(f"{runtime} cannot run the {name}: {said(error)}") from error
+        yield Contender(name, runtime, device, run)
 
 
 def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:
