@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 NETS = {
     "resnet9": (32, {"blocks": 1}),
     "incres9": (32, {"blocks": 1}),
-    "unet256": (256, {}),
     "unet128": (128, {}),
     "mobile_resnet9": (32, {"blocks": 1}),
     "cartoongan": (32, {"blocks": 1}),
