@@ -62,6 +62,8 @@ def test_one_whole_file_that_says_what_it_is(tmp_path: Path) -> None:
     assert [i.name for i in model.graph.input] == ["input"] and [o.name for o in model.graph.output] == [
         "image"
     ]
+    sides = [side.dim_param or side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", 3, 32, 32]
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()  # no path of the maker's machine
     assert net.training  # the user's network is as it was
 

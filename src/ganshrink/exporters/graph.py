@@ -140,7 +140,7 @@ def write(
             _simplify(model)
             if rewrite is not None:
                 rewrite(model.graph)
-            _strip(model.graph)
+            _strip(model.graph, _sides(program))
             model.metadata_props.update({name: str(value) for name, value in (about or {}).items()})
     except Exception as error:  # the exporter passes on whatever translating raises
         raise ValueError(f"the network does not export to ONNX: {_untranslated(error)}") from error
@@ -169,14 +169,29 @@ def _simplify(model: Any) -> None:
         step(model)
 
 
-def _strip(graph: Any) -> None:
-    """Take off stack traces and origins: the maker's file paths, and half of a small file."""
+def _sides(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """What the symbols of a trace are: batch, height and width, of further inputs with their number."""
+    found: dict[str, str] = {}
+    inputs = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+    for place, node in enumerate(inputs):
+        for axis, side in enumerate(node.meta["val"].shape):
+            found.setdefault(str(side), f"{AXES[axis]}_{place}" if place else AXES[axis])
+    return {symbol: name for symbol, name in found.items() if not symbol.isdigit()}
+
+
+def _strip(graph: Any, sides: Mapping[str, str]) -> None:
+    """Take off stack traces and origins, the maker's file paths and half of a small file; name what varies."""
     values = [*graph.initializers.values(), *graph.inputs]
     for node in graph:
         node.metadata_props.clear()
         values += node.outputs
+    symbol = re.compile(r"\bs\d+\b")
     for value in values:
         value.metadata_props.clear()
+        if value.shape is not None and not value.shape.is_static():
+            dims = (symbol.sub(lambda found: sides.get(found[0], found[0]), str(dim)) for dim in value.shape)
+            shape = [int(dim) if dim.isdigit() else dim for dim in dims]
+            value.shape = type(value.shape)(shape)
 
 
 def _untraced(error: Exception, hint: str) -> str:

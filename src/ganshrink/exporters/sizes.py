@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import torch
@@ -30,9 +31,6 @@ class Sizes:
 
     multiple: int
     least: int
-
-    def __contains__(self, size: Size) -> bool:
-        return all(side % self.multiple == 0 and side >= self.least for side in size)
 
     def about(self) -> dict[str, int]:
         """As an entry of parity.json and the file's metadata have them."""
@@ -90,10 +88,11 @@ def sizes_of(program: torch.export.ExportedProgram, graph: nn.Module, batch: Inp
         ValueError: they have an end, or another form than multiples of a number, or the network takes others as well.
     """
     conditions, (height, width) = _Conditions(program, graph, batch), size_of(batch)
+    bad: list[Size] = []
     for step in MULTIPLES:
         if height % step or width % step or not fits(batch, (height + step, width + step)):
             continue
-        bad = [size for size in conditions.asked(step) if conditions.broken(size)]
+        bad = conditions.broken_at(step)
         least = max((min(size) + 1 for size in bad), default=1)
         least += -least % step
         if least > min(size_of(batch)):
@@ -109,6 +108,8 @@ def sizes_of(program: torch.export.ExportedProgram, graph: nn.Module, batch: Inp
             return Sizes(step, least)
         bad = [below]
         break
+    if not bad:
+        raise ValueError("the inputs' sizes have no simple ratio to each other: export with a fixed size")
     raise ValueError(
         f"the network has no free size: at {height}x{width} its code takes a way that it leaves elsewhere (it asks for "
         f"{conditions.broken(bad[-1])}): export with a fixed size"
@@ -140,7 +141,7 @@ class _Conditions:
         given = [torch.empty(resized(t, count, size, size_of(self.batch)), device="meta") for t in self.batch]
         scope: dict[str, Any] = {**SYMPY_INTERP, "inf": float("inf")}
         scope["L"] = self.signature.bind(*given).arguments
-        return next((_words(text) for text, code in self.codes.items() if not eval(code, scope)), None)
+        return next((_words(text) for text, code in self.codes.items() if not _holds(code, scope)), None)
 
     def taken_otherwise(self, size: Size, count: int | None = None) -> bool:
         """Whether a condition is broken, and the network takes the size all the same and makes another image of it than its
@@ -153,7 +154,18 @@ class _Conditions:
         found = _made(self.program.module(check_guards=False), self.batch, count or self.count, size)
         return found is None or found.shape != wanted.shape or not torch.allclose(found, wanted, atol=1e-3)
 
-    def asked(self, multiple: int) -> Iterator[Size]:
+    def broken_at(self, multiple: int) -> list[Size]:
+        """The sizes of such sides where a condition is broken, from the small ones on, to the first that is no smaller than
+        the example."""
+        found = []
+        for size in self._asked(multiple):
+            if self.broken(size):
+                found.append(size)
+                if min(size) >= min(size_of(self.batch)):
+                    break
+        return found
+
+    def _asked(self, multiple: int) -> Iterator[Size]:
         """Sizes to ask for: small and large ones, those near the example's, and those near every number in a condition."""
         height, width = size_of(self.batch)
         numbers = {int(n) for text in self.codes for n in re.findall(r"\d+", text)} | {height, width}
@@ -171,6 +183,13 @@ class _Conditions:
                 (side + multiple, side),
             )
             yield from (size for size in sizes if fits(self.batch, size))
+
+
+def _holds(code: CodeType, scope: dict[str, Any]) -> bool:
+    try:
+        return bool(eval(code, scope))
+    except ArithmeticError:  # a remainder by a side of nothing
+        return False
 
 
 def _words(guard: str) -> str:
