@@ -58,6 +58,7 @@ def windows(net: Net, h: Tensor, x: Tensor) -> Tensor:
     return parts.reshape(b, c, height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "multiple"), [(padded, 1), (cropped, 1), (halved, 1), (gated, 1), (windows, 4)]
 )

@@ -62,6 +62,16 @@ def test_networks_of_several_inputs() -> None:
     assert all(row["batch"] == 2 and row["input"] == [[3, 4, 4], []] for row in found["rows"])
 
 
+@pytest.mark.skipif(not has_openvino(), reason="it is OpenVINO that lacks the operator")
+def test_an_optional_runtime_that_cannot_run_a_network_is_left_out() -> None:
+    seamless = nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")
+    found = measure_latency({"student": seamless}, torch.rand(1, 3, 8, 8), rounds=3)
+    assert [row["runtime"] for row in found["rows"]] == ["torch", "onnxruntime"]
+    assert found["protocol"]["openvino_left_out"].startswith("OpenVINO does not take the file: ")
+    with pytest.raises(ValueError, match=r"^OpenVINO does not take the file: .*$"):
+        measure_latency({"student": seamless}, torch.rand(1, 3, 8, 8), runtimes=["openvino"], rounds=3)
+
+
 def test_networks_stay_as_they_are() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     measure_latency({"student": net}, torch.rand(2, 3, 4, 4), runtimes=["torch"], rounds=3)

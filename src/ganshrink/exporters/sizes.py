@@ -63,7 +63,8 @@ def _made(graph: nn.Module, batch: Inputs, count: int, size: Size) -> Tensor | N
     if not fits(batch, size):
         return None
     generator = torch.Generator().manual_seed(0)
-    drawn = (torch.rand(resized(t, count, size, size_of(batch)), generator=generator) for t in batch)
+    shapes = ((resized(t, count, size, size_of(batch)), 255 if t.dtype == torch.uint8 else 1) for t in batch)
+    drawn = (torch.rand(shape, generator=generator) * most for shape, most in shapes)
     try:
         with torch.no_grad():
             return generate(graph, tuple(new.to(t.dtype) for new, t in zip(drawn, batch, strict=True)))
