@@ -202,6 +202,7 @@ def _untraced(error: Exception, hint: str) -> str:
     found = " and ".join(
         f"the {AXES[int(axis)]} for the number {size}" for axis, size in dict.fromkeys(fixed)
     )
+    way_out = "export with dynamic_batch=False" if fixed[0][0] == "0" else "export with a fixed size"
     return f"its code takes {found} (in a range, a comparison or a table of that size), so that it cannot vary: {way_out}"
 
 
