@@ -1,5 +1,6 @@
 """What all tests share; `tiny_recipe` is within their reach."""
 
+import functools
 import gc
 import platform
 import signal
@@ -32,6 +33,13 @@ def pytest_collection_finish() -> None:
     """What has been imported is never garbage: without this it is walked through again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """torch makes its table of ONNX operators anew for each export, which takes longer than most exports here."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")  # imported by the first export
+    if module is not None and not hasattr(module.ONNXRegistry.from_torchlib, "cache_info"):
+        module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 NETS = {
     "resnet9": (32, {"blocks": 1}),
     "incres9": (32, {"blocks": 1}),
-    "unet256": (256, {}),
     "unet128": (128, {}),
     "mobile_resnet9": (32, {"blocks": 1}),
     "cartoongan": (32, {"blocks": 1}),
@@ -48,7 +47,7 @@ def test_every_net_at_any_batch_and_size(name: str, tmp_path: Path) -> None:
             wanted = net(batch).numpy()
         assert np.abs(run(path, batch) - wanted).max() < 1e-4
     assert entry["max_abs_diff"] < 0.01 and entry["psnr_db"] > 100
-    assert entry["inputs"] == 7 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+    assert entry["inputs"] >= 12 and entry["batches"] == [1, 2] and len(entry["sizes"]) >= 3
 
 
 def test_one_whole_file_that_says_what_it_is(tmp_path: Path) -> None:
@@ -63,6 +62,8 @@ def test_one_whole_file_that_says_what_it_is(tmp_path: Path) -> None:
     assert [i.name for i in model.graph.input] == ["input"] and [o.name for o in model.graph.output] == [
         "image"
     ]
+    sides = [side.dim_param or side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", 3, 32, 32]
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()  # no path of the maker's machine
     assert net.training  # the user's network is as it was
 
@@ -117,7 +118,7 @@ def test_several_inputs_keep_their_order_and_types(image_io: str | None, tmp_pat
     net, path = Styled(), tmp_path / "net.onnx"
     real = tuple(tensor[0] for tensor in styled())
     entry = export_onnx(net, styled(), path, dynamic_size=True, image_io=image_io, inputs=[real, styled(2)])
-    assert entry["inputs"] == 9 and entry["batches"] == [1, 2] and len(entry["sizes"]) == 2
+    assert entry["batches"] == [1, 2] and len(entry["sizes"]) >= 3
     image, style, kind = styled(3)
     picture = image if image_io is None else ((image + 1) * 127.5).round().to(torch.uint8)
     given = {"input_0": picture.numpy(), "input_1": style.numpy(), "input_2": kind.numpy()}
@@ -193,7 +194,7 @@ def test_bad_arguments(options: dict, message: str, tmp_path: Path) -> None:
 
 def test_a_network_of_one_size_only_says_so(tmp_path: Path) -> None:
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3 * 64), nn.Unflatten(1, (3, 8, 8)))
-    with pytest.raises(ValueError, match="runs at 8x8 but at none of"):
+    with pytest.raises(ValueError, match="fixed size"):
         export_onnx(fixed, torch.zeros(1, 3, 8, 8), tmp_path / "net.onnx", dynamic_size=True)
 
 

@@ -61,10 +61,12 @@ def export(
 
     parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net, own=own or ())
     found = parity["student.onnx"]
+    step = found.get("size_multiple", 1)
+    sizes = f", for multiples of {step} pixels from {found['size_least']} on" if step > 1 else ""
     answer(
         parity,
         json_,
-        f"{run / 'student.onnx'}: at most {found['max_abs_diff']:.2g} from torch, {found['psnr_db']:.1f} dB",
+        f"{run / 'student.onnx'}: at most {found['max_abs_diff']:.2g} from torch, {found['psnr_db']:.1f} dB{sizes}",
     )
 
 

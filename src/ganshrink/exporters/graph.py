@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs, free_sides
-from ganshrink.exporters.runtime import PACKAGES, load_optional, said
+from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.exporters.sizes import AXES, Sizes, check_batches, sizes_of
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import as_tuple
+from ganshrink.system.spelling import one_line
 from ganshrink.system.values import Values, converting, raw, values_of
 
 Encode = Callable[[Inputs], Inputs]
@@ -107,7 +108,8 @@ def _traced(
         with _silence(), oblivious:
             return torch.export.export(graph, batch, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # tracing passes on whatever the network raises
-        raise ValueError(f"the network does not export to ONNX: {_untraced(error)}") from error
+        hint = "; try a fixed size" if dynamic_size else ""
+        raise ValueError(f"the network does not export to ONNX: {_untraced(error, hint)}") from error
 
 
 def write(
@@ -148,10 +150,10 @@ def write(
             _simplify(model)
             if rewrite is not None:
                 rewrite(model.graph)
-            _strip(model.graph)
+            _strip(model.graph, _sides(program))
             model.metadata_props.update({name: str(value) for name, value in (about or {}).items()})
     except Exception as error:  # the exporter passes on whatever translating raises
-        raise ValueError(f"the network does not export to ONNX: {said(_first(error))}") from error
+        raise ValueError(f"the network does not export to ONNX: {_untranslated(error)}") from error
     translated.save(str(path), external_data=False)  # a full disk is the caller's to tell
     found = int(model.opset_imports[""])
     if opset not in (None, found):
@@ -177,35 +179,57 @@ def _simplify(model: Any) -> None:
         step(model)
 
 
-def _strip(graph: Any) -> None:
-    """Take off stack traces and origins: the maker's file paths, and half of a small file."""
+def _sides(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """What the symbols of a trace are: batch, height and width, of further inputs with their number."""
+    found: dict[str, str] = {}
+    inputs = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+    for place, node in enumerate(inputs):
+        for axis, side in enumerate(node.meta["val"].shape):
+            found.setdefault(str(side), f"{AXES[axis]}_{place}" if place else AXES[axis])
+    return {symbol: name for symbol, name in found.items() if not symbol.isdigit()}
+
+
+def _strip(graph: Any, sides: Mapping[str, str]) -> None:
+    """Take off stack traces and origins, the maker's file paths and half of a small file; name what varies."""
     values = [*graph.initializers.values(), *graph.inputs]
     for node in graph:
         node.metadata_props.clear()
         values += node.outputs
+    symbol = re.compile(r"\bs\d+\b")
     for value in values:
         value.metadata_props.clear()
+        if value.shape is not None and not value.shape.is_static():
+            dims = (symbol.sub(lambda found: sides.get(found[0], found[0]), str(dim)) for dim in value.shape)
+            shape = [int(dim) if dim.isdigit() else dim for dim in dims]
+            value.shape = type(value.shape)(shape)
 
 
-def _untraced(error: Exception) -> str:
+def _untraced(error: Exception, hint: str) -> str:
     """Why a network was not traced, in words."""
     fixed = re.findall(r"size\(\)\[(\d)\].* specialized it to be a constant \((\d+)\)", str(error))
     if not fixed:
-        return said(_first(error))
+        return one_line(_causes(error)[-1]) + hint
     found = " and ".join(
         f"the {AXES[int(axis)]} for the number {size}" for axis, size in dict.fromkeys(fixed)
     )
-    return (
-        f"its code takes {found} (in a range, a comparison or a table of that size), so that it cannot vary: "
-        "export with a fixed size"
-    )
+    way_out = "export with dynamic_batch=False" if fixed[0][0] == "0" else "export with a fixed size"
+    return f"its code takes {found} (in a range, a comparison or a table of that size), so that it cannot vary: {way_out}"
 
 
-def _first(error: BaseException) -> BaseException:
-    """What first went wrong: the exporter wraps it in pages of its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _untranslated(error: Exception) -> str:
+    """Why a traced network has no ONNX form, with the operator."""
+    reason = one_line(_causes(error)[-1])
+    operator = re.search(r"target=torch\.ops\.([\w.]+)", "\n".join(str(one) for one in _causes(error)))
+    if operator is None:
+        return reason
+    if "attribute type" in reason:  # a number that ONNX wants written down is computed from a shape
+        reason = "ONNX has no form of it where its settings follow the image's size; export with a fixed size"
+    return f"{operator[1]}: {reason}"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it: the exporter wraps what first went wrong in pages of its own."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ is not None else [])]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters.picture import ImageIO, are_pictures, from_picture, to_picture
-from ganshrink.exporters.runtime import input_dtypes, open_session
+from ganshrink.exporters.runtime import input_dtypes, open_session, run_session
 
 
 class OnnxGenerator(nn.Module):
@@ -24,10 +24,10 @@ class OnnxGenerator(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         pictures = are_pictures(inputs) if self.image_io else [False] * len(inputs)
-        feed = {}
-        for (name, dtype), tensor, picture in zip(self.dtypes.items(), inputs, pictures, strict=True):
+        given = []
+        for dtype, tensor, picture in zip(self.dtypes.values(), inputs, pictures, strict=True):
             if picture:
                 tensor = to_picture(tensor, torch.uint8 if dtype == "uint8" else torch.float32)
-            feed[name] = tensor.detach().cpu().numpy().astype(dtype)
-        image = torch.from_numpy(self.session.run(None, feed)[0])
+            given.append(torch.from_numpy(tensor.detach().cpu().numpy().astype(dtype)))
+        image = run_session(self.session, given)
         return (from_picture(image) if self.image_io else image).to(inputs[0].device)

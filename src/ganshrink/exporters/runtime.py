@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganshrink.system.spelling import one_line
+
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`
-SHOWN = 300  # characters of another program's error
 DTYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
@@ -33,18 +34,9 @@ def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
         except Exception as error:  # half-installed or mismatched packages raise far more than ImportError
             what = "ONNX" if extra == "onnx" else "OpenVINO"
             raise ValueError(
-                f'{what} needs {name} ({said(error)}): pip install "ganshrink[{extra}]"'
+                f'{what} needs {name} ({one_line(error)}): pip install "ganshrink[{extra}]"'
             ) from error
     return module
-
-
-def said(error: BaseException) -> str:
-    """An error in one line: the first that says something, and the next where that only announces it."""
-    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip(" -\t")]
-    text = lines.pop(0) if lines else type(error).__name__
-    while lines and (text.endswith(":") or "TORCH_LOGS" in text):
-        text = f"{text.split('For more information')[0].rstrip(' .!')} {lines.pop(0)}"
-    return text.rstrip(":") if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def open_session(path: str | Path, *, threads: int | None = None, cuda: bool = False) -> Any:
@@ -62,7 +54,7 @@ def session_of(model: str | bytes, *, threads: int | None = None, cuda: bool = F
     """
     runtime = load_optional("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # errors are raised
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -74,7 +66,7 @@ def session_of(model: str | bytes, *, threads: int | None = None, cuda: bool = F
     try:
         return runtime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes have no common one
-        raise ValueError(f"ONNX Runtime does not take the file: {said(error)}") from error
+        raise ValueError(f"ONNX Runtime does not take the file: {one_line(error)}") from error
 
 
 def run_session(session: Any, batch: Sequence[Tensor]) -> Tensor:
@@ -89,7 +81,7 @@ def run_session(session: Any, batch: Sequence[Tensor]) -> Tensor:
     except Exception as error:
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in batch)
         raise ValueError(
-            f"ONNX Runtime cannot run the file on inputs of shape {shapes}: {said(error)}"
+            f"ONNX Runtime cannot run the file on inputs of shape {shapes}: {one_line(error)}"
         ) from error
 
 
@@ -124,7 +116,7 @@ def openvino_request(model: str | bytes, *, threads: int | None = None) -> Any:
         read = core.read_model(model) if isinstance(model, str) else core.read_model(io.BytesIO(model))
         return core.compile_model(read, "CPU", options).create_infer_request()
     except Exception as error:
-        raise ValueError(f"OpenVINO does not take the file: {said(error)}") from error
+        raise ValueError(f"OpenVINO does not take the file: {one_line(error)}") from error
 
 
 def infer_openvino(request: Any, batch: Sequence[Tensor]) -> Tensor:
@@ -138,7 +130,7 @@ def infer_openvino(request: Any, batch: Sequence[Tensor]) -> Tensor:
     except Exception as error:
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in batch)
         raise ValueError(
-            f"OpenVINO cannot run the file on inputs of shape {shapes}: {said(error)}"
+            f"OpenVINO cannot run the file on inputs of shape {shapes}: {one_line(error)}"
         ) from error
     return torch.from_numpy(np.array(image))
 

@@ -21,7 +21,7 @@ from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, r
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
 from ganshrink.system.generator import as_tuple
 from ganshrink.system.machine import core_count, cpu_name, device_name
-from ganshrink.system.spelling import first_line
+from ganshrink.system.spelling import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def measure_latency(
         example: the input, (B, C, H, W), or several, on the device to measure on.
         runtimes: of `torch` (eager, float32 as the network is), `onnxruntime` and `openvino` (on the CPU, float32 where the
             file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU,
-            and leaves out, with the reason in `protocol`, what cannot run the networks.
+            and leaves out, with the reason in `protocol`, one that cannot run a network.
         threads: inside an operator, for all runtimes; None takes torch's present number.
         rounds: at most so many; fewer, but at least three, when `seconds` have passed.
         onnx_files: files already exported, by network; the others are exported to a temporary folder. One of a name that
@@ -68,7 +68,7 @@ def measure_latency(
         `ratios` (by runtime: reference / student).
 
     Raises:
-        ValueError: an unknown runtime, no network, or numbers out of range.
+        ValueError: an unknown runtime, no network, or numbers out of range; a runtime of `runtimes` cannot run a network.
     """
     asked = runtimes is not None
     runtimes = _installed(as_tuple(example)[0].device) if runtimes is None else runtimes
@@ -76,16 +76,16 @@ def measure_latency(
     given, files = as_tuple(example), {name: Path(file) for name, file in (onnx_files or {}).items()}
     threads = threads or torch.get_num_threads()
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
-        contenders, failed = [], {}
+        contenders, left_out = [], {}
         for runtime in runtimes:
             try:
-                contenders += _contenders(networks, given, runtime, threads, files, Path(folder))
-            except Exception as error:  # OpenVINO and ONNX Runtime raise their own kinds
+                contenders += list(_contenders(networks, given, runtime, threads, files, Path(folder)))
+            except ValueError as error:
                 if asked or runtime == "torch":
                     raise
-                failed[runtime] = first_line(error)
-                logger.warning("%s cannot run these networks and is not timed: %s", runtime, failed[runtime])
-        runtimes = [runtime for runtime in runtimes if runtime not in failed]
+                logger.warning("%s is left out: %s", runtime, error)
+                left_out[runtime] = str(error)
+        runtimes = [runtime for runtime in runtimes if runtime not in left_out]
         tables = []  # a runtime's idle threads disturb the next one's runs, so that each has its own rounds
         for runtime in runtimes:
             runs = [one.run for one in contenders if one.runtime == runtime]
@@ -104,7 +104,7 @@ def measure_latency(
     return {
         "device": device_name(given[0].device),
         "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference)
-        | {f"{runtime}, not timed": reason for runtime, reason in failed.items()},
+        | {f"{runtime}_left_out": reason for runtime, reason in left_out.items()},
         "rows": rows,
         "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
     }
@@ -182,22 +182,31 @@ def _contenders(
     threads: int,
     files: dict[str, Path],
     folder: Path,
-) -> list[Contender]:
-    """All networks in one runtime; what is exported for it goes into `files`."""
+) -> Iterator[Contender]:
+    """The networks in a runtime, each run once.
+
+    Raises:
+        ValueError: one does not export, or the runtime cannot run it.
+    """
     if runtime == "torch":
-        place = example[0].device.type
-        return [Contender(n, runtime, place, torch_run(network, example)) for n, network in networks.items()]
-    contenders = []
-    for number, name in enumerate(dict.fromkeys((*networks, *files))):
+        for name, network in networks.items():
+            yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
+        return
+    for name in dict.fromkeys((*networks, *files)):
         if name not in files:
-            export_onnx(networks[name], example, folder / f"{number}.onnx")
-            files[name] = folder / f"{number}.onnx"
+            file = folder / f"{len(files)}.onnx"
+            export_onnx(networks[name], example, file)
+            files[name] = file
+        device = "cpu"
         if runtime == "openvino":
-            run, device = openvino_run(files[name], example, threads=threads), "cpu"
+            run = openvino_run(files[name], example, threads=threads)
         else:
             run, device = onnxruntime_run(files[name], example, threads=threads)
-        contenders.append(Contender(name, runtime, device, run))
-    return contenders
+        try:
+            run()
+        except Exception as error:  # each runtime has its own
+            raise ValueError(f"{runtime} cannot run the {name}: {one_line(error)}") from error
+        yield Contender(name, runtime, device, run)
 
 
 def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def _parity(run: RunFiles) -> list[str]:
     runtimes = dig(entry, "runtimes")
     said = []
     for name, of_runtime in (runtimes if isinstance(runtimes, dict) else {}).items():
+        if failed := dig(of_runtime, "failed"):
+            said.append(f"not compared in {RUNTIMES.get(name, name)}: {failed}")
         psnr, worst = number(of_runtime, "psnr_db"), number(of_runtime, "worst_psnr_db")
         if psnr is not None:
             least = f", at least {worst:.1f}" if worst is not None else ""

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 SHOWN = 30
+LONGEST = 300  # characters of another program's error
 
 
 def did_you_mean(word: object, known: Iterable[str], *, written: Mapping[str, str] | None = None) -> str:
@@ -20,9 +21,13 @@ def did_you_mean(word: object, known: Iterable[str], *, written: Mapping[str, st
     return f"; there are: {', '.join(written.get(name, name) for name in known[:SHOWN])}{more}"
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; OpenVINO's first ones are places in its own code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[-1] if lines[0].startswith("Exception from src/") else lines[0]
+def one_line(error: BaseException) -> str:
+    """Another program's error in one line: the first that says something, and the next where that only announces it."""
+    lines = [line.strip(" -\t") for line in str(error).splitlines()]
+    lines = [
+        line for line in lines if line and not line.startswith("Exception from src/")
+    ]  # OpenVINO's own places
+    text = lines.pop(0) if lines else type(error).__name__
+    while lines and (text.endswith(":") or "TORCH_LOGS" in text):
+        text = f"{text.split('For more information')[0].rstrip(' .!')} {lines.pop(0)}"
+    return text.rstrip(":") if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ganshrink.system.spelling import first_line
+from ganshrink.system.spelling import one_line
 from ganshrink.training.stages import Run
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ def losing(run: Run, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a network, a metric or a runtime raises
-        logger.error("%s is missing: %s", name, first_line(error))
-        run.write(MISSING, {**missing(run.path), name: first_line(error)})
+        logger.error("%s is missing: %s", name, one_line(error))
+        run.write(MISSING, {**missing(run.path), name: one_line(error)})
 
 
 def found(run: Run, name: str) -> None:

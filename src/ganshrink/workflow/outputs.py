@@ -25,7 +25,7 @@ from ganshrink.reports.page import load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
-from ganshrink.system.spelling import first_line
+from ganshrink.system.spelling import one_line
 from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.int8 import FILE as INT8
@@ -218,7 +218,7 @@ def write_metrics(
                 try:
                     of_network |= scored([metric])
                 except Exception as error:
-                    failed.setdefault(metric.name, first_line(error))
+                    failed.setdefault(metric.name, one_line(error))
         values[name] = {
             metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
             for metric, value in of_network.items()

@@ -17,7 +17,7 @@ from ganshrink.exporters.runtime import has_openvino, open_openvino, runtime_ver
 from ganshrink.pruning.folding import copy_of
 from ganshrink.quant.layers import find_layers
 from ganshrink.system.generator import generate
-from ganshrink.system.spelling import first_line
+from ganshrink.system.spelling import one_line
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import sources
 from ganshrink.workflow import outputs
@@ -122,7 +122,7 @@ def _try_openvino(file: Path) -> None:
         open_openvino(file)
     except Exception as error:  # its own kinds, over many lines
         logger.warning(
-            "OpenVINO does not run this network and is left out of the timings: %s", first_line(error)
+            "OpenVINO does not run this network and is left out of the timings: %s", one_line(error)
         )
 
 
