@@ -60,7 +60,7 @@ def trace(
     program, images, hidden = _exported(plain, example, freeze)
 
     def read(carry: str = "largest", grouped: bool = False, exact: bool = exact or hidden > 0) -> _Reading:
-        ctx = Context(plain, carry, exact, grouped)
+        ctx = Context(plain, carry, exact, images, grouped)
         reader = Reader(ctx, dict(rules or {}), freeze)
         reader.read(program)
         assembly = Assembly(ctx, reader, images, hidden, example)

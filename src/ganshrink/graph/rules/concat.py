@@ -82,7 +82,7 @@ def repeat(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value
         axis, held = x.axes[d], x.dead[d]
         if x.shape[d] == 1 and count > 1:
             ctx.fix(axis)
-            axes.append(grown := ctx.written_axis(count, kept=x.from_input))
+            axes.append(grown := ctx.written_axis(count, kept=x.from_input, batch=d == 0 and lead == 0))
             dead.append(None if isinstance(grown, str) else np.full(count, UNKNOWN))
             continue
         axes.append(axis if isinstance(axis, str) else np.tile(axis, count))

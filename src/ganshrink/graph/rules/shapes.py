@@ -110,7 +110,7 @@ def _expanded(ctx: Context, x: Value, shape: tuple[int, ...], new: Sequence[Axis
             ctx.fix(x.axes[at])
         axis = new[d]
         if isinstance(axis, str):
-            axis = ctx.written_axis(size, kept=x.from_input)
+            axis = ctx.written_axis(size, kept=x.from_input, batch=d == 0)
         axes.append(axis)
         dead.append(None if isinstance(axis, str) else np.full(size, UNKNOWN))
     why = x.why or ctx.where()
