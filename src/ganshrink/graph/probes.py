@@ -46,6 +46,7 @@ def _passes_joint_trials(plain: nn.Module, channels: Channels, free: Sequence[in
     """Half of everything; one atom left with every other branch emptied; all branches emptied."""
     branches = [i for i in free if channels.groups[i].removable]
     plans = [
+        *(_cuts(channels, free, cuts) for cuts in UNEVEN if channels.following),
         _cuts(channels, free, "half"),
         _emptied(channels, branches[::2], _cuts(channels, free, "one left")),
     ]
