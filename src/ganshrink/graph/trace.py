@@ -1,9 +1,11 @@
 """From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
 
+import logging
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,7 +66,7 @@ def _traced(
 
     def read(carry: str) -> tuple[Channels, bool]:
         ctx = Context(plain, carry)
-        reader = Reader(ctx, rules, freeze)
+        reader = Reader(ctx, rules, freeze, images)
         reader.read(program)
         return probed(
             plain, Assembly(ctx, reader, images, hidden, example, of_tensors).build()
@@ -98,17 +100,15 @@ def _exported(
     Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
     are looked into where they can be exported, for their costs; else stand-ins take their place.
     """
-    doubled, images = _doubled(example)
-    first = next(t for t in example if isinstance(t, torch.Tensor))
-    attempts = [(doubled, images)] if doubled is not None else []
-    attempts.append((example, first.shape[0] if first.ndim > 1 else 1))
+    attempts = _attempts(example)
     failure: Exception | None = None
     for stand_ins in (False, True) if freeze else (False,):
         for inputs, count in attempts:
             try:
                 net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
                 of_tensors = _returning_tensors(net)
-                with warnings.catch_warnings():  # what a forward keeps in attributes stays on the twin
+                with warnings.catch_warnings(), _silent():
+                    # what a forward keeps in attributes stays on the twin
                     warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
                     return torch.export.export(net, inputs, strict=False), count, hidden, of_tensors
             except Exception as error:  # whatever user code raises while it is exported
@@ -132,14 +132,35 @@ def _returning_tensors(net: nn.Module) -> set[str]:
     return found
 
 
-def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
-    batches = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim > 1}
-    if len(batches) != 1 or 0 in batches:
-        return None, 1
-    [batch] = batches
-    if batch > 1:
-        return None, batch
-    return tuple(torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim > 1 else t for t in example), 2
+def _attempts(example: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
+    """Inputs to export with, and of how many images: of one image two copies first, vectors such as labels and time steps
+    too; then all but vectors; then as they are."""
+    sizes = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim > 1}
+    if not sizes:
+        sizes = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim}
+    if sizes != {1}:
+        first = next(t for t in example if isinstance(t, torch.Tensor))
+        return [(example, next(iter(sizes)) if len(sizes) == 1 else first.shape[0] if first.ndim > 1 else 1)]
+    doubled = [
+        tuple(
+            torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim >= least and len(t) == 1 else t
+            for t in example
+        )
+        for least in (1, 2)
+    ]
+    vectors = any(isinstance(t, torch.Tensor) and t.shape == (1,) for t in example)
+    return [(doubled[0], 2), *([(doubled[1], 2)] if vectors else []), (example, 1)]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """An attempt that fails is no news: torch would log it as an error."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _user_frame(error: BaseException) -> str:

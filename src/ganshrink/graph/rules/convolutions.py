@@ -24,7 +24,7 @@ def conv(
 ) -> Value:
     at = x.ndim - weight.ndim + 1
     if weight.from_input:
-        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
+        raise NotImplementedError("has no rule for a weight that is an activation")
     wide = weight.shape[1]
     _kernel_is_fixed(ctx, weight, depthwise=groups > 1 and wide == 1)
     if groups == 1:
@@ -54,7 +54,7 @@ def conv_transpose(
 ) -> Value:
     at = x.ndim - weight.ndim + 1
     if weight.from_input:
-        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
+        raise NotImplementedError("has no rule for a weight that is an activation")
     _kernel_is_fixed(ctx, weight, depthwise=groups == weight.shape[0] and groups > 1)
     producer: int | None = 1
     if groups == weight.shape[0] and groups > 1:

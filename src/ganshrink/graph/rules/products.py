@@ -138,6 +138,20 @@ def addmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *
     return out
 
 
+def baddbmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *_: Any) -> Value:
+    ctx.raw = ctx.raw[1:]
+    out = matmul(ctx, node, left, right)
+    for d in range(bias.ndim):
+        at = out.ndim - bias.ndim + d
+        if bias.shape[d] == out.shape[at]:
+            out.axes[at] = ctx.meet(out.axes[at], bias.axes[d])
+        else:
+            ctx.fix(bias.axes[d])
+    spoil(ctx, out, range(out.ndim))
+    ctx.flows.pop(node, None)
+    return out
+
+
 def einsum(ctx: Context, node: fx.Node, equation: str, tensors: Sequence[Value], *_: Any) -> Value:
     spec = equation.replace(" ", "")
     inputs, _arrow, output = spec.partition("->")
