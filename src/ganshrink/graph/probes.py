@@ -26,9 +26,13 @@ def probed(plain: nn.Module, channels: Channels) -> Channels:
     if not literal and _passes_joint_trials(plain, channels, free):
         return channels
     channels = _without_failing_removals(plain, channels)
-    for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal)):
-        reasons = _culprits(plain, channels, [i for i in among if channels.groups[i].frozen is None], cuts)
-        channels = channels.refrozen(reasons)
+    found: dict[int, str] = {0: ""}
+    while found:  # what is frozen may leave another alone, whose cut fails then
+        found = {}
+        for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal)):
+            still_free = [i for i in among if channels.groups[i].frozen is None]
+            reasons = _culprits(plain, channels, still_free, cuts)
+            channels, found = channels.refrozen(reasons), found | reasons
     return channels
 
 

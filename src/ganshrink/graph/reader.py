@@ -232,9 +232,7 @@ PRODUCTS = {
     f"aten.{name}" for name in ("matmul", "mm", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 }
 
-TWO_WAYS = (
-    "register a rule for it (rules={NAME: rule}) or freeze the submodule it is called in (freeze=[PATH])"
-)
+WAY_OUT = "freeze the submodule it is called in (freeze=[PATH])"
 
 
 def _number(tensor: Any) -> float | None:

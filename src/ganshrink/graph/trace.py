@@ -16,7 +16,7 @@ from ganshrink.graph.context import TORCH, Context
 from ganshrink.graph.opaque import twin, with_stand_ins
 from ganshrink.graph.probe_weights import use_probe_weights
 from ganshrink.graph.probes import probed
-from ganshrink.graph.reader import TWO_WAYS, Reader
+from ganshrink.graph.reader import WAY_OUT, Reader
 from ganshrink.graph.rules.table import Rule
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import finite
@@ -40,12 +40,13 @@ def trace(
     Args:
         model: any module that `torch.export` takes; it is copied, never changed.
         example: its inputs, batch first; they fix the size at which costs are counted (per image).
-        freeze: paths of submodules whose channels all stay, and whose operators need no rules.
+        freeze: paths of submodules whose channels all stay, and which need not be exportable.
         rules: by operator name ("aten.roll", "mylib.op"): `rule(context, node, *arguments) -> Value`, see `rules.py`.
-            Ready-made are `pointwise.same` (channels and zeros pass as they are) and `products.frozen` (all stay).
+            Without one, all channels that an operator touches stay. Ready-made are `pointwise.same` (channels and
+            zeros pass as they are) and `products.frozen` (all stay).
 
     Raises:
-        ValueError: if the model cannot be exported or an operator has no rule: which, where, and the ways out.
+        ValueError: if the model cannot be exported: why, where, and the way out; or a given rule fails.
     """
     if not any(isinstance(t, torch.Tensor) for t in example):
         raise ValueError("trace needs at least one example tensor: trace(model, torch.randn(1, 3, 256, 256))")
@@ -116,7 +117,7 @@ def _exported(
     text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
     assert failure is not None
     raise ValueError(
-        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}"
+        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {WAY_OUT}"
     ) from failure
 
 

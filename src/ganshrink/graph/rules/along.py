@@ -26,7 +26,8 @@ def along(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:
         for d in range(value.ndim if value.ndim == x.ndim else 0):
             if d == at or value.shape[d] != x.shape[d]:
                 ctx.fix(value.axes[d])
-                ctx.fix(axes[d])
+                if value.shape[d] > 1 or name != "take_along_dim":  # which broadcasts
+                    ctx.fix(axes[d])
             else:
                 axes[d] = ctx.meet(axes[d], value.axes[d])
         if value.ndim != x.ndim:
@@ -40,7 +41,10 @@ def along(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:
     def made(example: Any, held: list[Dead]) -> Value:
         shape = tuple(example.shape)
         kept = [d for d in range(x.ndim) if d != at or len(shape) == x.ndim]
-        here = [axes[d] if d != at else f"{ctx.where()} runs over it" for d in kept]
+        here = [
+            axes[d] if d != at and size == x.shape[d] else f"{ctx.where()} runs over it"
+            for d, size in zip(kept, shape, strict=True)
+        ]
         marked = [None if isinstance(a, str) else held[d] for a, d in zip(here, kept, strict=True)]
         return x.but(shape=shape, axes=here, dead=marked, why=x.why or ctx.where(), origin=None)
 

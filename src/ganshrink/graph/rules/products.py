@@ -206,7 +206,10 @@ def frozen(ctx: Context, node: fx.Node, *args: Any) -> Any:
         ctx.freeze_all(
             value, f"{operator_name(node.target).removeprefix('aten.')} needs all channels: {ctx.where()}"
         )
-    return fixed_like(node.meta.get("val"), f"it comes out of {ctx.where()}")
+    made = fixed_like(node.meta.get("val"), f"it comes out of {ctx.where()}")
+    for value in _flat(made):
+        value.from_input = bool(_flat(args))
+    return made
 
 
 def fixed_like(example: Any, reason: str) -> Any:

@@ -110,7 +110,7 @@ RULES: dict[str, Rule] = {
     **_table(
         along.along,
         "index_select gather cumsum cumsum_ cumprod cumprod_ logcumsumexp cummax cummin sort topk argsort median mode "
-        "kthvalue diff index_fill index_fill_ index_add index_add_ index_copy index_copy_ "
+        "kthvalue diff take_along_dim index_fill index_fill_ index_add index_add_ index_copy index_copy_ "
         "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_",
     ),
     **_table(along.index, "index"),
@@ -126,7 +126,7 @@ RULES: dict[str, Rule] = {
     ),
     **_table(
         products.frozen,
-        "one_hot addcdiv_ masked_scatter take_along_dim "
+        "one_hot addcdiv_ masked_scatter "
         "cdist cosine_similarity pairwise_distance bilinear max_unpool2d affine_grid_generator "
         "arange empty rand randn randint linspace scalar_tensor eye meshgrid "
         "new_tensor "
