@@ -76,22 +76,65 @@ def test_second_way_out_a_frozen_submodule():
     assert "submodule 2 is frozen on request" in groups["1"].frozen
 
 
-def test_data_dependent_control_flow():
+def test_data_dependent_control_flow_freezes_its_submodule():
     model = nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 8), Moody(), conv(8, 6), conv(6, 3))
     x = torch.randn(1, 3, 8, 8)
+    for freeze in ([], ["3"]):
+        channels = checked(model, x, freeze=freeze)
+        groups = {g.name: g for g in channels.groups}
+        assert groups["0"].frozen is None
+        assert groups["4"].frozen is None
+        place = f"test_trace.py:{line_of('if x.sum() > 0')}"
+        cannot = rf"submodule 3 cannot be exported: .*{place}"
+        assert re.search("frozen on request" if freeze else cannot, groups["2"].frozen)
+        pixels = 8 * 8
+        assert channels.cost().macs == 9 * pixels * (3 * 6 + 6 * 8 + 8 * 8 + 8 * 6 + 6 * 3)
+        assert channels.cost().params == sum(p.numel() for p in model.parameters())
+
+
+def test_control_flow_of_the_network_s_own_forward_is_refused():
+    model = Net(lambda s, x: s.a(x) if x.mean() > 0 else -s.a(x), a=conv(3, 8))
     with pytest.raises(ValueError) as caught:
-        trace(model, x)
-    assert re.search(
-        rf"cannot be exported: .*test_trace.py:{line_of('if x.sum() > 0')}; freeze", str(caught.value)
+        trace(model, torch.randn(1, 3, 8, 8))
+    place = rf"test_trace.py:{line_of('if x.mean() > 0')}"
+    assert re.search(rf"cannot be exported: .*{place}; freeze the submodule", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+class Numpy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = conv(8, 8)
+
+    def forward(self, x):
+        return self.layer(x) * float(self.layer.weight.detach().numpy().std())
+
+
+class Power(nn.Module):
+    """A spectral norm by hand, which assigns `.data` in every forward (Miyato et al. 2018, as often written)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = conv(8, 8)
+        self.u = nn.Parameter(torch.randn(8), requires_grad=False)
+
+    def forward(self, x):
+        weight = self.layer.weight.flatten(1)
+        self.u.data = F.normalize(weight.data @ F.normalize(weight.data.T @ self.u.data, dim=0), dim=0)
+        return self.layer(x) / (self.u @ weight).norm()
+
+
+@pytest.mark.parametrize("inner", [Numpy, Power, Moody])
+def test_two_submodules_that_cannot_be_exported_are_frozen_alone(inner):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        conv(3, 6), conv(6, 8), inner(), conv(8, 6), conv(6, 8), inner(), conv(8, 6), conv(6, 3)
     )
-    channels = checked(model, x, freeze=["3"])
-    groups = {g.name: g for g in channels.groups}
-    assert groups["0"].frozen is None
-    assert groups["4"].frozen is None
-    assert "frozen on request" in groups["2"].frozen
-    pixels = 8 * 8
-    assert channels.cost().macs == 9 * pixels * (3 * 6 + 6 * 8 + 8 * 8 + 8 * 6 + 6 * 3)
-    assert channels.cost().params == sum(p.numel() for p in model.parameters())
+    model = shaken(model).eval()
+    frozen = {g.name: g.frozen for g in checked(model, torch.randn(1, 3, 8, 8)).groups}
+    assert [frozen[name] for name in "0367"[:3]] == [None] * 3
+    assert "the submodule 2 cannot be exported" in frozen["1"]
+    assert "the submodule 5 cannot be exported" in frozen["4"]
 
 
 def test_a_frozen_submodule_that_exports_is_counted_and_kept():

@@ -1,7 +1,7 @@
 """Reads an exported graph once, node by node, with a rule for each operator."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,14 @@ TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast", "tag_activati
 class Reader:
     """One pass over a graph: an environment of values, and which tensors share memory."""
 
-    def __init__(self, ctx: Context, rules: dict[str, Rule], freeze: Sequence[str], images: int) -> None:
+    def __init__(self, ctx: Context, rules: dict[str, Rule], freeze: Mapping[str, str], images: int) -> None:
+        """Args:
+        freeze: paths of submodules whose channels all stay, and why.
+        images: how many the graph is for.
+        """
         self.images = images
         self.batched: set[fx.Node] = set()  # what there is once per image
-        self.ctx, self.rules, self.freeze = ctx, rules, tuple(freeze)
+        self.ctx, self.rules, self.freeze = ctx, rules, freeze
         self.values: dict[fx.Node, Any] = {}
         self.memory: dict[fx.Node, fx.Node] = {}
         self.parameter_nodes: dict[fx.Node, str] = {}
@@ -118,7 +122,7 @@ class Reader:
             return self._inline(args)
         frozen = next((p for p in self.freeze if _inside(node, p)), None)
         if frozen is not None:
-            return self._frozen(node, args, frozen)
+            return self._frozen(node, args, self.freeze[frozen])
         result = self._apply(node, args)
         self._carry(node, result)
         self._remember(node, args, result)
@@ -178,8 +182,7 @@ class Reader:
                 self.batched.add(holder)
         return self._run(module, module.graph)
 
-    def _frozen(self, node: fx.Node, args: Sequence[Any], path: str) -> Any:
-        reason = f"the submodule {path} is frozen on request"
+    def _frozen(self, node: fx.Node, args: Sequence[Any], reason: str) -> Any:
         rule = find_rule(node.target, {})
         layer = operator_name(node.target).startswith(("aten.conv", "aten.linear", "aten.addmm"))
         if rule is not None and layer and not _values(args)[1].from_input:

@@ -1,11 +1,13 @@
 """From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
 
 import logging
+import re
 import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from ganshrink.pruning.threads import single_threaded
 from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import in_evaluation
 
+MOST_STAND_INS = 8  # submodules in which an export fails, one after the other
 STANDARD = sysconfig.get_path("stdlib")
 
 
@@ -63,14 +66,14 @@ def _traced(
 ) -> Channels:
     plain = in_evaluation(folded_copy(model))
     plain.requires_grad_(False)
-    program, images, hidden, of_tensors = _exported(plain, example, freeze)
+    found = _exported(plain, example, freeze)
 
     def read(carry: str) -> tuple[Channels, bool]:
         ctx = Context(plain, carry)
-        reader = Reader(ctx, rules, freeze, images)
-        reader.read(program)
+        reader = Reader(ctx, rules, found.frozen, found.images)
+        reader.read(found.program)
         return probed(
-            plain, Assembly(ctx, reader, images, hidden, example, of_tensors).build()
+            plain, Assembly(ctx, reader, found.images, found.hidden, example, found.of_tensors).build()
         ), ctx.ambiguous
 
     back = use_probe_weights(plain)
@@ -92,33 +95,77 @@ def _freest(read: Callable[[str], tuple[Channels, bool]]) -> Channels:
     return channels
 
 
-def _exported(
-    plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]
-) -> tuple[torch.export.ExportedProgram, int, int, set[str]]:
-    """The graph, for how many images, the multiply-accumulates that it does not show, and the paths of the modules that
-    return one tensor.
+@dataclass
+class _Export:
+    """A graph, and what it does not show."""
 
-    Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
-    are looked into where they can be exported, for their costs; else stand-ins take their place.
+    program: torch.export.ExportedProgram
+    images: int  # that it is for
+    hidden: int  # multiply-accumulates of submodules that were not looked into
+    of_tensors: set[str]  # paths of the modules that return one tensor
+    frozen: dict[str, str]  # paths of submodules whose channels all stay: why
+
+
+def _exported(plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]) -> _Export:
+    """Traced with two images where the model takes two, so that a batch axis is not mistaken for another.
+
+    Frozen submodules are looked into where they can be exported, for their costs; else stand-ins take their place. They
+    also take the place of a submodule, called once or more, in which the export fails.
     """
-    attempts = _attempts(example)
+    frozen = {path: f"the submodule {path} is frozen on request" for path in freeze}
+    attempts = [(inputs, images, list[str]()) for inputs, images in _attempts(example)]
+    if freeze:
+        attempts += [(inputs, images, list(freeze)) for inputs, images, _ in attempts]
     failure: Exception | None = None
-    for stand_ins in (False, True) if freeze else (False,):
-        for inputs, count in attempts:
-            try:
-                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
-                of_tensors = _returning_tensors(net)
-                with warnings.catch_warnings(), _silent():
-                    # what a forward keeps in attributes stays on the twin
-                    warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
-                    return torch.export.export(net, inputs, strict=False), count, hidden, of_tensors
-            except Exception as error:  # whatever user code raises while it is exported
-                failure = error
-    text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
+    tried: list[Any] = []
+    while attempts:
+        inputs, count, stand_ins = attempts.pop(0)
+        try:
+            net, hidden = with_stand_ins(plain, stand_ins, inputs) if stand_ins else (twin(plain), 0)
+        except Exception as error:  # whatever user code raises when it is run
+            failure = failure or error
+            continue
+        of_tensors = _returning_tensors(net)
+        try:
+            with warnings.catch_warnings(), _silent():
+                # what a forward keeps in attributes stays on the twin
+                warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+                program = torch.export.export(net, inputs, strict=False)
+            return _Export(program, count, hidden, of_tensors, frozen)
+        except Exception as error:  # whatever user code raises while it is exported
+            failure = error
+        tried.append((inputs, count, stand_ins, failure, net))
+        if not attempts and len(tried) <= MOST_STAND_INS:
+            attempts = _around(tried, frozen)
     assert failure is not None
     raise ValueError(
-        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {WAY_OUT}"
+        f"the model cannot be exported: {_first_line(failure)}, at {_user_frame(failure)}; {WAY_OUT}"
     ) from failure
+
+
+def _around(tried: Sequence[Any], frozen: dict[str, str]) -> list[tuple[tuple[Any, ...], int, list[str]]]:
+    """The attempt to go on with: stand-ins also for the submodules in which one of the last failed; notes why."""
+    for inputs, images, stand_ins, failure, net in reversed(tried):
+        paths = {id(module): path for path, module in net.named_modules() if path}
+        new = re.findall(
+            r"(?<=[ ,])([\w.]+)\.lifted_tensor_\d+", str(failure)
+        )  # torch's words for a constant
+        if not new:
+            frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
+            called = (paths.get(id(frame.f_locals.get("self"))) for frame in reversed(frames))
+            new = [path for path in called if path is not None][:1]
+        new = [path for path in new if path in paths.values() and path not in stand_ins]
+        if new:
+            place = _user_frame(failure)
+            frozen |= {
+                p: f"the submodule {p} cannot be exported: {_first_line(failure)}, at {place}" for p in new
+            }
+            return [(inputs, images, [*stand_ins, *new])]
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _returning_tensors(net: nn.Module) -> set[str]:

@@ -86,7 +86,7 @@ def index_put(ctx: Context, node: fx.Node, x: Value, indices: Sequence[Any], val
     dead = [
         _zero_or_unknown(held, clean=clean, size=size) for held, size in zip(x.dead, x.shape, strict=True)
     ]
-    return x.but(dead=_on(x.axes, dead), why=x.why or ctx.where(), origin=None, from_input=True)
+    return x.but(dead=_on(x.axes, dead), why=x.why or ctx.where(), origin=None)
 
 
 def fourier(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:

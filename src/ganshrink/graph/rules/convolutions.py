@@ -136,5 +136,6 @@ def _convolved(
     made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], why=x.why)
     if bias is not None or any(d is not None for d in x.dead[:at]):
         spoil(ctx, made, range(at))
+    made.from_input = x.from_input
     made.producer = ctx.produce(weight, producer) if producer is not None else None
     return made

@@ -133,7 +133,10 @@ def evaluate(
     }
     try:
         with torch.no_grad():
-            made = target(*positional, **named).to(torch.float64).numpy()
+            result = target(*positional, **named)
+            if result.is_complex():  # known to be zero, or not known
+                result = torch.where(result == 0, 0.0, UNKNOWN)
+            made = result.to(torch.float64).numpy()
     except (RuntimeError, TypeError, NotImplementedError):
         return np.full(values[0].shape, UNKNOWN)
     same = (made == made[:1]).all(axis=0)
@@ -227,7 +230,8 @@ def copy(ctx: Context, node: fx.Node, into: Value, source: Value, *_: Any) -> Va
             dead[d] = source.dead[at]
         elif not isinstance(into.axes[d], str):
             dead[d] = _filled(source.number, into.shape[d])
-    return into.but(axes=axes, dead=dead, why=source.why or ctx.where(), from_input=True, origin=None)
+    written = into.from_input or source.from_input
+    return into.but(axes=axes, dead=dead, why=source.why or ctx.where(), from_input=written, origin=None)
 
 
 def fill(ctx: Context, node: fx.Node, into: Value, value: Any = 0.0, *_: Any) -> Value:
