@@ -1,7 +1,6 @@
 """A generator as the ONNX graph that is written: what goes in, and torch's own exporter kept quiet."""
 
 import contextlib
-import copy
 import inspect
 import io
 import logging
@@ -17,6 +16,7 @@ from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs
 from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import as_tuple
 
 Encode = Callable[[Inputs], Inputs]
@@ -58,10 +58,12 @@ def _check(model: nn.Module, example: Inputs, image_io: str | None, dynamic_size
 
 def _graph(model: nn.Module, example: Inputs, image_io: ImageIO | None) -> tuple[nn.Module, Encode]:
     """What is exported, and how the generator's inputs become its own."""
-    net = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    net = in_evaluation(copied(model)).cpu().float()
+    net.requires_grad_(False)
     if image_io is None:
         return net, lambda batch: batch
-    graph = PictureIO(net, image_io, pictures=are_pictures(example)).eval()
+    graph = PictureIO(net, image_io, pictures=are_pictures(example))
+    graph.eval()
     return graph, graph.encode
 
 

@@ -1,6 +1,6 @@
 """From what the rules said to a `Channels`: solve the union, number the atoms, form groups, collect the cost terms."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import fx
 
 from ganshrink.graph.context import Context, Normed, RawTerm
 from ganshrink.graph.reader import Reader
-from ganshrink.graph.regions import find_regions
+from ganshrink.graph.regions import find_regions, takes_scalars, writes
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Group, Norm, Producer
 from ganshrink.pruning.cost import CostModel
@@ -25,9 +25,19 @@ class Assembly:
     """The intermediate tables. Atoms are numbered group by group, in forward order of their first producers."""
 
     def __init__(
-        self, ctx: Context, reader: Reader, images: int, hidden: int, example: tuple[Any, ...]
+        self,
+        ctx: Context,
+        reader: Reader,
+        images: int,
+        hidden: int,
+        example: tuple[Any, ...],
+        of_tensors: Set[str],
     ) -> None:
         self.ctx, self.reader, self.images, self.example = ctx, reader, images, example
+        self.of_tensors = of_tensors
+        given = next((t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim), 1)
+        copies = images if given == 1 else 1  # of the one image that was given
+        ctx.terms = [t if t.node in reader.batched else t.times(copies) for t in ctx.terms]
         if hidden:
             ctx.terms.append(RawTerm(None, hidden, hidden, (), False))
         self.classes = ctx.ties.solve()
@@ -294,8 +304,12 @@ class Assembly:
         for holder, name in reader.parameter_nodes.items():
             canonical = reader.values[holder].parameter
             users.setdefault(canonical or name, set()).update(holder.users)
-        regions = find_regions(self.ctx.model, nodes, reader.parameter_nodes)
-        return Removals(nodes, self.ctx.flows, widths, stored, regions, users, reader.outputs)
+        regions = find_regions(self.ctx.model, nodes, reader.parameter_nodes, self.of_tensors)
+        needed = {n for n in nodes if writes(n) or n.graph is not reader.graph}
+        scalars = {n for n in nodes if takes_scalars(n)}
+        return Removals(
+            nodes, self.ctx.flows, widths, stored, regions, users, reader.outputs, needed, scalars
+        )
 
 
 def with_removable(channels: Channels, why_one: Mapping[int, str]) -> Channels:

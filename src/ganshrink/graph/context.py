@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ class RawTerm:
     paper: int
     axes: tuple[Index, ...]
     attention: bool
+
+    def times(self, images: int) -> "RawTerm":
+        """The same call where it is made once for all images: as if for each of so many."""
+        return replace(self, exact=self.exact * images, paper=self.paper * images)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 shows when something is cut: groups whose cut changes the result are frozen, with the reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,9 +29,14 @@ def probed(plain: nn.Module, channels: Channels) -> Channels:
         return channels
     channels = _without_failing_removals(plain, channels)
     uneven = [(cuts, free) for cuts in UNEVEN if channels.following]
-    for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal), *uneven):
-        reasons = _culprits(plain, channels, [i for i in among if channels.groups[i].frozen is None], cuts)
-        channels = channels.refrozen(reasons)
+    trials = [("half", free), ("one left", free), ("one", literal), ("last", literal), *uneven]
+    found: dict[int, str] = {0: ""}
+    while found:  # what is frozen may leave another alone, whose cut fails then
+        found = {}
+        for cuts, among in trials:
+            still_free = [i for i in among if channels.groups[i].frozen is None]
+            reasons = _culprits(plain, channels, still_free, cuts)
+            channels, found = channels.refrozen(reasons), found | reasons
     return channels
 
 
@@ -137,9 +143,12 @@ def _reason(channels: Channels, number: int, problem: str) -> str:
 
 
 def _without_failing_removals(plain: nn.Module, channels: Channels) -> Channels:
-    """Branches are emptied on trial, all of them and every other one: if that fails, none may be."""
+    """Branches are emptied on trial, all of them and every other one: if that fails, what feeds nothing then stays; if it
+    fails still, none may be emptied."""
     branches = [i for i, g in enumerate(channels.groups) if g.removable]
-    for some in (branches, branches[::2]) if branches else ():
-        if _try(plain, channels, _emptied(channels, some, Plan.full(channels))) is not None:
-            return channels.refrozen({}, fixed_branches=True)
-    return channels
+    alone = replace(channels, removals=channels.removals.without_following(), masks={})
+    for kind in (channels, alone) if branches else ():
+        some = (branches, branches[::2])
+        if all(_try(plain, kind, _emptied(kind, them, Plan.full(kind))) is None for them in some):
+            return kind
+    return channels.refrozen({}, fixed_branches=True) if branches else channels

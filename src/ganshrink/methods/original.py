@@ -11,6 +11,7 @@ from ganshrink.graph import trace
 from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Channels, add_affine
 from ganshrink.pruning.folding import folded_copy
+from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stamps import sources
 
 # What may be done to a generator before it is cut, by name: a copy of the network that computes the same. Each gets the
@@ -61,7 +62,7 @@ class Original:
     @cached_property
     def network(self) -> nn.Module:
         """The transformed generator, untrained, in eval mode: for its modules; nobody trains it."""
-        return self.transform(self.build()).eval()
+        return in_evaluation(self.transform(self.build()))
 
     def describe(self) -> dict[str, Any]:
         """What the untrained generator is, for a stage's stamp: its modules, and the code of a user's own."""

@@ -1,12 +1,12 @@
 """Carrying out a plan: the small network (`extract`), and the big one with the same channels at zero (`zeroed`)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import mismatch
@@ -15,13 +15,17 @@ from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.statistics import masked
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.pruning.untouched import untouched
+from ganshrink.system.copies import copied
 
 
 class Zero(nn.Module):
-    """Stands where a module's output was zero: a scalar zero, for the additions it flows into."""
+    """Stands where a module's output was zero, or where nothing reads it: a scalar zero, for the additions it flows into."""
 
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return tensors[0].new_zeros(())
+    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
+        tensors = [t for t in pytree.tree_leaves((inputs, named)) if isinstance(t, torch.Tensor)]
+        like = next((t for t in tensors if t.is_floating_point()), tensors[0] if tensors else torch.zeros(()))
+        return like.new_zeros(())
 
 
 class Identity(nn.Module):
@@ -46,9 +50,10 @@ def extract(
     """
     if init not in ("inherit", "fresh"):
         raise ValueError(f"init must be inherit or fresh, got {init!r}")
-    plain = folded_copy(model)
-    small = cut(plain, channels, plan)
-    problem = trial(plain, channels, plan, small)
+    with untouched(model):
+        plain = folded_copy(model)
+        small = cut(plain, channels, plan)
+        problem = trial(plain, channels, plan, copied(small))
     if problem is not None:
         raise RuntimeError(f"the extracted network is not the planned one: {problem}")
     return initialise(small) if init == "fresh" else small
@@ -76,7 +81,7 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
         module = plain.get_submodule(path)
         memo[id(module)] = Zero() if path in removed.zeros else Identity()
         memo[id(module)].training = module.training
-    small = copy.deepcopy(plain, memo)
+    small = copied(plain, memo)
     for (path, attribute), width in channels.stated(plan, removed).items():
         restate(small.get_submodule(path), attribute, width)
     for module in small.modules():

@@ -6,7 +6,6 @@ statistics run over live channels alone. It is run from its exported graph, call
 is used twice.
 """
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,8 @@ from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Mask
+from ganshrink.pruning.untouched import untouched
+from ganshrink.system.copies import copied, in_evaluation
 
 FEWEST = 2  # live channels under a norm: the variance of one is not defined, or zero
 
@@ -194,15 +195,15 @@ def masked(
         owner, _, last = name.rpartition(".")
         old = getattr(plain.get_submodule(owner), last)
         memo[id(old)] = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
-    net = copy.deepcopy(plain, memo).eval()
+    net = in_evaluation(copied(plain, memo))
     return Masked(net, changed, alive, calls, GRAPHS.setdefault(plain, Graphs()))
 
 
 def _exported(net: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     memo: dict[int, Any] = {id(t): t for t in [*net.parameters(), *net.buffers()]}
-    twin = copy.deepcopy(net, memo).eval()  # what user code keeps in attributes stays there
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with untouched(net), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+        twin = in_evaluation(copied(net, memo))  # what user code keeps in attributes stays there
         return torch.export.export(twin, inputs, strict=False)
 
 

@@ -17,6 +17,7 @@ from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grid, Grids, LayerGrids
 from ganshrink.quant.layers import Conv, device_of, evaluating
 from ganshrink.quant.quantizers import Quantizers
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple, generate
 
 INT32 = 2**31 - 1
@@ -48,7 +49,7 @@ def deploy(
         `deployed` of the deployed one against the float one.
     """
     runs = [as_tuple(batch) for batch in batches]
-    deployed = copy.deepcopy(model)
+    deployed = copied(model)
     device, made = device_of(model), {}
     with Quantizers(model, config, runs[0], grids=grids) as quantizers, evaluating(model):
         layers = quantizers.layers
@@ -60,7 +61,7 @@ def deploy(
     for path, conv in model.named_modules(remove_duplicate=False):
         if conv in made:
             deployed.set_submodule(path, made[conv])
-    deployed = deployed.cpu().float().eval().requires_grad_(False)
+    in_evaluation(deployed).cpu().float().requires_grad_(False)
     by_path = {path: made[conv] for path, conv in layers.quantized.items()}
     rounded = _images(deployed, runs)
     for layer in by_path.values():

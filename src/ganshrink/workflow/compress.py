@@ -1,6 +1,5 @@
 """From a recipe, or from a user's own module and data, to the folder of a finished run."""
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from ganshrink.methods import DEFAULT
 from ganshrink.methods.base import Method
 from ganshrink.metrics import Metric
 from ganshrink.system.atomic import write_text
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.training import check_launch
@@ -231,7 +231,7 @@ def compress(
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
-    given = copy.deepcopy(model).cpu()
+    given = copied(model).cpu()
     opened = _open_run(recipe, retrain=retrain)
 
     @cache
@@ -239,13 +239,13 @@ def compress(
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})
-        return {"G": given.eval()}
+        return {"G": in_evaluation(given)}
 
     return _carry_out(
         prepare(
             opened,
             recipe,
-            build=lambda: copy.deepcopy(given),
+            build=lambda: copied(given),
             teacher=teacher,
             images=images,
             held_out=held_out,

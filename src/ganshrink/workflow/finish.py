@@ -13,6 +13,7 @@ from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantizationConfig
 from ganshrink.quant.layers import still_there
 from ganshrink.reports import write_report
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.training.stages import Run
 from ganshrink.training.train import Nets
@@ -81,7 +82,9 @@ def _leave(
     whole = network_spec(prepared.net, job.example, job.data)
     cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})
     for of, network in networks.items():
-        save_network(run.path / f"{of}.safetensors", network.eval(), whole if of == "teacher" else cut)
+        save_network(
+            run.path / f"{of}.safetensors", in_evaluation(network), whole if of == "teacher" else cut
+        )
     outputs.write_cost(
         run,
         networks,

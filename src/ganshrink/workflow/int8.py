@@ -1,6 +1,5 @@
 """From a student to its file in integers: ranges seen on images, perhaps training under quantizers, export, comparison."""
 
-import copy
 import json
 import logging
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ganshrink.methods.base import Job
 from ganshrink.quant import Grids, QuantConfig, QuantizationConfig, attached, calibrate, deploy, spread
 from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
@@ -39,7 +39,7 @@ def finetune(
     Raises:
         ValueError: if the images or a layer cannot be used (see `calibrate`).
     """
-    quantized = copy.deepcopy(student)
+    quantized = copied(student)
     training = job.training.model_copy(
         update={**config.model_dump(include={"epochs", "decay_epochs", "max_steps"}), "compile": False}
     )
@@ -67,7 +67,7 @@ def finetune(
     found = run.stage("int8", learn, made_from=made_from, after=())
     quantized.load_state_dict(found["G"])
     ranged = {**config.model_dump(), "ranges": found["ranges"]}
-    return quantized.eval(), QuantizationConfig.model_validate(ranged)
+    return in_evaluation(quantized), QuantizationConfig.model_validate(ranged)
 
 
 def write_int8(

@@ -20,6 +20,7 @@ from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
 from ganshrink.training.stages import Run, tensors_hash
@@ -70,7 +71,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     load_extra()
     try:
         with torch.no_grad():
-            output = original.eval()(*batch_of_one(sample["input"]))
+            output = in_evaluation(original)(*batch_of_one(sample["input"]))
     except Exception as error:  # whatever a network of the user's own raises
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -203,7 +204,7 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
             pictures["target"] = to_uint8(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
-                pictures[name] = to_uint8(generate(network.eval(), inputs)[0])
+                pictures[name] = to_uint8(generate(in_evaluation(network), inputs)[0])
         row = {"name": sample["name"]}
         for kind, picture in pictures.items():
             row[kind] = f"{index:03d}_{kind}.png"

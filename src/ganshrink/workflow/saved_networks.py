@@ -20,6 +20,7 @@ from ganshrink.graph import trace
 from ganshrink.methods.original import TRANSFORMS, transformed
 from ganshrink.pruning import Plan, extract
 from ganshrink.reports import directions
+from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import save_tensors
 
 Uncut = nn.Module | str | None  # a network of the user's own before the cut, or its MODULE:NAME
@@ -118,7 +119,7 @@ def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, N
         raise ValueError(
             f"{path} does not fit the network it names: {str(error).splitlines()[-1].strip()}"
         ) from None
-    return network.eval(), spec
+    return in_evaluation(network), spec
 
 
 def read_spec(path: str | Path) -> NetworkSpec:

@@ -91,6 +91,11 @@ def repeat(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value
     return x.but(shape=shape, axes=axes, dead=dead, origin=None)
 
 
+def tile(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value:
+    """`repeat`, for fewer axes than there are: the first ones stay."""
+    return repeat(ctx, node, x, [*[1] * (x.ndim - len(times)), *times])
+
+
 def repeat_interleave(ctx: Context, node: fx.Node, x: Value, times: Any, dim: Any = None, *_: Any) -> Value:
     if not isinstance(times, int) or dim is None:
         return frozen(ctx, node, x, times)

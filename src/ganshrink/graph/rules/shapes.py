@@ -201,6 +201,26 @@ def _split(ctx: Context, node: fx.Node, x: Value, at: int, sizes: Sequence[int])
     return [part(ctx, node, x, at, int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
 
 
+def tensor_split(ctx: Context, node: fx.Node, x: Value, by: Any, dim: int = 0) -> list[Value]:
+    """Into a number of parts, or at given places."""
+    if isinstance(by, int):
+        return chunk(ctx, node, x, by, dim)
+    return split(ctx, node, x, by, dim)
+
+
+def broadcast_tensors(ctx: Context, node: fx.Node, tensors: Sequence[Value]) -> list[Value]:
+    shape = tuple(node.meta["val"][0].shape)
+    found: list[Axis | None] = [None] * len(shape)
+    for value in tensors:
+        for d in range(value.ndim):
+            at, axis = len(shape) - value.ndim + d, value.axes[d]
+            if value.shape[d] == shape[at]:
+                known = found[at]
+                found[at] = axis if known is None else ctx.meet(known, axis)
+    axes: list[Axis] = ["" if axis is None else axis for axis in found]
+    return [_expanded(ctx, value, shape, axes) for value in tensors]
+
+
 def unbind(ctx: Context, node: fx.Node, x: Value, dim: int = 0) -> list[Value]:
     at = dim % x.ndim
     ctx.freeze(x.axes[at], f"channels are picked one by one in {ctx.where()}")
