@@ -12,6 +12,7 @@ import wild_sharing
 from test_topologies import shaken
 from topologies import conv
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from wild import WILD, Wild, drawn
 
 from ganshrink.graph import trace
@@ -82,6 +83,19 @@ def assert_trains(student: nn.Module, inputs: list[torch.Tensor]) -> None:
     assert all(p.grad is None or p.grad.shape == p.shape for p in trained)
 
 
+def counted(net: nn.Module, inputs: list[Any]) -> int:
+    """Multiply-accumulates per image, products of activations among them."""
+    images = next((t.shape[0] for t in inputs if isinstance(t, torch.Tensor) and t.ndim), 1)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # whose products nobody counts
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            copy.deepcopy(net).eval()(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() // 2 // images
+
+
 @pytest.mark.parametrize("name", TRACED)
 def test_cut_exactly(name):
     torch.manual_seed(0)
@@ -99,6 +113,9 @@ def test_cut_exactly(name):
     for student, reference, plan in cuts:
         for shapes in (case.shapes, case.other or case.shapes):
             assert apart(student, reference, drawn(shapes)) < 1e-5
+        macs, example = channels.cost(plan).macs, drawn(case.shapes)
+        products = counted(student, example)  # an einsum over a single channel is not counted as one
+        assert 0.999 * macs <= products <= macs + channels.attention_macs
         params = sum(p.numel() for p in student.parameters())
         assert channels.cost(plan).params == params
         assert all(p.numel() for p in student.parameters())

@@ -440,8 +440,10 @@ styled(
 )
 WILD["modulated convolution, fused"] = Wild(
     Fused,
-    refused=r"conv2d.* has no rule for a weight that is an activation, at .*wild_attention.py:\d+",
+    prunable=0,
     shapes=STYLED,
+    other=((1, 3, 12, 8), (1, 5)),
+    frozen={"a": r"no rule for a weight that is an activation, .* stay: conv2d .*wild_attention.py:\d+"},
 )
 wild(
     "conditional instance norm",

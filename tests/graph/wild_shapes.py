@@ -271,13 +271,13 @@ wild(
     "frequencies",
     lambda s, x: s.b(torch.fft.irfft2(torch.fft.rfft2(s.a(x)), s=x.shape[2:])),
     plain(),
-    refused="fft.* has no rule",
+    prunable=8,
 )
 wild(
     "complex numbers",
     lambda s, x: s.b(torch.view_as_real(torch.complex(s.a(x), s.a(x)))[..., 0]),
     plain(),
-    refused="aten.complex.default has no rule",
+    prunable=8,
 )
 wild("pairwise distances", lambda s, x: s.b((h := s.a(x)) * torch.cdist(h, h).mean()), plain(), prunable=0)
 wild(
@@ -386,7 +386,8 @@ wild(
     "numbers out of tensors",
     lambda s, x: s.b(s.a(x) * x.mean().item()),
     plain(),
-    refused=r"item.* has no rule|cannot be exported",
+    prunable=0,
+    frozen={"a": "aten.mul.Tensor has no rule for this form, so that all its channels stay"},
 )
 wild(
     "a branch on the width",
@@ -439,7 +440,8 @@ wild(
     "recurrent cell",
     lambda s, x: s.o(s.r(s.a(x).flatten(2).mT)[0]),
     plain(r=lambda: nn.GRU(8, 4, batch_first=True), o=lambda: nn.Linear(4, 3)),
-    refused=r"gru.input has no rule",
+    prunable=0,
+    frozen={"a": "gru.input has no rule, so that all"},
 )
 wild(
     "lstm cell by hand",
@@ -457,7 +459,8 @@ wild(
     "a kernel that is computed",
     lambda s, x: F.conv2d(s.a(x), s.c(x)[0, None, :, :3, :3]),
     plain(c=lambda: conv(3, 8)),
-    refused="weight that is an activation",
+    prunable=0,
+    frozen={"a": "no rule for a weight that is an activation"},
 )
 
 WILD["torch.compile"] = Wild(

@@ -246,7 +246,7 @@ wild(
     prunable=0,
 )
 wild("add in place", _shifted, plain(), prunable=0, frozen={"a": "not zero after add_"})
-wild("masked assignment", _masked, plain(), prunable=0, frozen={"a": "index_put_ needs all channels"})
+wild("masked assignment", _masked, plain(), prunable=0, frozen={"a": "numbers of places in index_put_"})
 wild("index_put", _put, plain(), prunable=0)
 wild("sigmoid through a view", _through_a_view, plain(), prunable=0)
 wild("a clone from before", _saved_before, plain(c=lambda: conv(8, 3)), prunable=8)

@@ -153,6 +153,46 @@ def test_macs_of_unusual_layers(name):
     assert channels.cost(plan).macs * images == counted(extract(model, channels, plan), *example)
 
 
+class Timed(nn.Module):
+    """A time step and a label, vectors of one number per image, and a learned map that there is once for all images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time, self.label = (
+            nn.Sequential(nn.Linear(6, 10), nn.SiLU(), nn.Linear(10, 8)),
+            nn.Embedding(5, 8),
+        )
+        self.place, self.map = nn.Parameter(torch.randn(1, 4, 8, 12)), nn.Conv2d(4, 8, 1)
+        self.one, self.two = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x, t, y):
+        waves = torch.sin(t.float()[:, None] * torch.arange(1, 7))
+        style = self.time(waves) + self.label(y)
+        place = self.map(self.place.expand(len(x), -1, -1, -1)) + self.map(self.place)
+        return self.two(torch.relu(self.one(x) + place + style[:, :, None, None]))
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_vectors_count_once_per_image_and_constants_once(images):
+    torch.manual_seed(0)
+    model = shaken(Timed()).eval()
+    example = torch.randn(images, 3, 8, 12), torch.arange(images), torch.arange(images)
+    channels = trace(model, *example)
+    for seed in range(2):
+        plan = Plan.random(channels, 0.5, seed=seed)
+        student = extract(model, channels, plan)
+        student.requires_grad_(
+            False
+        )  # torch's counter takes no leaf that wants a gradient as a module's input
+        assert channels.cost(plan).macs == counted(student, *example) // images
+
+
+def test_a_label_alone_counts_once_per_image():
+    model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 6), nn.Linear(6, 2))
+    for images in (1, 2):
+        assert trace(model, torch.zeros(images).long()).cost().macs == 8 * 6 + 6 * 2
+
+
 def test_costs_are_per_image():
     model = nets.build("resnet9", ngf=4, blocks=1)
     one, three = (trace(model, torch.randn(n, 3, 16, 16)).cost() for n in (1, 3))

@@ -35,6 +35,9 @@ class Assembly:
     ) -> None:
         self.ctx, self.reader, self.images, self.example = ctx, reader, images, example
         self.of_tensors = of_tensors
+        given = next((t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim), 1)
+        copies = images if given == 1 else 1  # of the one image that was given
+        ctx.terms = [t if t.node in reader.batched else t.times(copies) for t in ctx.terms]
         if hidden:
             ctx.terms.append(RawTerm(None, hidden, hidden, (), False))
         self.classes = ctx.ties.solve()

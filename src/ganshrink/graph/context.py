@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class RawTerm:
     axes: tuple[Index, ...]
     attention: bool
 
+    def times(self, images: int) -> "RawTerm":
+        """The same call where it is made once for all images: as if for each of so many."""
+        return replace(self, exact=self.exact * images, paper=self.paper * images)
+
 
 @dataclass(frozen=True)
 class Normed:
@@ -53,6 +57,7 @@ class Context:
     model: torch.nn.Module
     carry: str = "largest"  # which factor of a split channel axis is taken to carry the channels
     exact: bool = False  # no statistics may change: what they run over is frozen
+    images: int = 1  # in the traced batch
     grouped: bool = False  # group norms of several groups lose the same number of channels in each
     ties: Ties = field(default_factory=Ties)
     node: fx.Node | None = None
@@ -113,8 +118,11 @@ class Context:
         for axis in axes:
             self.candidates.note(self.callers(), axis, written=True)
 
-    def written_axis(self, size: int, *, kept: bool = False) -> Axis:
-        """An axis whose size the graph has as a number: it may follow a width, which is probed; if `kept`, it stays."""
+    def written_axis(self, size: int, *, kept: bool = False, batch: bool = False) -> Axis:
+        """An axis whose size the graph has as a number: it may follow a width, which is probed; if `kept`, it stays. The
+        first one may be the `batch`."""
+        if batch and size == self.images:
+            return ""
         if kept or size == 1:
             return f"its size is written out in {self.where()}"
         axis = self.fresh(size)
@@ -185,12 +193,16 @@ class Context:
         *,
         paper: int | None = None,
         attention: bool = False,
+        once: bool = False,
     ) -> None:
-        """A call that multiplies and adds once per element of these axes; `paper` replaces the fixed part."""
+        """A call that multiplies and adds once per element of these axes; `paper` replaces the fixed part. What is made of
+        parameters alone is computed `once`, not for each image."""
         assert self.node is not None
         fixed = math.prod(size for size, axis in zip(sizes, axes, strict=True) if isinstance(axis, str))
         kept = tuple(axis for axis in axes if not isinstance(axis, str))
-        self.terms.append(RawTerm(self.node, fixed, fixed if paper is None else paper, kept, attention))
+        times = self.images if once else 1
+        paper = times * (fixed if paper is None else paper)
+        self.terms.append(RawTerm(self.node, times * fixed, paper, kept, attention))
 
     def resize(self, parameter: str | None, attribute: str, axis: Axis) -> bool:
         """The module that owns `parameter` (or else the calling one) states this axis's size as an attribute."""

@@ -1,10 +1,11 @@
 """Frozen submodules that cannot be exported: stand-ins of the same output shapes, from one real run."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,6 +45,27 @@ class _StandIn(nn.Module):
             lambda t: (touched * 0 + torch.zeros(t.shape, device=t.device)).to(t.dtype),
             recorded,
         )
+
+
+def multiplications(node: fx.Node) -> int:
+    """Multiply-accumulates of one operator, whichever: counted while it is called on tensors without content."""
+    sources = node.all_input_nodes
+    if not sources or not isinstance(node.target, torch._ops.OpOverload):
+        return 0
+    for device in ("meta", "cpu"):
+
+        def empty(source: fx.Node, device: str = device) -> Any:
+            return pytree.tree_map_only(
+                torch.Tensor,
+                lambda t: torch.zeros(t.shape, dtype=t.dtype, device=device),
+                source.meta.get("val"),
+            )
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), empty)
+        with suppress(Exception), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            node.target(*args, **kwargs)
+            return counter.get_total_flops() // 2
+    return 0
 
 
 def with_stand_ins(plain: nn.Module, paths: Sequence[str], example: tuple[Any, ...]) -> tuple[nn.Module, int]:

@@ -29,9 +29,14 @@ def probed(plain: nn.Module, channels: Channels) -> Channels:
         return channels
     channels = _without_failing_removals(plain, channels)
     uneven = [(cuts, free) for cuts in UNEVEN if channels.following]
-    for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal), *uneven):
-        reasons = _culprits(plain, channels, [i for i in among if channels.groups[i].frozen is None], cuts)
-        channels = channels.refrozen(reasons)
+    trials = [("half", free), ("one left", free), ("one", literal), ("last", literal), *uneven]
+    found: dict[int, str] = {0: ""}
+    while found:  # what is frozen may leave another alone, whose cut fails then
+        found = {}
+        for cuts, among in trials:
+            still_free = [i for i in among if channels.groups[i].frozen is None]
+            reasons = _culprits(plain, channels, still_free, cuts)
+            channels, found = channels.refrozen(reasons), found | reasons
     return channels
 
 
@@ -47,6 +52,7 @@ def _passes_joint_trials(plain: nn.Module, channels: Channels, free: Sequence[in
     """Half of everything; one atom left with every other branch emptied; all branches emptied."""
     branches = [i for i in free if channels.groups[i].removable]
     plans = [
+        *(_cuts(channels, free, cuts) for cuts in UNEVEN if channels.following),
         _cuts(channels, free, "half"),
         _emptied(channels, branches[::2], _cuts(channels, free, "one left")),
     ]

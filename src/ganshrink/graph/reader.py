@@ -1,7 +1,7 @@
 """Reads an exported graph once, node by node, with a rule for each operator."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from torch.export.graph_signature import InputKind
 
 from ganshrink.graph.context import (
     Context,
+    RawTerm,
     bound_arguments,
     described,
     module_paths,
     operator_name,
     user_line,
 )
+from ganshrink.graph.opaque import multiplications
 from ganshrink.graph.rules.products import fixed_like
 from ganshrink.graph.rules.table import SILENT, Rule, find_rule
 from ganshrink.graph.values import Value
@@ -28,8 +30,14 @@ TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast", "tag_activati
 class Reader:
     """One pass over a graph: an environment of values, and which tensors share memory."""
 
-    def __init__(self, ctx: Context, rules: dict[str, Rule], freeze: Sequence[str]) -> None:
-        self.ctx, self.rules, self.freeze = ctx, rules, tuple(freeze)
+    def __init__(self, ctx: Context, rules: dict[str, Rule], freeze: Mapping[str, str], images: int) -> None:
+        """Args:
+        freeze: paths of submodules whose channels all stay, and why.
+        images: how many the graph is for.
+        """
+        self.images = images
+        self.batched: set[fx.Node] = set()  # what there is once per image
+        self.ctx, self.rules, self.freeze = ctx, rules, freeze
         self.values: dict[fx.Node, Any] = {}
         self.memory: dict[fx.Node, fx.Node] = {}
         self.parameter_nodes: dict[fx.Node, str] = {}
@@ -54,6 +62,9 @@ class Reader:
                 self.values[node] = fixed_like(node.meta.get("val"), reason)
                 if not own:
                     self.values[node].from_input = False
+                    self.values[node].number = _number(program.constants.get(spec.target or ""))
+                elif _leading(node) == self.images:
+                    self.batched.add(node)
         self.graph = program.graph
         outputs = self._run(program.graph_module, program.graph)
         self.outputs = set(program.graph.output_node().all_input_nodes)
@@ -78,11 +89,20 @@ class Reader:
                     fixed_like(held, "it meets a constant tensor") if isinstance(held, torch.Tensor) else held
                 )
                 if isinstance(value, Value):
-                    value.from_input = False
+                    value.from_input, value.number = False, _number(held)
                 self.values[node] = value
             elif node.op == "call_function":
+                if self._is_batched(node):
+                    self.batched.add(node)
                 self.values[node] = self._call(node)
         raise AssertionError("a graph without an output")
+
+    def _is_batched(self, node: fx.Node) -> bool:
+        """What comes of the inputs is there once per image, and so are constants from where they get as many copies."""
+        sources = node.all_input_nodes
+        if not self.batched.isdisjoint(sources):
+            return True
+        return _leading(node) == self.images and all(_leading(s) != self.images for s in sources)
 
     def _value(self, node: fx.Node) -> Any:
         return self.values[node]
@@ -103,7 +123,7 @@ class Reader:
             return self._inline(args)
         frozen = next((p for p in self.freeze if _inside(node, p)), None)
         if frozen is not None:
-            return self._frozen(node, args, frozen)
+            return self._frozen(node, args, self.freeze[frozen])
         result = self._apply(node, args)
         for value in (*_values(args), *_values(result)):
             if value.parameter is None:
@@ -127,17 +147,35 @@ class Reader:
                 self.ctx.carries[node] = self.ctx.carries[tensors[0]]
 
     def _apply(self, node: fx.Node, args: Sequence[Any]) -> Any:
-        problem = f"the operator {_spelled(node)} has no rule"
-        cause: Exception | None = None
-        rule = find_rule(node.target, self.rules)
+        """By its rule; without one that fits, all channels that touch it stay, which is exact whatever it does."""
+        rule, problem = find_rule(node.target, self.rules), "has no rule"
         if rule is not None:
+            known = len(self.ctx.terms)
             try:
                 return rule(self.ctx, node, *args)
-            except NotImplementedError as error:
-                problem = str(error)
             except Exception as error:  # a form of the operator that its rule does not foresee
-                problem, cause = f"the operator {_spelled(node)} has no rule for this form", error
-        raise ValueError(f"{problem}, at {user_line(node) or described(node)}; {TWO_WAYS}") from cause
+                problem = (
+                    str(error) if isinstance(error, NotImplementedError) else "has no rule for this form"
+                )
+                if rule is not find_rule(node.target, {}):
+                    place = user_line(node) or described(node)
+                    raise ValueError(
+                        f"the given rule for {_spelled(node)} fails, at {place}: {error!r}"
+                    ) from error
+            del self.ctx.terms[known:]
+            self.ctx.flows.pop(node, None)
+        self._count(node, args)
+        reason = f"{_spelled(node)} {problem}, so that all its channels stay: {described(node)}"
+        for value in _values(args):
+            self.ctx.freeze_all(value, reason)
+        return fixed_like(node.meta.get("val"), reason)
+
+    def _count(self, node: fx.Node, args: Sequence[Any]) -> None:
+        """Its multiplications as they are; those of activations with each other are counted apart."""
+        macs = multiplications(node)
+        if macs:
+            apart = operator_name(node.target) in PRODUCTS and all(v.from_input for v in _values(args))
+            self.ctx.terms.append(RawTerm(node, macs, macs, (), apart))
 
     def _inline(self, args: Sequence[Any]) -> Any:
         [module] = [a for a in args if isinstance(a, fx.GraphModule)]
@@ -145,18 +183,20 @@ class Reader:
         holders = [n for n in module.graph.nodes if n.op == "placeholder"]
         for holder, value in zip(holders, inputs[-len(holders) :] if holders else [], strict=True):
             self.values[holder] = value
+            if _leading(holder) == self.images:
+                self.batched.add(holder)
         return self._run(module, module.graph)
 
-    def _frozen(self, node: fx.Node, args: Sequence[Any], path: str) -> Any:
-        reason = f"the submodule {path} is frozen on request"
+    def _frozen(self, node: fx.Node, args: Sequence[Any], reason: str) -> Any:
         rule = find_rule(node.target, {})
-        if rule is not None and operator_name(node.target).startswith(
-            ("aten.conv", "aten.linear", "aten.addmm")
-        ):
+        layer = operator_name(node.target).startswith(("aten.conv", "aten.linear", "aten.addmm"))
+        if rule is not None and layer and not _values(args)[1].from_input:
             made = rule(self.ctx, node, *args)  # for its cost
             self.ctx.flows.pop(node, None)
             for value in _values(made):
                 self.ctx.freeze_all(value, reason)
+        else:
+            self._count(node, args)
         for value in _values(args):
             self.ctx.freeze_all(value, reason)
         return fixed_like(node.meta.get("val"), reason)
@@ -172,6 +212,8 @@ class Reader:
             return
         root = self.memory.get(first, first)
         self.memory[node] = root
+        if torch.Tag.inplace_view in node.target.tags:
+            return  # only what its axes are called
         written = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
         if not written or not isinstance(result, Value) or operator_name(node.target) == "aten.detach_":
             return
@@ -189,12 +231,28 @@ class Reader:
                 ]
                 value.dead, value.why = spoilt, value.why or result.why or self.ctx.where()
             value.from_input = value.from_input or result.from_input
+            value.number = None
             value.parameter = value.parameter if other.op == "placeholder" else None
 
 
-TWO_WAYS = (
-    "register a rule for it (rules={NAME: rule}) or freeze the submodule it is called in (freeze=[PATH])"
-)
+# Of two activations, these are no layers.
+PRODUCTS = {
+    f"aten.{name}" for name in ("matmul", "mm", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+}
+
+WAY_OUT = "freeze the submodule it is called in (freeze=[PATH])"
+
+
+def _number(tensor: Any) -> float | None:
+    """What a constant of one element holds."""
+    real = isinstance(tensor, torch.Tensor) and tensor.numel() == 1 and not tensor.is_complex()
+    return float(tensor) if real else None
+
+
+def _leading(node: fx.Node) -> int | None:
+    """The size of the first axis of what a node makes."""
+    shape = getattr(node.meta.get("val"), "shape", ())
+    return next(iter(shape), None)
 
 
 def _constant(value: Value) -> bool:

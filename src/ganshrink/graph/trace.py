@@ -1,9 +1,13 @@
 """From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
 
+import logging
+import re
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +19,7 @@ from ganshrink.graph.context import TORCH, Context
 from ganshrink.graph.opaque import twin, with_stand_ins
 from ganshrink.graph.probe_weights import use_probe_weights
 from ganshrink.graph.probes import probed, uneven_cut
-from ganshrink.graph.reader import TWO_WAYS, Reader
+from ganshrink.graph.reader import WAY_OUT, Reader
 from ganshrink.graph.rules.table import Rule
 from ganshrink.graph.widths import Place, follow
 from ganshrink.pruning.atoms import Index
@@ -26,6 +30,7 @@ from ganshrink.pruning.threads import single_threaded
 from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import in_evaluation
 
+MOST_STAND_INS = 8  # submodules in which an export fails, one after the other
 STANDARD = sysconfig.get_path("stdlib")
 
 
@@ -42,15 +47,16 @@ def trace(
     Args:
         model: any module that `torch.export` takes; it is copied, never changed.
         example: its inputs, batch first; they fix the size at which costs are counted (per image).
-        freeze: paths of submodules whose channels all stay, and whose operators need no rules.
+        freeze: paths of submodules whose channels all stay, and which need not be exportable.
         rules: by operator name ("aten.roll", "mylib.op"): `rule(context, node, *arguments) -> Value`, see `rules.py`.
-            Ready-made are `pointwise.same` (channels and zeros pass as they are) and `products.frozen` (all stay).
+            Without one, all channels that an operator touches stay. Ready-made are `pointwise.same` (channels and
+            zeros pass as they are) and `products.frozen` (all stay).
         exact: freeze the channels that norms over channels run over (layer norms, group norms): their statistics would
             change with a cut, so that soft masks and zeros tell something else than the cut. Without this they are cut,
             and `Group.statistics` says so.
 
     Raises:
-        ValueError: if the model cannot be exported or an operator has no rule: which, where, and the ways out.
+        ValueError: if the model cannot be exported: why, where, and the way out; or a given rule fails.
     """
     if not any(isinstance(t, torch.Tensor) for t in example):
         raise ValueError("trace needs at least one example tensor: trace(model, torch.randn(1, 3, 256, 256))")
@@ -63,17 +69,23 @@ def trace(
 
 
 def _traced(
-    model: nn.Module, example: tuple[Any, ...], freeze: Sequence[str], rules: dict[str, Rule], exact: bool
+    model: nn.Module,
+    example: tuple[Any, ...],
+    freeze: Sequence[str],
+    rules: dict[str, Rule],
+    exact: bool,
 ) -> Channels:
     plain = in_evaluation(folded_copy(model))
     plain.requires_grad_(False)
-    program, images, hidden, of_tensors = _exported(plain, example, freeze)
+    found = _exported(plain, example, freeze)
 
-    def read(carry: str = "largest", grouped: bool = False, exact: bool = exact or hidden > 0) -> _Reading:
-        ctx = Context(plain, carry, exact, grouped)
-        reader = Reader(ctx, rules, freeze)
-        reader.read(program)
-        assembly = Assembly(ctx, reader, images, hidden, example, of_tensors)
+    exact = exact or found.stand_ins  # the masked network could not be exported
+
+    def read(carry: str = "largest", grouped: bool = False, exact: bool = exact) -> _Reading:
+        ctx = Context(plain, carry, exact, found.images, grouped)
+        reader = Reader(ctx, rules, found.frozen, found.images)
+        reader.read(found.program)
+        assembly = Assembly(ctx, reader, found.images, found.hidden, example, found.of_tensors)
         return _Reading(assembly.build(), ctx, ctx.candidates.compact(assembly.compact))
 
     back = use_probe_weights(plain)
@@ -125,35 +137,78 @@ def _probed(plain: nn.Module, reading: _Reading) -> Channels:
     return other if other.prunable >= found.prunable else found
 
 
-def _exported(
-    plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]
-) -> tuple[torch.export.ExportedProgram, int, int, set[str]]:
-    """The graph, for how many images, the multiply-accumulates that it does not show, and the paths of the modules that
-    return one tensor.
+@dataclass
+class _Export:
+    """A graph, and what it does not show."""
 
-    Traced with two images where the model takes two, so that a batch axis is not mistaken for another. Frozen submodules
-    are looked into where they can be exported, for their costs; else stand-ins take their place.
+    program: torch.export.ExportedProgram
+    images: int  # that it is for
+    hidden: int  # multiply-accumulates of submodules that were not looked into
+    of_tensors: set[str]  # paths of the modules that return one tensor
+    frozen: dict[str, str]  # paths of submodules whose channels all stay: why
+    stand_ins: bool  # some submodules are not in the graph
+
+
+def _exported(plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]) -> _Export:
+    """Traced with two images where the model takes two, so that a batch axis is not mistaken for another.
+
+    Frozen submodules are looked into where they can be exported, for their costs; else stand-ins take their place. They
+    also take the place of a submodule, called once or more, in which the export fails.
     """
-    doubled, images = _doubled(example)
-    first = next(t for t in example if isinstance(t, torch.Tensor))
-    attempts = [(doubled, images)] if doubled is not None else []
-    attempts.append((example, first.shape[0] if first.ndim > 1 else 1))
+    frozen = {path: f"the submodule {path} is frozen on request" for path in freeze}
+    attempts = [(inputs, images, list[str]()) for inputs, images in _attempts(example)]
+    if freeze:
+        attempts += [(inputs, images, list(freeze)) for inputs, images, _ in attempts]
     failure: Exception | None = None
-    for stand_ins in (False, True) if freeze else (False,):
-        for inputs, count in attempts:
-            try:
-                net, hidden = with_stand_ins(plain, freeze, inputs) if stand_ins else (twin(plain), 0)
-                of_tensors = _returning_tensors(net)
-                with warnings.catch_warnings():  # what a forward keeps in attributes stays on the twin
-                    warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
-                    return torch.export.export(net, inputs, strict=False), count, hidden, of_tensors
-            except Exception as error:  # whatever user code raises while it is exported
-                failure = error
-    text = (str(failure) or type(failure).__name__).strip().splitlines()[0]
+    tried: list[Any] = []
+    while attempts:
+        inputs, count, stand_ins = attempts.pop(0)
+        try:
+            net, hidden = with_stand_ins(plain, stand_ins, inputs) if stand_ins else (twin(plain), 0)
+        except Exception as error:  # whatever user code raises when it is run
+            failure = failure or error
+            continue
+        of_tensors = _returning_tensors(net)
+        try:
+            with warnings.catch_warnings(), _silent():
+                # what a forward keeps in attributes stays on the twin
+                warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+                program = torch.export.export(net, inputs, strict=False)
+            return _Export(program, count, hidden, of_tensors, frozen, bool(stand_ins))
+        except Exception as error:  # whatever user code raises while it is exported
+            failure = error
+        tried.append((inputs, count, stand_ins, failure, net))
+        if not attempts and len(tried) <= MOST_STAND_INS:
+            attempts = _around(tried, frozen)
     assert failure is not None
     raise ValueError(
-        f"the model cannot be exported: {text}, at {_user_frame(failure)}; {TWO_WAYS}"
+        f"the model cannot be exported: {_first_line(failure)}, at {_user_frame(failure)}; {WAY_OUT}"
     ) from failure
+
+
+def _around(tried: Sequence[Any], frozen: dict[str, str]) -> list[tuple[tuple[Any, ...], int, list[str]]]:
+    """The attempt to go on with: stand-ins also for the submodules in which one of the last failed; notes why."""
+    for inputs, images, stand_ins, failure, net in reversed(tried):
+        paths = {id(module): path for path, module in net.named_modules() if path}
+        new = re.findall(
+            r"(?<=[ ,])([\w.]+)\.lifted_tensor_\d+", str(failure)
+        )  # torch's words for a constant
+        if not new:
+            frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
+            called = (paths.get(id(frame.f_locals.get("self"))) for frame in reversed(frames))
+            new = [path for path in called if path is not None][:1]
+        new = [path for path in new if path in paths.values() and path not in stand_ins]
+        if new:
+            place = _user_frame(failure)
+            frozen |= {
+                p: f"the submodule {p} cannot be exported: {_first_line(failure)}, at {place}" for p in new
+            }
+            return [(inputs, images, [*stand_ins, *new])]
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _returning_tensors(net: nn.Module) -> set[str]:
@@ -168,14 +223,35 @@ def _returning_tensors(net: nn.Module) -> set[str]:
     return found
 
 
-def _doubled(example: tuple[Any, ...]) -> tuple[tuple[Any, ...] | None, int]:
-    batches = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim > 1}
-    if len(batches) != 1 or 0 in batches:
-        return None, 1
-    [batch] = batches
-    if batch > 1:
-        return None, batch
-    return tuple(torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim > 1 else t for t in example), 2
+def _attempts(example: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
+    """Inputs to export with, and of how many images: of one image two copies first, vectors such as labels and time steps
+    too; then all but vectors; then as they are."""
+    sizes = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim > 1}
+    if not sizes:
+        sizes = {t.shape[0] for t in example if isinstance(t, torch.Tensor) and t.ndim}
+    if sizes != {1}:
+        first = next(t for t in example if isinstance(t, torch.Tensor))
+        return [(example, next(iter(sizes)) if len(sizes) == 1 else first.shape[0] if first.ndim > 1 else 1)]
+    doubled = [
+        tuple(
+            torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim >= least and len(t) == 1 else t
+            for t in example
+        )
+        for least in (1, 2)
+    ]
+    vectors = any(isinstance(t, torch.Tensor) and t.shape == (1,) for t in example)
+    return [(doubled[0], 2), *([(doubled[1], 2)] if vectors else []), (example, 1)]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """An attempt that fails is no news: torch would log it as an error."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _user_frame(error: BaseException) -> str:

@@ -30,6 +30,7 @@ class Value:
     origin: str | None = None  # the parameter that this is a pointwise function of
     producer: int | None = None  # set on the direct output of a convolution or linear layer
     from_input: bool = True
+    number: float | None = None  # of a constant with one element: what it holds
 
     def __post_init__(self) -> None:
         if not self.dead:

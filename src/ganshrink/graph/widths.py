@@ -4,8 +4,9 @@ A number in the graph does not say where it came from. Int attributes of the mod
 it are candidates; a trial cut in which the attribute follows the width proves or refutes them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from torch import nn
@@ -15,7 +16,7 @@ from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import Failure
 
 Place = tuple[str, str]  # module, attribute
-MOST = 32  # trials
+MOST = 24  # trials for one module
 
 
 class Candidates:
@@ -68,32 +69,46 @@ def follow(
 ) -> Channels:
     """The channels whose attributes follow widths until a trial cut passes, or nothing more can be done.
 
-    First those that equal a number in the graph. Then, where a module checks a width and objects, those of all modules of
-    its class that equal the width of what these are called on, or make.
+    First come those that equal a number in the graph. Where a module checks a width and objects, those of all modules of
+    its class follow what these are called on. Where one still fails, its attributes try all of their axes.
 
     Args:
         attempt: a trial cut: what fails, or None.
     """
     chosen = {place: possible[place][0] for place in written if place in possible}
-    candidate = _with(channels, chosen)
-    problem = attempt(candidate)
-    waiting = {place: axes[place in chosen :] for place, axes in possible.items()}
-    for _ in range(MOST):
-        if not isinstance(problem, Failure) or not problem.checked:
+    problem = attempt(_with(channels, chosen))
+    classes: set[type] = set()
+    paths: set[str] = set()
+    while (path := _keeper(problem, possible)) is not None:
+        kind = type(model.get_submodule(path))
+        if isinstance(problem, Failure) and problem.checked and kind not in classes:
+            classes.add(kind)
+            alike = [place for place in possible if type(model.get_submodule(place[0])) is kind]
+            chosen = {place: possible[place][0] for place in alike} | chosen
+            problem = attempt(_with(channels, chosen))
+            continue
+        if path in paths:
             break
-        places = next((p for path in problem.modules if (p := list(_alike(model, path, waiting)))), [])
-        if not places:
-            break
-        chosen |= {place: waiting[place].pop(0) for place in places}
-        candidate = _with(channels, chosen)
-        problem = attempt(candidate)
-    return candidate
+        paths.add(path)
+        for more in _combinations({place: possible[place] for place in chosen if place[0] == path}):
+            found = attempt(_with(channels, chosen | more))
+            if _keeper(found, possible) != path:
+                chosen, problem = chosen | more, found
+                break
+    return _with(channels, chosen)
 
 
-def _alike(model: nn.Module, path: str, waiting: dict[Place, list[Index]]) -> Iterator[Place]:
-    """Attributes with axes left to try, of the modules of this one's class."""
-    kind = type(model.get_submodule(path))
-    yield from (p for p, axes in waiting.items() if axes and type(model.get_submodule(p[0])) is kind)
+def _keeper(problem: str | None, possible: Mapping[Place, object]) -> str | None:
+    """The innermost module that was being called and keeps a width, where one raises."""
+    keeping = {path for path, _ in possible}
+    return next((path for path in getattr(problem, "modules", ()) if path in keeping), None)
+
+
+def _combinations(possible: Mapping[Place, list[Index]]) -> Iterator[dict[Place, Index]]:
+    """Each attribute on each of its axes, the likelier first."""
+    every = product(*(range(len(axes)) for axes in possible.values()))
+    for numbers in sorted(every, key=sum)[1:MOST]:
+        yield {place: axes[n] for (place, axes), n in zip(possible.items(), numbers, strict=True)}
 
 
 def _with(channels: Channels, chosen: dict[Place, Index]) -> Channels:

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Mask
+from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import copied, in_evaluation
 
 FEWEST = 2  # live channels under a norm: the variance of one is not defined, or zero
@@ -200,9 +201,9 @@ def masked(
 
 def _exported(net: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     memo: dict[int, Any] = {id(t): t for t in [*net.parameters(), *net.buffers()]}
-    twin = in_evaluation(copied(net, memo))  # what user code keeps in attributes stays there
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with untouched(net), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+        twin = in_evaluation(copied(net, memo))  # what user code keeps in attributes stays there
         return torch.export.export(twin, inputs, strict=False)
 
 

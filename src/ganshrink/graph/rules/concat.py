@@ -82,13 +82,18 @@ def repeat(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value
         axis, held = x.axes[d], x.dead[d]
         if x.shape[d] == 1 and count > 1:
             ctx.fix(axis)
-            axes.append(grown := ctx.written_axis(count, kept=x.from_input))
+            axes.append(grown := ctx.written_axis(count, kept=x.from_input, batch=d == 0 and lead == 0))
             dead.append(None if isinstance(grown, str) else np.full(count, UNKNOWN))
             continue
         axes.append(axis if isinstance(axis, str) else np.tile(axis, count))
         dead.append(None if held is None else np.tile(held, count))
     ctx.flow((ctx.raw[0],))
     return x.but(shape=shape, axes=axes, dead=dead, origin=None)
+
+
+def tile(ctx: Context, node: fx.Node, x: Value, times: Sequence[int]) -> Value:
+    """`repeat`, for fewer axes than there are: the first ones stay."""
+    return repeat(ctx, node, x, [*[1] * (x.ndim - len(times)), *times])
 
 
 def repeat_interleave(ctx: Context, node: fx.Node, x: Value, times: Any, dim: Any = None, *_: Any) -> Value:

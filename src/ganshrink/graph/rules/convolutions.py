@@ -8,7 +8,7 @@ from torch import fx
 
 from ganshrink.graph.context import Context
 from ganshrink.graph.rules.products import spoil
-from ganshrink.graph.values import Axis, Value
+from ganshrink.graph.values import UNKNOWN, Axis, Dead, Value
 
 
 def conv(
@@ -23,19 +23,17 @@ def conv(
     groups: int = 1,
 ) -> Value:
     at = x.ndim - weight.ndim + 1
-    if weight.from_input:
-        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
     wide = weight.shape[1]
     _kernel_is_fixed(ctx, weight, depthwise=groups > 1 and wide == 1)
     if groups == 1:
         channels, out_axis = ctx.meet(x.axes[at], weight.axes[1]), weight.axes[0]
-        ctx.consume(channels, x.dead[at], x.why)
+        ctx.consume(channels, _felt(x.dead[at], weight, 1), x.why)
     elif wide == 1:
         out_axis = _depthwise(ctx, x.axes[at], weight, weight.shape[0] // groups)
     else:
         _across_groups(ctx, x.axes[at], groups)
         _meet_part(ctx, x.axes[at], weight.axes[1], wide)
-        ctx.consume(x.axes[at], x.dead[at], x.why)
+        ctx.consume(x.axes[at], _felt(x.dead[at], weight, 1), x.why)
         out_axis = _across_groups(ctx, weight.axes[0], groups)
     return _convolved(ctx, node, x, weight, bias, out_axis, at, 0 if groups == 1 or wide > 1 else None)
 
@@ -53,8 +51,6 @@ def conv_transpose(
     dilation: Any = 1,
 ) -> Value:
     at = x.ndim - weight.ndim + 1
-    if weight.from_input:
-        raise NotImplementedError(f"{node.target} has no rule for a weight that is an activation")
     _kernel_is_fixed(ctx, weight, depthwise=groups == weight.shape[0] and groups > 1)
     producer: int | None = 1
     if groups == weight.shape[0] and groups > 1:
@@ -62,12 +58,24 @@ def conv_transpose(
         out_axis, producer = own if isinstance(own, str) else np.repeat(own, weight.shape[1]), None
     else:
         axis = ctx.meet(x.axes[at], weight.axes[0])
-        ctx.consume(axis, x.dead[at], x.why)
+        ctx.consume(axis, _felt(x.dead[at], weight, 0), x.why)
         out_axis = weight.axes[1]
         if groups > 1:
             _across_groups(ctx, axis, groups)
             out_axis = out_axis if isinstance(out_axis, str) else np.tile(out_axis, groups)
     return _convolved(ctx, node, x, weight, bias, out_axis, at, producer, transposed=True)
+
+
+def _felt(dead: Dead, weight: Value, axis: int) -> Dead:
+    """What a sum over channels would feel of dead ones. A kernel that is an activation (modulated by a style, say) has no
+    columns that are left as they are: where it is zero, nothing is felt."""
+    held = weight.dead[axis]
+    if dead is None or not weight.from_input:
+        return dead
+    if held is None:
+        return None if not np.isinf(dead).any() else dead
+    of_weight = np.resize(held, len(dead))  # of several groups, each has all of the kernel's
+    return np.where((dead == 0) | ((of_weight == 0) & ~np.isinf(dead)), 0.0, dead)
 
 
 def convolution(ctx: Context, node: fx.Node, x: Value, weight: Value, bias: Any, *rest: Any) -> Value:
@@ -130,11 +138,17 @@ def _convolved(
     fixed = math.prod(s for s, a in zip(sizes, axes, strict=True) if isinstance(a, str))
     inside, outside = kernel * math.prod(x.shape[at + 1 :]), kernel * math.prod(shape[at + 1 :])
     exact = inside if transposed else outside
-    ctx.cost([*axes, ""], [*sizes, exact], paper=fixed * outside)
+    once = not (x.from_input or weight.from_input)
+    ctx.cost([*axes, ""], [*sizes, exact], paper=fixed * outside, once=once)
     for axis in x.axes[at + 1 :]:
         ctx.fix(axis)
     ctx.flow((ctx.raw[0],), kills=(bias,))
     made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], why=x.why)
+    made.from_input = not once
+    made_by = weight.dead[1 if transposed else 0]
+    if made_by is not None and not isinstance(out_axis, str):  # a kernel that is not zero for a dead channel
+        made.dead[at] = np.resize(np.where(made_by == 0, 0, UNKNOWN), len(out_axis))
+        made.why = made.why or weight.why
     if bias is not None or any(d is not None for d in x.dead[:at]):
         spoil(ctx, made, range(at))
     made.producer = ctx.produce(weight, producer) if producer is not None else None

@@ -91,10 +91,14 @@ def _call(ctx: Context, node: fx.Node, args: Sequence[Any]) -> Call:
         if isinstance(argument, Value):
             template.append(Operand(len(kinds)))
             dtype = raw.meta["val"].dtype
-            kinds.append("bool" if dtype == torch.bool else "float" if dtype.is_floating_point else "int")
+            kinds.append("bool" if dtype == torch.bool else "float" if _continuous(dtype) else "int")
         else:
             template.append(tuple(argument) if isinstance(argument, list) else argument)
     return node.target, tuple(template), tuple(kinds)
+
+
+def _continuous(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +133,10 @@ def evaluate(
     }
     try:
         with torch.no_grad():
-            made = target(*positional, **named).to(torch.float64).numpy()
+            result = target(*positional, **named)
+            if result.is_complex():  # known to be zero, or not known
+                result = torch.where(result == 0, 0.0, UNKNOWN)
+            made = result.to(torch.float64).numpy()
     except (RuntimeError, TypeError, NotImplementedError):
         return np.full(values[0].shape, UNKNOWN)
     same = (made == made[:1]).all(axis=0)
@@ -222,14 +229,24 @@ def copy(ctx: Context, node: fx.Node, into: Value, source: Value, *_: Any) -> Va
             axes[d] = ctx.meet(into.axes[d], source.axes[at])
             dead[d] = source.dead[at]
         elif not isinstance(into.axes[d], str):
-            dead[d] = np.full(into.shape[d], UNKNOWN)
-    return into.but(axes=axes, dead=dead, why=source.why or ctx.where(), from_input=True, origin=None)
+            dead[d] = _filled(source.number, into.shape[d])
+    written = into.from_input or source.from_input
+    return into.but(axes=axes, dead=dead, why=source.why or ctx.where(), from_input=written, origin=None)
 
 
 def fill(ctx: Context, node: fx.Node, into: Value, value: Any = 0.0, *_: Any) -> Value:
-    held = float(value) if isinstance(value, (int, float)) else UNKNOWN
+    number = value.number if isinstance(value, Value) else value
     dead = [
-        None if isinstance(a, str) or held == 0 else np.full(s, held)
-        for a, s in zip(into.axes, into.shape, strict=True)
+        None if isinstance(a, str) else _filled(number, s) for a, s in zip(into.axes, into.shape, strict=True)
     ]
     return into.but(dead=dead, why=ctx.where(), origin=None)
+
+
+def _filled(number: Any, size: int) -> Dead:
+    held = float(number) if isinstance(number, (int, float)) else UNKNOWN
+    return None if held == 0 else np.full(size, held)
+
+
+def random(ctx: Context, node: fx.Node, into: Value, *_: Any) -> Value:
+    """`normal_` and its kin: into a tensor, or, without the underscore, another like it."""
+    return fill(ctx, node, into, None)

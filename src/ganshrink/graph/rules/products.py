@@ -30,7 +30,7 @@ def contract(ctx: Context, node: fx.Node, left: Value, right: Value, spec: tuple
     for letter in axes:
         if letter not in spec[2]:
             _summed(ctx, axes[letter], [(left, spec[0]), (right, spec[1])], letter)
-    ctx.cost(list(axes.values()), list(sizes.values()), attention=not weights)
+    ctx.cost(list(axes.values()), list(sizes.values()), attention=not weights, once=len(weights) == 2)
     if not weights:
         for letter, axis in axes.items():
             if letter not in spec[2]:
@@ -138,6 +138,20 @@ def addmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *
     return out
 
 
+def baddbmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *_: Any) -> Value:
+    ctx.raw = ctx.raw[1:]
+    out = matmul(ctx, node, left, right)
+    for d in range(bias.ndim):
+        at = out.ndim - bias.ndim + d
+        if bias.shape[d] == out.shape[at]:
+            out.axes[at] = ctx.meet(out.axes[at], bias.axes[d])
+        else:
+            ctx.fix(bias.axes[d])
+    spoil(ctx, out, range(out.ndim))
+    ctx.flows.pop(node, None)
+    return out
+
+
 def einsum(ctx: Context, node: fx.Node, equation: str, tensors: Sequence[Value], *_: Any) -> Value:
     spec = equation.replace(" ", "")
     inputs, _arrow, output = spec.partition("->")
@@ -192,7 +206,10 @@ def frozen(ctx: Context, node: fx.Node, *args: Any) -> Any:
         ctx.freeze_all(
             value, f"{operator_name(node.target).removeprefix('aten.')} needs all channels: {ctx.where()}"
         )
-    return fixed_like(node.meta.get("val"), f"it comes out of {ctx.where()}")
+    made = fixed_like(node.meta.get("val"), f"it comes out of {ctx.where()}")
+    for value in _flat(made):
+        value.from_input = bool(_flat(args))
+    return made
 
 
 def fixed_like(example: Any, reason: str) -> Any:

@@ -110,7 +110,7 @@ def _expanded(ctx: Context, x: Value, shape: tuple[int, ...], new: Sequence[Axis
             ctx.fix(x.axes[at])
         axis = new[d]
         if isinstance(axis, str):
-            axis = ctx.written_axis(size, kept=x.from_input)
+            axis = ctx.written_axis(size, kept=x.from_input, batch=d == 0)
         axes.append(axis)
         dead.append(None if isinstance(axis, str) else np.full(size, UNKNOWN))
     why = x.why or ctx.where()
@@ -199,6 +199,26 @@ def _split(ctx: Context, node: fx.Node, x: Value, at: int, sizes: Sequence[int])
     starts = np.cumsum([0, *sizes])
     ctx.flow((ctx.raw[0],))
     return [part(ctx, node, x, at, int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
+
+
+def tensor_split(ctx: Context, node: fx.Node, x: Value, by: Any, dim: int = 0) -> list[Value]:
+    """Into a number of parts, or at given places."""
+    if isinstance(by, int):
+        return chunk(ctx, node, x, by, dim)
+    return split(ctx, node, x, by, dim)
+
+
+def broadcast_tensors(ctx: Context, node: fx.Node, tensors: Sequence[Value]) -> list[Value]:
+    shape = tuple(node.meta["val"][0].shape)
+    found: list[Axis | None] = [None] * len(shape)
+    for value in tensors:
+        for d in range(value.ndim):
+            at, axis = len(shape) - value.ndim + d, value.axes[d]
+            if value.shape[d] == shape[at]:
+                known = found[at]
+                found[at] = axis if known is None else ctx.meet(known, axis)
+    axes: list[Axis] = ["" if axis is None else axis for axis in found]
+    return [_expanded(ctx, value, shape, axes) for value in tensors]
 
 
 def unbind(ctx: Context, node: fx.Node, x: Value, dim: int = 0) -> list[Value]:

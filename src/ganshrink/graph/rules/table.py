@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ganshrink.graph.context import operator_name
-from ganshrink.graph.rules import concat, convolutions, layers, pointwise, products, reshape, shapes
+from ganshrink.graph.rules import along, concat, convolutions, layers, pointwise, products, reshape, shapes
 
 Rule = Callable[..., Any]  # rule(context, node, *arguments) -> Value, or a list of them
 
@@ -27,6 +27,7 @@ RULES: dict[str, Rule] = {
     **_table(products.linear, "linear"),
     **_table(products.matmul, "matmul mm bmm mv dot"),
     **_table(products.addmm, "addmm"),
+    **_table(products.baddbmm, "baddbmm"),
     **_table(products.einsum, "einsum"),
     **_table(products.embedding, "embedding"),
     **_table(products.attention, "scaled_dot_product_attention"),
@@ -47,34 +48,41 @@ RULES: dict[str, Rule] = {
     **_table(layers.pad, "pad constant_pad_nd"),
     **_table(
         layers.reduce,
-        "mean sum amax amin max min var std norm linalg_vector_norm prod any all logsumexp argmax argmin",
+        "var_mean std_mean mean sum amax amin max min var std norm linalg_vector_norm prod any all logsumexp argmax argmin",
     ),
     **_table(layers.softmax, "softmax log_softmax _softmax _log_softmax"),
     **_table(layers.grid_sample, "grid_sampler grid_sampler_2d grid_sampler_3d"),
     **_table(pointwise.prelu, "prelu _prelu_kernel"),
     **_table(
         pointwise.same,
-        "dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout to _to_copy type_as "
+        "dropout dropout_ native_dropout feature_dropout feature_dropout_ alpha_dropout alpha_dropout_ "
+        "feature_alpha_dropout feature_alpha_dropout_ real imag conj _conj resolve_conj "
+        "resolve_neg _neg_view to _to_copy type_as "
         "contiguous detach detach_ alias lift_fresh_copy lift_fresh float clone rrelu_with_noise",
     ),
     **_table(pointwise.like, "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros_like"),
-    **_table(pointwise.constant, "zeros ones full new_zeros new_ones new_full"),
+    **_table(pointwise.constant, "zeros ones full new_zeros new_ones new_full new_empty"),
     **_table(pointwise.copy, "copy_"),
     **_table(pointwise.fill, "fill_ zero_"),
+    **_table(
+        pointwise.random,
+        "normal_ uniform_ bernoulli bernoulli_ random_ exponential_ log_normal_ cauchy_ geometric_",
+    ),
     **_table(
         pointwise.pointwise,
         # pointwise in fact, but not by the tag of every torch since 2.11
         "hardswish hardswish_ leaky_relu leaky_relu_ elu_ celu_ selu_ hardtanh_ hardsigmoid_ mish_ gelu_ relu6_ rrelu_ "
         "threshold_ clip_ masked_fill_ log_sigmoid floor_divide floor_divide_ multiply multiply_ subtract subtract_ "
+        "complex polar "
         "divide divide_ true_divide_ absolute absolute_ negative negative_ fix greater greater_equal less less_equal "
         "not_equal arctan arctan2 arcsin arccos float_power_ rsub __and__ __or__ __xor__ __rsub__",
     ),
     **_table(shapes.permute, "permute"),
-    **_table(shapes.transpose, "transpose swapaxes swapdims"),
-    **_table(shapes.transpose_matrix, "t numpy_T mT"),
+    **_table(shapes.transpose, "transpose transpose_ swapaxes swapaxes_ swapdims swapdims_"),
+    **_table(shapes.transpose_matrix, "t t_ numpy_T mT"),
     **_table(shapes.movedim, "movedim moveaxis"),
-    **_table(shapes.unsqueeze, "unsqueeze"),
-    **_table(shapes.squeeze, "squeeze"),
+    **_table(shapes.unsqueeze, "unsqueeze unsqueeze_"),
+    **_table(shapes.squeeze, "squeeze squeeze_"),
     **_table(shapes.select, "select"),
     **_table(shapes.expand, "expand broadcast_to"),
     **_table(shapes.expand_as, "expand_as"),
@@ -82,11 +90,14 @@ RULES: dict[str, Rule] = {
     **_table(shapes.narrow, "narrow"),
     **_table(shapes.chunk, "chunk"),
     **_table(shapes.split, "split split_with_sizes"),
+    **_table(shapes.tensor_split, "tensor_split"),
+    **_table(shapes.broadcast_tensors, "broadcast_tensors"),
     **_table(shapes.unbind, "unbind"),
     **_table(shapes.glu, "glu"),
     **_table(concat.cat, "cat concat concatenate"),
     **_table(concat.stack, "stack"),
     **_table(concat.repeat, "repeat"),
+    **_table(concat.tile, "tile"),
     **_table(concat.repeat_interleave, "repeat_interleave"),
     **_table(concat.flip, "flip"),
     **_table(concat.roll, "roll"),
@@ -97,13 +108,28 @@ RULES: dict[str, Rule] = {
     **_table(concat.channel_shuffle, "channel_shuffle native_channel_shuffle"),
     **_table(reshape.reshape, "reshape view _unsafe_view flatten unflatten view_as reshape_as"),
     **_table(
+        along.along,
+        "index_select gather cumsum cumsum_ cumprod cumprod_ logcumsumexp cummax cummin sort topk argsort median mode "
+        "kthvalue diff take_along_dim index_fill index_fill_ index_add index_add_ index_copy index_copy_ "
+        "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_",
+    ),
+    **_table(along.index, "index"),
+    **_table(along.index_put, "index_put index_put_"),
+    **_table(along.triangle, "tril triu"),
+    **_table(along.windows, "unfold"),
+    **_table(along.as_pairs, "view_as_real"),
+    **_table(along.as_complex, "view_as_complex"),
+    **_table(
+        along.fourier,
+        "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 "
+        "fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift",
+    ),
+    **_table(
         products.frozen,
-        "one_hot index index_select gather cumsum cumprod cummax cummin sort topk argsort median mode kthvalue addcdiv_ "
-        "index_put index_put_ index_fill index_fill_ index_add index_add_ index_copy index_copy_ masked_scatter "
-        "scatter scatter_ scatter_add scatter_add_ scatter_reduce take_along_dim "
+        "one_hot addcdiv_ masked_scatter "
         "cdist cosine_similarity pairwise_distance bilinear max_unpool2d affine_grid_generator "
         "arange empty rand randn randint linspace scalar_tensor eye meshgrid "
-        "new_empty new_tensor tril triu diff "
+        "new_tensor "
         "native_layer_norm native_group_norm _native_multi_head_attention _transformer_encoder_layer_fwd",
     ),
 }
