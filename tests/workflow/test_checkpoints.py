@@ -1,5 +1,6 @@
 """A user's checkpoint without a recipe: imported, made small, opened from Python; what is in it is told where that fails."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import nn
 import ganshrink
 from ganshrink import nets
 from ganshrink.data import TensorInputs
-from ganshrink.workflow.checkpoints import import_checkpoint, recipe_for, reversed_colours
+from ganshrink.workflow.checkpoints import import_checkpoint, open_checkpoint, recipe_for, reversed_colours
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.python_inputs import example_of, in_float32
 from ganshrink.workflow.recipe import read_recipe, resolve
@@ -171,3 +172,17 @@ def test_a_generator_of_another_precision_is_made_small_in_float32(kind, caplog)
     recipe = resolve({"net": "resnet9", "task": "image2image", "run": "r"})
     images = TensorInputs([X[0]] * 2)
     assert example_of(X.to(kind), images, recipe)[0].dtype == torch.float32
+
+
+def test_a_cyclegan_that_others_trained_and_published():
+    """vintagify's release: its names are nobody else's, and all of its tensors find their place."""
+    root = os.environ.get("GANSHRINK_WEIGHTS")
+    if not root:
+        pytest.skip("GANSHRINK_WEIGHTS is not set: no vintagify_G_A2B_epoch33.pth")
+    found = open_checkpoint(Path(root) / "vintagify_G_A2B_epoch33.pth")
+    assert found.net == {"name": "resnet9", "affine": True}
+    given = torch.load(found.source, map_location="cpu", weights_only=True)
+    assert sum(tensor.numel() for tensor in given.values()) == 11_388_675
+    pairs = zip(given.values(), found.state.values(), strict=True)
+    assert all(torch.equal(theirs, ours) for theirs, ours in pairs)
+    assert "model.1 is down.1" in found.said[1]

@@ -80,8 +80,7 @@ def open_checkpoint(
         ValueError: if it holds no generator that is known, or several; the message says what is in it.
     """
     file, key = nets.split_key(path)
-    file = _in_folder(file) if file.is_dir() else file if file.is_file() else weights_path(file)
-    file = file.absolute()
+    file = _found(file)
     given = dict(options or {})
     if net is None and (own := _written_here(file)):
         net, given = own["name"], {key: value for key, value in own.items() if key != "name"} | given
@@ -252,6 +251,16 @@ def _written_here(file: Path) -> dict[str, Any] | None:
             f"{file} is a weights file of this package that holds a cut network, or one of your own: ganshrink.load opens it"
         )
     return spec.net
+
+
+def _found(named: Path) -> Path:
+    """The file that a path names, from the working directory or from `GANSHRINK_WEIGHTS`."""
+    if named.is_dir():
+        return _in_folder(named).absolute()
+    file = named if named.is_file() else weights_path(named)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no weights file {named}{f', nor {file}' if file != named else ''}")
+    return file.absolute()
 
 
 def _in_folder(folder: Path) -> Path:
