@@ -64,7 +64,7 @@ def test_the_commands_run(tmp_path):
     (tmp_path / "recipes").symlink_to(Path("recipes").resolve())
     picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
-    torch.save({"G": nets.build("resnet6", ngf=2).state_dict()}, tmp_path / "latest_net_G.pth")
+    torch.save(nets.build("resnet6", ngf=2).state_dict(), tmp_path / "latest_net_G.pth")
     block = re.search(r"## From the command line\n\n```\n(.*?)```", README, re.S)[1]
     commands = [shlex.join(shlex.split(line, comments=True)) for line in block.splitlines()]
     assert len(commands) > 5

@@ -152,7 +152,7 @@ def _without_bias(
         if "bias" in ours[own] and isinstance(network.get_submodule(own), CONVS)
     ]
     lacking = {own for given, own in biased if "bias" not in theirs[given]}
-    return lacking if 2 * len(lacking) > len(biased) else set()
+    return lacking if len(lacking) > 1 and 2 * len(lacking) > len(biased) else set()
 
 
 def _leaves(
