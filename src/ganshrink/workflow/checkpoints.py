@@ -127,7 +127,7 @@ def import_checkpoint(
     if bgr:
         swapped = reversed_colours(found.state)
         found = Checkpoint(found.source, found.net, swapped, (*found.said, "BGR became RGB"))
-    folder = Path(out) if out is not None else Path("imported") / _stem(found)
+    folder = Path(out) if out is not None else Path("imported") / _stem(path)
     folder.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(channels=found.net.get("in_channels", 3), size=(size := _size(found.net), size))
     whole = NetworkSpec(net=found.net, example=[list(example_input(spec).shape)], input=spec)
@@ -165,7 +165,7 @@ def recipe_for(
     for line in found.said:
         logger.info("%s: %s", Path(found.source).name, line)
     raw = raw_recipe(found, found.source)
-    raw["run"] = f"runs/{_stem(found)}"
+    raw["run"] = f"runs/{_stem(path)}"
     raw["data"]["photos"] = _photos(Path(pictures))
     changed = copy.deepcopy(raw)
     for override in overrides:
@@ -291,6 +291,7 @@ def _size(net: Mapping[str, Any]) -> int:
     return 128 if net["name"] == "unet128" else 256
 
 
-def _stem(found: Checkpoint) -> str:
-    file, key = nets.split_key(found.source)
+def _stem(path: str | Path) -> str:
+    """What a checkpoint is called in the names of folders: its file or folder, and the key where one was given."""
+    file, key = nets.split_key(path)
     return "-".join([file.name.split(".")[0], *([key] if key else [])])
