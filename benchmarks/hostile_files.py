@@ -256,7 +256,7 @@ def _kinds() -> list[Case]:
         Case("signed 16-bit", "signed.tif", content(tiff(2, 1, 16, 1, struct.pack("<2h", -5, 9), kind=2)), "from -5 to 9"),
         Case("32-bit integers", "int.tif", saved(deep.astype(np.int32), "TIFF"), grey(shallow), deep16),
         Case("32-bit integers over 16", "int2.tif", saved(deep.astype(np.int32) + 9, "TIFF"), "from 9 to 65544", deep + 9),
-        Case("32-bit float", "float.tif", saved(RGB[..., 0].astype(np.float32), "TIFF"), "floating-point", "floating-point"),
+        Case("32-bit float", "float.tif", saved(RGB[..., 0].astype(np.float32), "TIFF"), "and white is 1", "floating-point"),
         Case("PGM up to 11", "eleven.pgm", content(b"P5 3 1 11\n\x00\x05\x0b"), grey([[0, 116, 255]]), plain),
         Case("16-bit RGB PNG", "wide.png", content(wide), RGB, "is a colour picture"),
         Case("RGBA", "alpha.png", saved(np.dstack([RGB, alpha]), "PNG"), on_white, "is a colour picture"),

@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "nets": {"system"},
     "data": {"system"},
     "pruning": {"system"},
-    "graph": {"pruning"},
+    "graph": {"system", "pruning"},
     "training": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
     "exporters": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
 }

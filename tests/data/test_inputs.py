@@ -59,7 +59,11 @@ def test_prepare_at_another_size():
         (np.zeros((8, 8)), LABELS, "integer array"),
         (Image.new("RGB", (8, 8)), LABELS, "colour picture"),
         (np.zeros((8, 8, 3), np.float32), IMAGE, r"uint8 array \(H, W, 3\), this is float32"),
-        (np.zeros((8, 8, 3), np.uint8), InputSpec(channels=1, size=(8, 8)), "input has 1"),
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            InputSpec(channels=5, size=(8, 8)),
+            "at most 4 channels, 5 are wanted",
+        ),
     ],
 )
 def test_pictures_that_do_not_fit_the_generator(image, spec, message):
@@ -74,4 +78,5 @@ def test_class_colours_are_distinct():
 
 def test_preview_of_pictures_and_of_other_channels():
     assert preview_input(torch.ones(3, 8, 12), IMAGE).tolist() == [[[255] * 3] * 12] * 8
-    assert preview_input(torch.ones(5, 8, 12), IMAGE.model_copy(update={"channels": 5})).shape == (8, 12, 3)
+    assert preview_input(torch.ones(1, 8, 12)).tolist() == [[255] * 12] * 8
+    assert preview_input(torch.ones(5, 8, 12)).shape == (16, 36)  # a grey tile for each

@@ -126,7 +126,7 @@ def test_an_empty_folder_is_named(aligned, folders):
 def test_a_missing_split_is_named_beside_the_setting_as_written(aligned):
     with pytest.raises(FileNotFoundError, match=r"val does not exist \(data\.root = ") as error:
         open_dataset(side_by_side(aligned), "val")
-    assert f"(data.root = '{aligned}'," in str(error.value)
+    assert f"(data.root = '{aligned}')" in str(error.value)
 
 
 def test_two_folders_where_one_gives_nothing_say_why_once(folders):

@@ -86,7 +86,7 @@ def broken_files(tmp_path_factory):
     (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
     frames[0].save(folder / "film.gif", save_all=True, append_images=frames[1:])
     frames[0].save(folder / "book.tif", save_all=True, append_images=frames[1:])
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.array([[-1, 3]], np.float32)).save(folder / "float.tif")
     Image.new("1", (20000, 20000)).save(folder / "huge.png")
     Image.new("1", (10000, 9000)).save(folder / "big.png")
     return folder
@@ -100,7 +100,7 @@ def broken_files(tmp_path_factory):
         ("truncated.jpg", "truncated"),
         ("film.gif", "2 frames"),
         ("book.tif", "2 frames"),
-        ("float.tif", "floating-point"),
+        ("float.tif", "from -1 to 3, and white is 1"),
         ("huge.png", "over the limit"),
         ("big.png", "over the limit"),
     ],

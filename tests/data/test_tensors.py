@@ -20,7 +20,7 @@ def test_pairs_are_a_data_set():
     assert isinstance(images, Images) and check(images) == []
     assert (images.in_channels, images.out_channels, images.size) == (2, 3, (8, 12))
     assert torch.equal(images.sample(1, None)["target"], given[1][1])
-    assert images.preview(given[0][0]).shape == (8, 12, 3)
+    assert images.preview(given[0][0]).shape == (8, 24)  # two channels, side by side
 
 
 def test_the_fingerprint_follows_the_values():

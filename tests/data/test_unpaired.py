@@ -164,7 +164,7 @@ def test_the_fingerprint_follows_settings_direction_and_contents(domains):
 
 def test_missing_and_empty_folders_are_named(domains):
     with pytest.raises(
-        FileNotFoundError, match=r"valA does not exist .*data\.root = .*GANSHRINK_DATA"
+        FileNotFoundError, match=r"valA does not exist .*data\.root = .*testA does: set metrics.split"
     ) as error:
         open_dataset(config(domains), "val")
     assert "\n" not in str(error.value)

@@ -47,6 +47,18 @@ def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
     assert found["protocol"]["torch"] == str(torch.__version__)
 
 
+@pytest.mark.skipif(not has_openvino(), reason="needs OpenVINO")
+def test_a_runtime_that_cannot_run_the_networks_is_left_out_and_said(tmp_path: Path) -> None:
+    network, example = nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), torch.rand(1, 3, 8, 8)
+    export_onnx(network, example, tmp_path / "it.onnx")
+    given = {"onnx_files": {"it": tmp_path / "it.onnx"}, "threads": 1, "warmup": 0, "rounds": 3}
+    found = measure_latency({"it": network}, example, **given)
+    assert {row["runtime"] for row in found["rows"]} == {"torch", "onnxruntime"} == set(found["ratios"])
+    assert "Pad" in found["protocol"]["openvino, not timed"]
+    with pytest.raises(Exception, match="Pad"):
+        measure_latency({"it": network}, example, runtimes=["openvino"], **given)
+
+
 def test_networks_of_several_inputs() -> None:
     class Placed(nn.Module):
         def __init__(self) -> None:

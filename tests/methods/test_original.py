@@ -34,7 +34,7 @@ def test_two_networks_that_print_alike_have_stamps_of_their_own():
 
 def test_scales_that_are_added_need_no_second_trace(monkeypatch):
     traced, trace = [], original.trace
-    monkeypatch.setattr(original, "trace", lambda *given: traced.append(given) or trace(*given))
+    monkeypatch.setattr(original, "trace", lambda *given, **how: traced.append(given) or trace(*given, **how))
     untrained = Original(
         lambda: nets.build("resnet6", ngf=4, blocks=1), (torch.zeros(1, 3, 32, 32),), {"affine": True}
     )

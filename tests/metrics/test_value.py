@@ -29,8 +29,19 @@ def test_a_diverged_picture_is_an_error(bad: float) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\) but the target batch \(1, 3, 4, 4\)"):
         Pictures(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4))
-    with pytest.raises(ValueError, match=r"must be \(N, 3, H, W\)"):
-        Pictures(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"must be \(N, C, H, W\)"):
+        Pictures(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8))
+
+
+def test_a_network_for_colour_sees_grey_three_times_and_refuses_other_counts() -> None:
+    grey = torch.rand(2, 1, 8, 8) * 2 - 1
+    batch = Pictures(grey)
+    assert torch.equal(batch.rgb("fake"), batch.saved("fake").repeat(1, 3, 1, 1))
+    for channels in (2, 4, 13):
+        with pytest.raises(
+            ValueError, match=f"takes 1 or 3 channels, these have {channels}: .*psnr and ssim"
+        ):
+            Pictures(torch.zeros(1, channels, 8, 8)).rgb("fake")
 
 
 def test_unpaired_batches_may_hold_more_of_one_or_one_alone() -> None:

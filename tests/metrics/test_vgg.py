@@ -132,11 +132,13 @@ def test_distance_is_the_perceptual_distance_of_its_features(small: VGG) -> None
     assert small.distance(x, x).item() == 0
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 16, 16), (3, 16, 16), (1, 3, 7, 16)])
+@pytest.mark.parametrize("shape", [(2, 4, 16, 16), (3, 16, 16), (1, 3, 7, 16)])
 def test_images_it_cannot_see_are_refused(small: VGG, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"RGB images \(B, 3, H, W\) of at least 8x8, got \("):
+    with pytest.raises(ValueError, match=r"RGB images \(B, 3, H, W\), or grey ones, of at least 8x8, got \("):
         small(torch.zeros(shape))
     assert small(torch.zeros(1, 3, 8, 8))["relu3_1"].shape == (1, 256, 2, 2)
+    grey = torch.rand(1, 1, 8, 8)
+    assert torch.equal(small(grey)["relu3_1"], small(grey.repeat(1, 3, 1, 1))["relu3_1"])
 
 
 def with_batch_norm() -> dict[str, Tensor]:

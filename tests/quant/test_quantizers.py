@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ganshrink.pruning.search.handles import substituted
 from ganshrink.quant import QuantConfig, Quantizers, calibrate, quantize_activation, quantize_weight
 from ganshrink.quant.layers import find_layers
 
@@ -73,14 +74,7 @@ def test_an_effective_weight_of_an_earlier_hook_is_what_is_quantized(net, images
     conv = net.blocks[0].body[1]
     scales = torch.linspace(0, 1, conv.out_channels)[:, None, None, None]
 
-    def substitute(module, args):
-        module.__dict__["weight"] = module._parameters["weight"] * scales
-
-    def restore(module, args, output):
-        module.__dict__.pop("weight", None)
-
-    conv.register_forward_pre_hook(substitute)
-    conv.register_forward_hook(restore, always_call=True)
+    substituted(conv, "weight", lambda weight: weight * scales)
     seen = []
     with torch.no_grad(), Quantizers(net, QuantConfig(weight_bits=3), images[0]):
         watch = conv.register_forward_pre_hook(lambda module, args: seen.append(module.weight))

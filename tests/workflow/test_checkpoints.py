@@ -13,11 +13,9 @@ from torch import nn
 
 import ganshrink
 from ganshrink import nets
-from ganshrink.data import TensorInputs
 from ganshrink.workflow.checkpoints import import_checkpoint, open_checkpoint, recipe_for, reversed_colours
 from ganshrink.workflow.compress import compress_recipe
-from ganshrink.workflow.python_inputs import example_of, in_float32
-from ganshrink.workflow.recipe import read_recipe, resolve
+from ganshrink.workflow.recipe import read_recipe
 
 SHORT = ["data.size=32", "student.max_steps=1", "latency.enabled=false", "export.onnx=false"]
 X = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -164,16 +162,6 @@ def test_bgr_becomes_rgb(name, options):
         reversed_colours(nets.build(name, **options, in_channels=1).state_dict())
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_generator_of_another_precision_is_made_small_in_float32(kind, caplog):
-    network = in_float32(nets.build("resnet9", ngf=2, blocks=1, norm="batch").to(kind))
-    assert {t.dtype for t in network.state_dict().values()} == {torch.float32, torch.int64}
-    assert f"weights are {str(kind)[6:]}: a copy in float32" in caplog.text
-    recipe = resolve({"net": "resnet9", "task": "image2image", "run": "r"})
-    images = TensorInputs([X[0]] * 2)
-    assert example_of(X.to(kind), images, recipe)[0].dtype == torch.float32
-
-
 def test_a_cyclegan_that_others_trained_and_published():
     """vintagify's release: its names are nobody else's, and all of its tensors find their place."""
     root = os.environ.get("GANSHRINK_WEIGHTS")
@@ -186,3 +174,11 @@ def test_a_cyclegan_that_others_trained_and_published():
     pairs = zip(given.values(), found.state.values(), strict=True)
     assert all(torch.equal(theirs, ours) for theirs, ours in pairs)
     assert "model.1 is down.1" in found.said[1]
+
+
+def test_grey_pictures_and_values_of_the_network_go_into_the_recipe(photos, tmp_path):
+    file = tmp_path / "grey.pth"
+    torch.save(nets.build("resnet6", ngf=2, in_channels=1, out_channels=2).state_dict(), file)
+    recipe, _ = recipe_for(file, photos, ["net.range=[0, 1]", "net.norm=instance"])
+    assert (recipe.data.in_channels, recipe.data.out_channels) == (1, 2)
+    assert recipe.net.range == (0, 1) and recipe.net.options["norm"] == "instance"

@@ -105,18 +105,16 @@ def test_any_finished_run_is_quantized_by_one_call(tmp_path):
         quantize_run(tmp_path, ["quantization.weight_bits=9"])
 
 
-def test_a_run_goes_on_without_a_file_that_cannot_be(tmp_path, caplog):
-    """The run is finished all the same, and says so."""
+def test_a_network_that_can_have_no_file_is_refused_before_anything_is_trained(tmp_path):
     every = [
         path
         for path, module in nets.build("resnet9", ngf=4, blocks=1).named_modules()
         if hasattr(module, "stride")
     ]
     quantization = {"mode": "calibrate", "exclude": every}
-    compress_recipe(resolve(small(tmp_path, quantization=quantization)), progress=False)
-    assert "there is no INT8 file: no convolution of this network can be quantized" in caplog.text
-    assert (tmp_path / "report.html").exists() and not (tmp_path / FILE).exists()
-    assert list(read(tmp_path / "metrics.json")) == ["teacher", "student"]
+    with pytest.raises(ValueError, match="quantization would fail after the training.*can be quantized"):
+        compress_recipe(resolve(small(tmp_path, quantization=quantization)), progress=False)
+    assert not list((tmp_path / "stages").iterdir())
 
 
 def test_a_layer_that_is_not_there_is_missed_before_anything_is_trained(tmp_path):

@@ -108,6 +108,7 @@ def compress(
 ) -> None:
     """Make a generator small: train or load the teacher, search, distil, evaluate, export, report."""
     from ganshrink.workflow import compress
+    from ganshrink.workflow.missing import missing
 
     terminal.start_logging(quiet)
     words = [*(overrides or ()), *([f"budget={budget}"] if budget else [])]
@@ -118,6 +119,10 @@ def compress(
         folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]
     lines = [f"student: {path / 'student.safetensors'}\nreport:  {path / 'report.html'}" for path in folders]
     terminal.answer(outcome.cost, json_, "\n".join(lines))
+    lost = {str(path / name): reason for path in folders for name, reason in missing(path).items()}
+    if lost:
+        said = "; ".join(f"{name} ({reason})" for name, reason in lost.items())
+        raise ValueError(f"the student is finished, but some files could not be made: {said}")
 
 
 @app.command(

@@ -176,12 +176,21 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="an image, or a folder of images")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
     net: OwnNet = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW|trained",
+            help="resize pictures to this height and width, or to the size that the student was trained at; if not given "
+            "they keep their own, where the student takes that",
+        ),
+    ] = None,
 ) -> None:
     """Run a student on an image, or on every image of a folder."""
     from ganshrink.data.pictures import printable
     from ganshrink.workflow import predict
 
-    written = predict.predict(student, source, target, original=net)
+    wanted = predict.parse_size(size)
+    written = predict.predict(student, source, target, original=net, size=wanted)
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 

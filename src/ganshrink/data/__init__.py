@@ -10,6 +10,7 @@ from ganshrink.data.opening import DATASETS, open_dataset, open_unlabelled
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
 from ganshrink.data.pictures import read_image, read_labels, to_tensor, to_uint8, write_png
+from ganshrink.data.pixels import as_picture, write_picture
 from ganshrink.data.tensors import Subset, TensorInputs, TensorPairs, hold_out
 from ganshrink.data.unlabelled import InputsAlone, joined
 from ganshrink.data.unpaired import UnpairedImages
@@ -26,6 +27,8 @@ __all__ = [
     "LabelledImages",
     "PairedImages",
     "Subset",
+    "as_picture",
+    "write_picture",
     "Photos",
     "Split",
     "SyntheticFacades",

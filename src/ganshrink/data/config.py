@@ -16,15 +16,26 @@ Split = Literal["train", "val", "test"]
 Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
+_FILES = {"in_channels", "out_channels", "white"}  # for what is read from files
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
-    "paired": {"root", "a", "b", "unlabelled"} | _FEW,
-    "unpaired": {"root", "a", "b"},
-    "labelled": {"photos", "labels", "num_classes", "void", "label_size", "unlabelled"} | _FEW,
-    "photos": {"photos"},
+    "paired": {"root", "a", "b", "unlabelled", "target_size"} | _FILES | _FEW,
+    "unpaired": {"root", "a", "b"} | _FILES,
+    "labelled": {
+        "photos",
+        "labels",
+        "num_classes",
+        "void",
+        "label_size",
+        "unlabelled",
+        "white",
+        "out_channels",
+    }
+    | _FEW,
+    "photos": {"photos"} | _FILES,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -67,9 +78,34 @@ class DataConfig(BaseModel):
     )
     labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
-    load_size: int | Size | None = Field(
+    load_size: int | Size | Literal["native"] | None = Field(
         None,
-        description="resize to this, then crop at random to `size`; none: size * 286/256; the same as size: no crop",
+        description="resize to this, then crop at random to `size`; none: size * 286/256; the same as size: no crop; "
+        '"native": never resize, crop pictures as they are (scores then see their middle)',
+    )
+    target_size: int | Size | None = Field(
+        None,
+        description="paired: size of the targets where it is another than `size`, a whole multiple or part of it: for "
+        "super-resolution x4 size = 64, target_size = 256; none: size",
+    )
+    in_channels: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="channels of input pictures: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; any other count from "
+        ".npy files; none: 3",
+    )
+    out_channels: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="channels of target pictures, or of what the generator makes; none: 3",
+    )
+    white: float | None = Field(
+        None,
+        gt=0,
+        description="the value of white in files of more than 8 bits: 4095 for 12 bits stored in 16; none: 65535, and 1 "
+        "in floating-point files",
     )
     flip: bool = Field(True, description="mirror half of the training pairs")
     direction: Literal["AtoB", "BtoA", "both"] = Field(
@@ -167,7 +203,12 @@ class DataConfig(BaseModel):
             )
 
     def _check_sizes(self) -> None:
-        for key, (height, width) in (("size", self.height_width), ("load_size", self.load_height_width)):
+        sizes = {
+            "size": self.height_width,
+            "load_size": self.load_height_width,
+            "target_size": self.target_height_width,
+        }
+        for key, (height, width) in sizes.items():
             if not (8 <= height <= 8192 and 8 <= width <= 8192):
                 raise ValueError(f"{key} = {height} x {width}: each side must be 8 to 8192 pixels")
         (height, width), (load_height, load_width) = self.height_width, self.load_height_width
@@ -175,6 +216,20 @@ class DataConfig(BaseModel):
             raise ValueError(
                 f"load_size {load_height} x {load_width} is smaller than size {height} x {width}: "
                 "the crop would not fit"
+            )
+        for have, want in zip(self.height_width, self.target_height_width, strict=True):
+            if have % want and want % have:
+                raise ValueError(
+                    f"target_size {want} is no whole multiple or part of size {have}: crops of both would not fit each other"
+                )
+        if load_height % self.step[0] or load_width % self.step[1]:
+            raise ValueError(
+                f"load_size {load_height} x {load_width} must be a multiple of {self.step[0]} x {self.step[1]}, by which "
+                "targets are smaller"
+            )
+        if self.native and self.label_size is not None:
+            raise ValueError(
+                'label_size is a size to resize to, load_size = "native" resizes nothing: remove one'
             )
 
     @property
@@ -184,11 +239,39 @@ class DataConfig(BaseModel):
 
     @property
     def load_height_width(self) -> tuple[int, int]:
-        """(H, W) before the random crop."""
+        """(H, W) before the random crop; where pictures are not resized, the least that they may have."""
         if self.load_size is None:
-            height, width = self.height_width
-            return round(height * _JITTER), round(width * _JITTER)
+            (height, width), (by_height, by_width) = self.height_width, self.step
+            return round(height * _JITTER / by_height) * by_height, round(
+                width * _JITTER / by_width
+            ) * by_width
+        if self.load_size == "native":
+            return self.height_width
         return (self.load_size, self.load_size) if isinstance(self.load_size, int) else self.load_size
+
+    @property
+    def native(self) -> bool:
+        """Whether pictures are cropped as they are."""
+        return self.load_size == "native"
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """(H, W) that a picture must have."""
+        return self.height_width if self.native else (0, 0)
+
+    @property
+    def target_height_width(self) -> tuple[int, int]:
+        """(H, W) of the targets."""
+        if self.target_size is None:
+            return self.height_width
+        return (self.target_size, self.target_size) if isinstance(self.target_size, int) else self.target_size
+
+    @property
+    def step(self) -> tuple[int, int]:
+        """By how many times the targets are smaller, in height and width; 1 where they are not."""
+        pairs = zip(self.height_width, self.target_height_width, strict=True)
+        height, width = (max(1, have // want) for have, want in pairs)
+        return height, width
 
     @property
     def label_height_width(self) -> tuple[int, int]:
@@ -199,9 +282,12 @@ class DataConfig(BaseModel):
 
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
-        beside = {"label_size", "unlabelled"} | _FEW
+        # Those of later versions count where they are set: what earlier ones made is not made again.
+        new = {key for key in _FILES | {"target_size"} if getattr(self, key) is None}
+        beside = {"label_size", "unlabelled"} | new | _FEW
         settings = self.model_dump(mode="json", exclude=beside | self._others())
-        return settings | {"size": list(self.height_width), "load_size": list(self.load_height_width)}
+        load = "native" if self.native else list(self.load_height_width)
+        return settings | {"size": list(self.height_width), "load_size": load}
 
 
 def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
@@ -217,6 +303,13 @@ def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Pat
     named = Path(path.replace("{split}", split)).expanduser() / inside.replace("{split}", split)
     folder = (base / named).absolute()
     if not folder.is_dir():
+        for other in ("val", "test") if split != "train" else ():
+            beside = (base / path.replace("{split}", other)).expanduser() / inside.replace("{split}", other)
+            if beside.absolute() != folder and beside.is_dir():
+                raise FileNotFoundError(
+                    f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}), but "
+                    f'{printable(beside.absolute())} does: set metrics.split = "{other}" to score on that'
+                )
         start = (
             f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"
         )

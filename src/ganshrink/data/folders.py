@@ -4,13 +4,16 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ganshrink.data.config import find_folder
+from ganshrink.data.endings import common_endings, partners
 from ganshrink.data.pictures import SUFFIXES, printable, read_size
 
-DECODE_LIMIT = 3000  # images; beyond, `check` reads headers and sizes only
+DECODE_LIMIT = 3000  # images that `check` decodes; of the others it reads headers and sizes only
 _HASH_LIMIT = 256 * 2**20  # bytes; beyond, names, sizes and times stand for the contents
 
 Decode = Callable[[Path], Any]
@@ -22,14 +25,25 @@ def open_folder(
     """The folder that a setting names (see `find_folder`), its images by key, and a line for each problem: having none
     is one.
 
+    The name may end in a pattern of file names, such as `gtFine/{split}/*_labelIds.png`: then only such files count, and
+    their keys are what stands for the star.
+
     Raises:
         FileNotFoundError: no such folder.
     """
-    folder = find_folder(name, split, setting=setting, inside=inside)
-    files, problems = list_images(folder)
+    place, pattern = _pattern_of(name)
+    folder = find_folder(place, split, setting=setting, inside=inside)
+    files, problems = list_images(folder, pattern)
     if not files and not problems:
-        problems = [empty_folder(folder)]
+        problems = [empty_folder(folder, pattern)]
     return folder, files, problems
+
+
+def _pattern_of(name: str) -> tuple[str, str]:
+    """A setting's folder, and the pattern of file names in it."""
+    parts = name.split("/")
+    first = next((place for place, part in enumerate(parts) if "*" in part), None)
+    return (name, "*") if first is None else ("/".join(parts[:first]) or ".", parts[-1])
 
 
 def open_pairs(
@@ -37,18 +51,26 @@ def open_pairs(
 ) -> tuple[list[tuple[str, Path, Path]], list[str]]:
     """(key, first, second) of the images in two folders that have equal keys, and a line for each problem.
 
+    Where no key is in both folders, names may differ by an ending (see `ganshrink.data.endings`).
+
     Raises:
         FileNotFoundError: a folder is missing.
+        ValueError: several images of the second belong to each of the first.
     """
     opened = [open_folder(name, split, setting=s) for name, s in zip(names, settings, strict=True)]
     (folder_a, first, problems_a), (folder_b, second, problems_b) = opened
-    keys, missing = match_pairs(first, second, folders=(folder_a, folder_b))
+    problems = problems_a + problems_b
     if not first or not second:
-        missing = []  # that one folder is empty says it all
-    return [(key, first[key], second[key]) for key in keys], problems_a + problems_b + missing
+        return [], problems  # that one folder is empty says it all
+    if not first.keys() & second.keys() and (found := common_endings(list(first), list(second))):
+        ending, others = found
+        first = {key.removesuffix(ending): path for key, path in first.items()}
+        second = partners(second, first, others, setting=settings[1])
+    keys, missing = match_pairs(first, second, folders=(folder_a, folder_b))
+    return [(key, first[key], second[key]) for key in keys], problems + missing
 
 
-def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def list_images(folder: Path, pattern: str = "*") -> tuple[dict[str, Path], list[str]]:
     """The images in and below a folder by key, and a line for each thing that would be left out unseen.
 
     The key is the relative path without suffix, in Unicode's composed form: a folder copied from a Mac spells the same
@@ -56,8 +78,14 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """
     found: dict[str, Path] = {}
     problems: list[str] = []
+    stem = pattern.rpartition(".")[0] or pattern
+    before, after = stem.partition("*")[0], stem.rpartition("*")[2]
     for path in _walk(folder, problems):
-        key = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        if not fnmatchcase(path.name, pattern):
+            continue
+        place = path.relative_to(folder)
+        place = place.with_name(place.stem.removeprefix(before).removesuffix(after) or place.stem)
+        key = unicodedata.normalize("NFC", place.as_posix())
         if key in found:
             problems.append(
                 f"{printable(path)} and {printable(found[key].name)} have the same name: remove one"
@@ -99,9 +127,10 @@ def match_pairs(
     return [key for key in first if key in second], problems
 
 
-def empty_folder(folder: Path) -> str:
+def empty_folder(folder: Path, pattern: str = "*") -> str:
     """The line that says that a folder holds no image."""
-    return f"no images in {printable(folder)} (looked for {', '.join(SUFFIXES)})"
+    wanted = "" if pattern == "*" else f" of names like {pattern}"
+    return f"no images in {printable(folder)}{wanted} (looked for {', '.join(SUFFIXES)})"
 
 
 def _examine(path: Path, decode: Decode | None) -> tuple[tuple[int, int] | None, str | None]:
@@ -115,36 +144,82 @@ def _examine(path: Path, decode: Decode | None) -> tuple[tuple[int, int] | None,
     return size, None
 
 
-def examine_all(
-    files: Sequence[Path],
-    decode: Decode,
-    *,
-    flaw: Callable[[Path, tuple[int, int]], str | None] = lambda path, size: None,
-) -> list[str]:
-    """A line for each image that cannot be used, or has a `flaw` by its size (H, W); decoded unless over 3000."""
-    reader = decode if len(files) <= DECODE_LIMIT else None
+Size = tuple[int, int]
+Flaw = Callable[[Path, Size], str | None]
+
+
+def too_small(least: Size, flaw: Flaw | None = None) -> Flaw:
+    """The flaw of an image that is smaller than (H, W), which is cut out of it, or another flaw."""
+
+    def found(path: Path, size: Size) -> str | None:
+        if size[0] < least[0] or size[1] < least[1]:
+            return (
+                f"{printable(path)} is {size[1]} x {size[0]} pixels, smaller than the {least[1]} x {least[0]} that are cut "
+                'out where data.load_size = "native"'
+            )
+        return None if flaw is None else flaw(path, size)
+
+    return found
+
+
+def examine_all(files: Sequence[Path], decode: Decode, *, flaw: Flaw = lambda path, size: None) -> list[str]:
+    """A line for each image that cannot be used, or has a `flaw` by its size (H, W); at most 3000, spread, are decoded."""
     problems = []
-    for path in files:
-        size, problem = _examine(path, reader)
+    stride = -(-len(files) // DECODE_LIMIT)
+    for place, path in enumerate(files):
+        size, problem = _examine(path, decode if place % stride == 0 else None)
         problems.append(problem if size is None else flaw(path, size))
     return [problem for problem in problems if problem is not None]
 
 
+Scale = tuple[Fraction, Fraction]
+
+
 def examine_pairs(
-    pairs: Sequence[tuple[Path, Path]], decoders: tuple[Decode, Decode], *, partner: str
+    pairs: Sequence[tuple[Path, Path]],
+    decoders: tuple[Decode, Decode],
+    *,
+    partner: str,
+    scale: Scale = (Fraction(1), Fraction(1)),
+    least: tuple[Size, Size] = ((0, 0), (0, 0)),
 ) -> list[str]:
-    """A line for each image that cannot be used, and each pair of unequal sizes; decoded unless over 3000 pairs."""
+    """A line for each image that cannot be used, and each pair whose sizes do not fit; at most 3000 pairs are decoded.
+
+    Args:
+        scale: how many times as high and as wide the second may be as the first, where it is not as large.
+        least: (H, W) that either must have.
+    """
     problems = []
-    for pair in pairs:
-        readers = decoders if len(pairs) <= DECODE_LIMIT else (None, None)
+    stride = -(-len(pairs) // DECODE_LIMIT)
+    for place, pair in enumerate(pairs):
+        readers = decoders if place % stride == 0 else (None, None)
         (size, problem), (other, other_problem) = map(_examine, pair, readers)
         problems += [problem, other_problem]
-        if size and other and size != other:
+        for path, found, wanted in zip(pair, (size, other), least, strict=True):
+            if found:
+                problems.append(too_small(wanted)(path, found))
+        if size and other and size != other and not _scaled(size, other, scale):
+            unlike = "" if scale == (1, 1) else f": neither as large nor {_times(scale)}"
             problems.append(
                 f"{printable(pair[0])} is {size[1]} x {size[0]} pixels, its {partner} {printable(pair[1])} "
-                f"{other[1]} x {other[0]}"
+                f"{other[1]} x {other[0]}{unlike}"
             )
     return [problem for problem in problems if problem is not None]
+
+
+def _scaled(size: Size, other: Size, scale: Scale) -> bool:
+    """Whether `other` is `size` times the scale, the smaller one rounded up or down."""
+    return scale != (1, 1) and all(
+        abs(have - want * by) < max(Fraction(1), by)
+        for have, want, by in zip(other, size, scale, strict=True)
+    )
+
+
+def _times(scale: Scale) -> str:
+    height, width = scale
+    return (
+        f"{height} times as large" if height == width else f"{height} times as high and {width} times as wide"
+    )
 
 
 def sample_name(key: str) -> str:

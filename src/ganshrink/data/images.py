@@ -12,13 +12,14 @@ from ganshrink.system.generator import as_tuple, image_like
 class Images(Protocol):
     """What every data set offers; a user's own class with these members works everywhere.
 
-    `sample(index, rng)` gives "input": float32 (in_channels, H, W) in [-1, 1] or one-hot 0/1, "target":
-    float32 (out_channels, H, W) in [-1, 1], "name": str, and for labelled sets "labels": int64 (H, W). All
+    `sample(index, rng)` gives "input": float32 (in_channels, *size) in [-1, 1] or one-hot 0/1, "target":
+    float32 (out_channels, *size) in [-1, 1], "name": str, and for labelled sets "labels": int64 (H, W). All
     randomness comes from `rng`; None means evaluation, without augmentation. Sets of inputs alone have no
     "target".
 
-    Two attributes are optional, read by `is_paired` and `num_inputs`: `paired = False` says that a sample's input and target
-    do not belong together, `num_inputs` that in evaluation only the first so many samples hold an "input".
+    Three attributes are optional, read by functions of these names: `paired = False` says that a sample's input and target
+    do not belong together (`is_paired`), `num_inputs` that in evaluation only the first so many samples hold an "input",
+    `target_size` that targets have another size than inputs.
 
     For a generator of several inputs "input" is a tuple of tensors in the order of its arguments: images as above, and
     float32 or int64 of any other shape. `in_channels` are then the channels of all images of `size` among them
@@ -48,6 +49,11 @@ def num_inputs(images: Images) -> int:
     return getattr(images, "num_inputs", len(images))
 
 
+def target_size(images: Images) -> tuple[int, int]:
+    """(H, W) of the targets; that of the inputs unless the set says otherwise."""
+    return getattr(images, "target_size", images.size)
+
+
 def whole_of(images: Images) -> Images:
     """The data set that a part of one, or its inputs alone, is taken from."""
     while hasattr(images, "whole"):
@@ -59,8 +65,7 @@ def check(dataset: Images) -> list[str]:
     """Everything that would break a run on this data set, one line each; empty when it is sound.
 
     Folders: every image's header and size are read, and up to 3000 pairs every image is decoded whole and its
-    class ids looked at; beyond that a broken body is found only when it is reached. Any data set: the first
-    sample's shapes, types and range.
+    class ids looked at; of more, 3000 that are spread over them. Any data set: the first sample's shapes, types and range.
     """
     problems = list(dataset.problems()) if hasattr(dataset, "problems") else []
     if not problems and len(dataset) == 0:
@@ -76,7 +81,7 @@ def _check_sample(dataset: Images) -> list[str]:
     else:
         problems = _check_image("input", given, (dataset.in_channels, *dataset.size))
     if "target" in sample:
-        problems += _check_image("target", sample["target"], (dataset.out_channels, *dataset.size))
+        problems += _check_image("target", sample["target"], (dataset.out_channels, *target_size(dataset)))
     if not isinstance(sample.get("name"), str):
         problems.append('sample 0: "name" must be a string')
     return problems
@@ -87,7 +92,8 @@ def _check_image(key: str, tensor: Any, shape: tuple[int, ...]) -> list[str]:
         kind = f", not {tensor.dtype}" if isinstance(tensor, torch.Tensor) else ""
         return [f"sample 0: {key!r} must be a float32 tensor{kind}"]
     if tuple(tensor.shape) != shape:
-        return [f"sample 0: {key!r} is {tuple(tensor.shape)}, in_channels and size say {shape}"]
+        says = "in_channels and size" if key == "input" else "out_channels and size (or target_size)"
+        return [f"sample 0: {key!r} is {tuple(tensor.shape)}, {says} say {shape}"]
     if not bool((tensor.abs() <= 1.001).all()):
         return [f"sample 0: {key!r} reaches {float(tensor.abs().max()):.4g}: scale it to [-1, 1]"]
     return []

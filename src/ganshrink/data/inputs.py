@@ -10,15 +10,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from ganshrink.data.config import DataConfig
-from ganshrink.data.pictures import (
-    convert_labels,
-    convert_rgb,
-    printable,
-    read_image,
-    read_labels,
-    to_tensor,
-    to_uint8,
-)
+from ganshrink.data.pictures import convert_labels, printable, read_labels, to_tensor
+from ganshrink.data.pixels import PictureReader, as_picture
 from ganshrink.data.views import View, view_image, view_labels
 
 IGNORED_ID = 255  # the id that most label sets give to pixels nobody labelled
@@ -30,11 +23,15 @@ class InputSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["image", "labels"] = Field(
-        "image", description="image: RGB in [-1, 1]; labels: one-hot 0/1"
+        "image", description="image: pictures in [-1, 1]; labels: one-hot 0/1"
     )
     channels: PositiveInt = Field(3, description="channels of the input tensor; labels: number of classes")
     size: tuple[PositiveInt, PositiveInt] = Field(description="height and width it was trained at")
     void: int | None = Field(None, description="labels: the channel of pixels without a class")
+    white: float | None = Field(
+        None,
+        description="image: the value of white in files of more than 8 bits; none: the largest of their type",
+    )
 
 
 class _Described(Protocol):
@@ -49,10 +46,14 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
             assert source.num_classes is not None
             size, classes = source.height_width, source.num_classes
             return InputSpec(kind="labels", channels=classes, size=size, void=source.void)
-        return InputSpec(kind="image", channels=3, size=source.height_width, void=None)
+        return InputSpec(channels=source.in_channels or 3, size=source.height_width, white=source.white)
     spec = getattr(source, "spec", None)
     if isinstance(spec, InputSpec):
         return spec
+    if not source.in_channels:
+        raise ValueError(
+            "these data have no picture as input, which is needed here: vectors are for Python alone"
+        )
     return InputSpec(kind="image", channels=source.in_channels, size=source.size, void=None)
 
 
@@ -60,34 +61,43 @@ def prepare(
     image: str | Path | Image.Image | np.ndarray,
     spec: InputSpec | DataConfig,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Literal["own"] | None = None,
 ) -> torch.Tensor:
     """A user's picture (or label-id map) as an input (channels, H, W), as in evaluation: no crop, no mirror.
 
     Args:
-        image: a file, a Pillow image, or an array: uint8 (H, W, 3) for images, integer (H, W) for labels.
+        image: a file, a Pillow image, or an array: uint8 (H, W, C) for images, integer (H, W) for labels.
         spec: what the generator eats.
-        size: (H, W) of the result instead of the trained size.
+        size: (H, W) of the result instead of the trained size; own: that of the picture.
 
     Raises:
         ValueError: the picture cannot be used; the message names the file and what is wrong.
     """
     spec = spec if isinstance(spec, InputSpec) else input_spec(spec)
-    target = size or spec.size
+    where = "the label map"
+    if spec.kind == "labels":
+        pixels, where = _label_ids(image)
+    else:
+        pixels = _pixels(image, spec)
+    target = (pixels.shape[0], pixels.shape[1]) if size == "own" else size or spec.size
     view = View(target, target)
     if spec.kind == "labels":
-        ids, where = _label_ids(image)
-        known = map_ids(view_labels(ids, view), spec.channels, void=spec.void, where=where)
+        known = map_ids(view_labels(pixels, view), spec.channels, void=spec.void, where=where)
         return one_hot(torch.from_numpy(known), spec.channels)
-    if spec.channels != 3:
-        raise ValueError(f"a picture has 3 channels, this generator's input has {spec.channels}")
+    return to_tensor(view_image(pixels, view))
+
+
+def _pixels(image: str | Path | Image.Image | np.ndarray, spec: InputSpec) -> np.ndarray:
+    read = PictureReader(spec.channels, spec.white)
     if isinstance(image, str | Path):
-        image = read_image(image)
-    elif isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise ValueError(f"a picture is a uint8 array (H, W, 3), this is {image.dtype} {image.shape}")
-        image = Image.fromarray(image)
-    return to_tensor(view_image(convert_rgb(image), view))
+        return read(image)
+    if isinstance(image, Image.Image):
+        return read.convert(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise ValueError(f"a picture is a uint8 array (H, W, 3), this is {image.dtype} {image.shape}")
+    if image.shape[2:] == (spec.channels,):
+        return image
+    return read.convert(Image.fromarray(image))
 
 
 def _label_ids(image: str | Path | Image.Image | np.ndarray) -> tuple[np.ndarray, str]:
@@ -124,12 +134,10 @@ def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 def preview_input(tensor: torch.Tensor, spec: InputSpec | None = None) -> np.ndarray:
-    """A person's view of one input (channels, H, W), uint8 (H, W, 3): the picture, or a colour per class."""
+    """A person's view of one input (channels, H, W), uint8: the picture (see `as_picture`), or a colour per class."""
     if spec is not None and spec.kind == "labels":
         return class_colours(spec.channels, void=spec.void)[tensor.argmax(0).cpu().numpy()]
-    if tensor.shape[0] == 3:
-        return to_uint8(tensor)
-    return np.repeat(to_uint8(tensor[:1]), 3, axis=-1)
+    return as_picture(tensor)
 
 
 def class_colours(num_classes: int, *, void: int | None = None) -> np.ndarray:

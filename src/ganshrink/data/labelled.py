@@ -9,20 +9,20 @@ import torch
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_pairs, hash_files, open_pairs, sample_name
 from ganshrink.data.inputs import InputSpec, input_spec, map_ids, one_hot, preview_input
-from ganshrink.data.pictures import printable, read_image, read_labels, to_tensor
-from ganshrink.data.views import View, draw_view, view_image, view_labels
+from ganshrink.data.pictures import printable, read_labels, to_tensor
+from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.views import View, view_image, view_labels, view_of
 
 
 class LabelledImages:
     """Label-id PNGs and their photos, with equal names in two folders."""
-
-    out_channels = 3
 
     def __init__(self, config: DataConfig, split: str) -> None:
         assert isinstance(config.photos, str) and config.labels is not None
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
+        self.out_channels, self._reader = config.out_channels or 3, readers(config)[1]
         self._pairs, self._problems = open_pairs(
             (config.photos, config.labels), split, settings=("photos", "labels")
         )
@@ -31,22 +31,26 @@ class LabelledImages:
         return len(self._pairs)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """One pair: "input" float32 one-hot (classes, H, W), "target" float32 (3, H, W) in [-1, 1],
+        """One pair: "input" float32 one-hot (classes, H, W), "target" float32 (C, H, W) in [-1, 1],
         "labels" int64, "name". Without `rng` there is no augmentation, and the labels have the size they are
         scored at (`label_size`), which may be finer than what the generator sees."""
         key, photo, label = self._pairs[index]
-        view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
+        pixels = self._reader(photo)
+        view = view_of(self.config, pixels.shape, rng)
         maps = label_maps(self._read_ids(label), view, self.config, augmented=rng is not None)
-        target = to_tensor(view_image(read_image(photo), view))
+        target = to_tensor(view_image(pixels, view))
         return {**maps, "target": target, "name": sample_name(key)}
 
     def _read_ids(self, path: Path) -> np.ndarray:
         return read_ids(path, self.spec)
 
     def problems(self) -> list[str]:
-        """One line for each thing that would break a run; images are decoded unless over 3000."""
+        """One line for each thing that would break a run; at most 3000 pairs are decoded."""
         pairs = [(photo, label) for _, photo, label in self._pairs]
-        return self._problems + examine_pairs(pairs, (read_image, self._read_ids), partner="label map")
+        least = self.config.least, self.config.least
+        found = examine_pairs(pairs, (self._reader, self._read_ids), partner="label map", least=least)
+        warn_dark([self._reader])
+        return self._problems + found
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
@@ -69,7 +73,7 @@ def label_maps(
     """ "input" and "labels" of class ids, as in `LabelledImages.sample`."""
     assert config.num_classes is not None
     seen = scored = torch.from_numpy(view_labels(ids, view).astype(np.int64))
-    if not augmented:
+    if not augmented and not config.native:
         size = config.label_height_width
         scored = torch.from_numpy(view_labels(ids, View(size, size)).astype(np.int64))
     return {"input": one_hot(seen, config.num_classes), "labels": scored}

@@ -1,11 +1,11 @@
 """Pairs of pictures in the folders of pytorch-CycleGAN-and-pix2pix: A|B side by side, or two folders."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import (
@@ -15,22 +15,28 @@ from ganshrink.data.folders import (
     open_folder,
     open_pairs,
     sample_name,
+    too_small,
 )
 from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.pictures import printable, read_image, to_tensor
-from ganshrink.data.views import draw_view, view_image
+from ganshrink.data.pictures import printable, to_tensor
+from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.views import View, view_image, view_of
 
 
 class PairedImages:
-    """Pairs of pictures: two folders, or files of (H, 2W) pixels that hold A on the left and B on the right."""
+    """Pairs of pictures: two folders, or files of (H, 2W) pixels that hold A on the left and B on the right.
 
-    out_channels = 3
+    Attributes:
+        target_size: (H, W) of the targets, which may be another than that of the inputs.
+    """
 
     def __init__(self, config: DataConfig, split: str) -> None:
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
-        # key, A, B; no B where both stand side by side in one file
+        self.out_channels, self.target_size = config.out_channels or 3, config.target_height_width
+        self._readers = readers(config)
+        # key, input, target; no target where both stand side by side in one file
         self._pairs: list[tuple[str, Path, Path | None]]
         if config.root is not None:
             inside = "" if "{split}" in config.root else "{split}"
@@ -39,47 +45,83 @@ class PairedImages:
             return
         assert config.a is not None and config.b is not None
         pairs, self._problems = open_pairs((config.a, config.b), split, settings=("a", "b"))
-        self._pairs = [*pairs]
+        self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
+
+    @property
+    def _back(self) -> bool:
+        return self.config.direction == "BtoA"
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """One pair: "input" and "target" float32 (3, H, W) in [-1, 1], "name"; no `rng`, no augmentation."""
-        key, path_a, path_b = self._pairs[index]
-        view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
-        images = _halves(path_a) if path_b is None else (read_image(path_a), read_image(path_b))
-        a, b = (to_tensor(view_image(image, view)) for image in images)
-        if self.config.direction == "BtoA":
-            a, b = b, a
-        return {"input": a, "target": b, "name": sample_name(key)}
+        """One pair: "input" and "target" float32 (C, H, W) in [-1, 1], "name"; no `rng`, no augmentation."""
+        key, first, second = self._pairs[index]
+        if second is None:
+            sides = [(0, 1), (1, 0)][self._back]
+            images = [_half(read(first), side) for read, side in zip(self._readers, sides, strict=True)]
+        else:
+            images = [read(path) for read, path in zip(self._readers, (first, second), strict=True)]
+        view, input, target = view_of_pair(self.config, images[0], images[1], rng)
+        return {
+            "input": to_tensor(view_image(input, view)),
+            "target": to_tensor(view_image(target, view.at(self.target_size))),
+            "name": sample_name(key),
+        }
 
     def problems(self) -> list[str]:
-        """One line for each thing that would break a run; images are decoded unless over 3000."""
+        """One line for each thing that would break a run; at most 3000 images are decoded."""
         pairs = [(a, b) for _, a, b in self._pairs if b is not None]
         whole = [a for _, a, b in self._pairs if b is None]
-        return (
-            self._problems
-            + examine_all(whole, read_image, flaw=_odd_width)
-            + examine_pairs(pairs, (read_image, read_image), partner="partner")
-        )
+        (height, width), (tall, wide) = self.size, self.target_size
+        least = (self.size, self.target_size) if self.config.native else ((0, 0), (0, 0))
+        (least_height, least_width) = (max(sides) for sides in zip(*least, strict=True))
+        flaw = too_small((least_height, 2 * least_width), _odd_width)
+        problems = self._problems + examine_all(whole, self._readers[0], flaw=flaw)
+        scale = Fraction(tall, height), Fraction(wide, width)
+        problems += examine_pairs(pairs, self._readers, partner="partner", scale=scale, least=least)
+        warn_dark(self._readers)
+        return problems
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
-        files = [
-            (f"{side}/{key}", path) for key, *pair in self._pairs for side, path in enumerate(pair) if path
-        ]
+        files = []
+        for key, first, second in self._pairs:
+            sides = [first] if second is None else [second, first] if self._back else [first, second]
+            files += [(f"{side}/{key}", path) for side, path in enumerate(sides)]
         return hash_files({"split": self.split, **self.config.relevant()}, files)
 
     def preview(self, input: torch.Tensor) -> np.ndarray:
-        """An input as uint8 (H, W, 3)."""
+        """An input as a picture, uint8."""
         return preview_input(input, self.spec)
 
 
-def _halves(path: Path) -> tuple[Image.Image, Image.Image]:
-    both = read_image(path)
-    width, height = both.size
-    return both.crop((0, 0, width // 2, height)), both.crop((width // 2, 0, width, height))
+def view_of_pair(
+    config: DataConfig, input: np.ndarray, target: np.ndarray, rng: np.random.Generator | None
+) -> tuple[View, np.ndarray, np.ndarray]:
+    """The view of an input, and both pictures, of which the target is seen at `view.at(config.target_height_width)`.
+
+    Pictures that are not resized lose the rows and columns at their ends that have no whole pixel of the smaller one.
+    """
+    if not config.native:
+        return view_of(config, input.shape, rng), input, target
+    (height, width), (tall, wide), down = config.height_width, config.target_height_width, config.step
+    up = (max(1, tall // height), max(1, wide // width))
+    shapes = zip(input.shape, target.shape, down, up, strict=False)
+    if input.shape[:2] == target.shape[:2]:  # the smaller one is made here
+        cells = [have // max(by, times) for have, _, by, times in shapes]
+        edges = [cell * max(by, times) for cell, by, times in zip(cells, down, up, strict=True)]
+        input, target = (image[: edges[0], : edges[1]] for image in (input, target))
+    else:
+        cells = [min(have // by, other // times) for have, other, by, times in shapes]
+        input = input[: cells[0] * down[0], : cells[1] * down[1]]
+        target = target[: cells[0] * up[0], : cells[1] * up[1]]
+    return view_of(config, (cells[0] * down[0], cells[1] * down[1]), rng), input, target
+
+
+def _half(both: np.ndarray, side: int) -> np.ndarray:
+    width = both.shape[1] // 2
+    return both[:, side * width : (side + 1) * width]
 
 
 def _odd_width(path: Path, size: tuple[int, int]) -> str | None:

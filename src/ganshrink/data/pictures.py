@@ -1,15 +1,17 @@
 """Image files to pixels and back: whatever a user's file holds, the same RGB or class ids come out of it.
 
-Colour is 8-bit RGB; a file that cannot be used is one ValueError naming it. Colour profiles (ICC) are ignored: the
-stored numbers are the colours.
+Colour is 8-bit RGB (`ganshrink.data.pixels` reads other channels and depths); a file that cannot be used is one
+ValueError naming it. Colour profiles (ICC) are ignored: the stored numbers are the colours.
 """
 
+import logging
+import math
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,12 +19,16 @@ from PIL import Image, ImageOps
 
 from ganshrink.system.atomic import replacing
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 # Only these decoders are tried, whatever the suffix says: Pillow knows others that start programs (EPS).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a picture that is not an attack
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP = (*_SIXTEEN_BIT, "F")  # Pillow's modes of more than 8 bits; its own conversion from them only clips
+DARK = 0.5  # of white: what stays below it has fewer bits than its file
 # How a file may store class ids, and the factor by which Pillow spreads small ones over 0..255.
 _ID_LAYOUTS = {"1": 1, "L": 1, "L;2": 85, "L;4": 17, "P": 1, "P;1": 1, "P;2": 1, "P;4": 1}
 
@@ -35,7 +41,8 @@ def printable(path: str | Path) -> str:
 
 
 @contextmanager
-def _opened(path: str | Path, *, whole: bool = True) -> Iterator[Image.Image]:
+def open_image(path: str | Path, *, whole: bool = True) -> Iterator[Image.Image]:
+    """A picture file, opened; whatever goes wrong with it inside is a ValueError that names it."""
     try:
         _check_file(Path(path))
         # A file, not its name: given a name, Pillow maps the pixels and misreads turned grey TIFFs.
@@ -97,53 +104,92 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF data say."""
     return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
 
 
-def convert_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as 8-bit RGB, upright (EXIF), alpha laid on white, 16 bits scaled to 8.
+def convert_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
+    """Any picture as 8-bit RGB, upright (EXIF), alpha laid on white; deeper ones are scaled to 8 bits.
 
     Raises:
-        ValueError: if the pixels are floating-point, or grey levels outside 16 bits.
+        ValueError: if levels are negative or above white.
     """
-    if image.mode == "F":
-        raise ValueError("it has floating-point pixels: convert it to 8 or 16 bits")
-    if image.mode in _SIXTEEN_BIT:
-        return _upright_grey(image).convert("RGB")
-    image = _upright(image)
+    if image.mode in DEEP:
+        levels, most = upright_levels(image)
+        return Image.fromarray(np.round(scaled(levels, white or most)).astype(np.uint8)).convert("RGB")
+    image = upright(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image).convert("RGB")
     return image.convert("RGB")
 
 
-def _upright_grey(image: Image.Image) -> Image.Image:
-    """8 bits of a grey picture with up to 16 (TIFF also 12), for which Pillow's own conversion only clips."""
+def white_of(dtype: np.dtype[Any]) -> float:
+    """The value of white in numbers of a type, where nothing says otherwise: 255, 65535, 1 for floating-point."""
+    return 1.0 if dtype.kind == "f" else 255.0 if dtype.itemsize == 1 else 65535.0
+
+
+def upright_levels(image: Image.Image) -> tuple[np.ndarray, float]:
+    """The stored levels (H, W) of a grey picture of more than 8 bits, upright, black 0; and the value of white."""
     tags = getattr(image, "tag_v2", {})
-    white = 4095 if tags.get(_BITS) == (12,) else 65535
-    levels = np.asarray(_upright(image), dtype=np.int64)
-    low, high = int(levels.min()), int(levels.max())
-    if low < 0 or high > white:
-        raise ValueError(f"its grey levels go from {low} to {high}: scale them to 0..{white}")
+    white = 1.0 if image.mode == "F" else 4095.0 if tags.get(_BITS) == (12,) else 65535.0
+    levels = np.asarray(upright(image), dtype=np.float64)
     if tags.get(_PHOTOMETRIC) == 0:  # white is stored as 0; Pillow turns that round in 8 bits only
         levels = white - levels
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        levels = np.where(levels == transparent, white, levels)
-    return Image.fromarray(np.round(levels * 255 / white).astype(np.uint8))
+    return np.where(levels == transparent, white, levels) if isinstance(transparent, int) else levels, white
 
 
-def read_image(path: str | Path) -> Image.Image:
+def scaled(levels: np.ndarray, white: float) -> np.ndarray:
+    """Levels 0..white as float64 in 0..255.
+
+    Raises:
+        ValueError: if they are not in there.
+    """
+    low, high = float(levels.min()), float(levels.max())
+    if not (math.isfinite(low) and math.isfinite(high)) or low < 0 or high > white:
+        raise ValueError(
+            f"its values go from {low:g} to {high:g}, and white is {white:g}: set data.white to the value of white, or "
+            f"scale them to 0..{white:g}"
+        )
+    return levels * (255 / white)
+
+
+def dark(high: float, white: float) -> str | None:
+    """The line that says that pictures stay far below white, as those of 12 bits in files of 16 do; None: they do not."""
+    if high >= DARK * white:
+        return None
+    guess = f", such as data.white = {2 ** math.ceil(math.log2(high + 1)) - 1}" if high > 1 else ""
+    return (
+        f"the brightest value of these images is {high:g} where white is {white:g}, so that they are nearly black: set "
+        f"data.white to the value of white{guess}"
+    )
+
+
+def deep_colour(image: Image.Image) -> bool:
+    """Whether a file holds 16 bits of colour, of which Pillow reads 8; known until its pixels are decoded."""
+    return image.mode not in DEEP and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def read_image(path: str | Path, *, white: float | None = None) -> Image.Image:
     """A picture file as an upright 8-bit RGB image.
+
+    Args:
+        white: the value of white in a file of more than 8 bits; none: the largest of its type. A picture far below it is
+            warned of.
 
     Raises:
         ValueError: broken, truncated, empty, animated or enormous file; the message names it.
         FileNotFoundError: no such file.
     """
-    with _opened(path) as image:
-        return convert_rgb(image)
+    with open_image(path) as image:
+        if image.mode in DEEP:
+            levels, most = upright_levels(image)
+            if line := dark(float(levels.max()), white or most):
+                logger.warning("%s: %s", printable(path), line)
+        return convert_rgb(image, white)
 
 
 def convert_labels(image: Image.Image) -> np.ndarray:
@@ -162,7 +208,7 @@ def convert_labels(image: Image.Image) -> np.ndarray:
         )
         raise ValueError(f"label maps hold one class id per pixel, this is {kind} (mode {image.mode})")
     factor = _id_factor(image)
-    return np.array(_upright(image)).astype(np.int32) // factor
+    return np.array(upright(image)).astype(np.int32) // factor
 
 
 def _id_factor(image: Image.Image) -> int:
@@ -182,29 +228,49 @@ def _id_factor(image: Image.Image) -> int:
 
 def read_labels(path: str | Path) -> np.ndarray:
     """The class ids in a label PNG (modes 1, L, P, I;16), int32 (H, W). Raises as `read_image`."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         return convert_labels(image)
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of the upright picture, mostly from the file's header alone. Raises as `read_image`."""
-    with _opened(path, whole=False) as image:
+    if Path(path).suffix.lower() == ".npy":
+        shape = load_array(path).shape
+        return shape[1:] if len(shape) == 3 and shape[0] < shape[2] else shape[:2]
+    with open_image(path, whole=False) as image:
         width, height = image.size
         turned = _orientation(image) in (5, 6, 7, 8)
         if turned and image.format == "TIFF":
             # Pillow's versions disagree on whether `size` is upright before the pixels are read.
-            height, width = _upright(image).size
+            height, width = upright(image).size
     return (width, height) if turned else (height, width)
 
 
+def load_array(path: str | Path) -> np.ndarray:
+    """The numbers of a .npy file, (H, W), (H, W, C) or (C, H, W), mapped from the disk. Raises as `read_image`."""
+    try:
+        _check_file(Path(path))
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot use image {printable(path)}: {_reason(error)}") from error
+    if array.ndim not in (2, 3) or array.dtype.kind not in "uif" or 0 in array.shape:
+        raise ValueError(
+            f"cannot use image {printable(path)}: an image is a (H, W, C) array of numbers, this is {array.dtype} "
+            f"{array.shape}"
+        )
+    return array
+
+
 def write_png(path: str | Path, pixels: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) or (H, W) pixels as a PNG; the folder is made where it is missing."""
+    """Write pixels as a PNG, uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W); the folder is made where missing."""
     with replacing(Path(path)) as temporary:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG")
 
 
 def to_tensor(image: Image.Image | np.ndarray) -> torch.Tensor:
-    """RGB pixels, 8-bit (H, W, 3), as float32 (3, H, W) in [-1, 1]."""
+    """Pixels (H, W, C) in 0..255 as float32 (C, H, W) in [-1, 1]."""
     pixels = np.asarray(image, dtype=np.float32) / np.float32(127.5) - np.float32(1)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganshrink.data.images import Images, is_paired, num_inputs
+from ganshrink.data.images import Images, is_paired, num_inputs, target_size
 from ganshrink.data.inputs import InputSpec, preview_input
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, image_like
 
 
 class TensorInputs:
     """Inputs without targets as a data set, for a generator that is its own teacher.
+
+    How many channels it makes nothing here tells: `out_channels` are 3 until somebody knows better.
 
     An input is a tensor, or a tuple of tensors for a generator of several: images (C, H, W) in [-1, 1] or one-hot,
     vectors (D,), int64 class ids. Its `size` is that of the first image.
@@ -27,16 +29,13 @@ class TensorInputs:
         ValueError: if there is no input, one is not made of tensors, or the shapes differ between inputs.
     """
 
-    out_channels = 3
-
     def __init__(self, inputs: Sequence[Input], *, dtypes: Sequence[torch.dtype] | None = None) -> None:
         if not len(inputs):
             raise ValueError("there are no inputs: give at least one")
         wanted = "an input, (C, H, W) or a tuple of several tensors"
         self.inputs, self.dtypes = inputs, dtypes
         _check_alike((_tensors(element, f"element {i}", wanted) for i, element in enumerate(inputs)), "input")
-        first = as_tuple(inputs[0])
-        self.size = next((_sides(tensor) for tensor in first if tensor.ndim == 3), (1, 1))
+        self.size, self.out_channels = _first_sides(inputs[0]) or (1, 1), 3
         first_input = self.sample(0, None)["input"]
         self.in_channels, self.spec = _image_channels(first_input, self.size), _label_spec(first_input)
 
@@ -58,7 +57,11 @@ class TensorInputs:
 
 
 class TensorPairs:
-    """Pairs of input and target (3, H, W), both in [-1, 1], as a data set. Inputs are as in `TensorInputs`.
+    """Pairs of input and target (C, H, W), both in [-1, 1], as a data set. Inputs are as in `TensorInputs`.
+
+    Attributes:
+        size: (H, W) of the input, where that is one image; else of the targets.
+        target_size: (H, W) of the targets.
 
     Args:
         dtypes: as in `TensorInputs`.
@@ -74,8 +77,10 @@ class TensorPairs:
             raise ValueError("there are no pairs: give at least one (input, target)")
         self.pairs, self.dtypes = pairs, dtypes
         _check_alike((_pair_tensors(pair, index) for index, pair in enumerate(pairs)), "pair")
-        target = pairs[0][1]
-        self.size, self.out_channels = _sides(target), target.shape[0]
+        source, target = pairs[0]
+        self.target_size, self.out_channels = _sides(target), target.shape[0]
+        single = len(as_tuple(source)) == 1
+        self.size = (_first_sides(source) if single else None) or self.target_size
         first_input = self.sample(0, None)["input"]
         self.in_channels, self.spec = _image_channels(first_input, self.size), _label_spec(first_input)
 
@@ -117,7 +122,8 @@ def _unsound(images: Images) -> list[str]:
         if "target" in sample:
             tensors["target"] = sample["target"]
         for name, tensor in tensors.items():
-            image = tensor.ndim == 3 and tuple(tensor.shape[1:]) == images.size
+            size = target_size(images) if name == "target" else images.size
+            image = tensor.ndim == 3 and tuple(tensor.shape[1:]) == size
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 problems.append(f"element {index}: {name} holds NaN or infinite values")
             elif tensor.is_floating_point() and image and bool((tensor.abs() > 1.001).any()):
@@ -132,19 +138,24 @@ def _tensors(input: Any, where: str, wanted: str) -> tuple[Tensor, ...]:
     if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
         kinds = ", ".join(type(tensor).__name__ for tensor in tensors) or "nothing"
         raise ValueError(f"{where} of the data is {kinds}: it must be {wanted}")
+    if len(tensors) == 1 and tensors[0].ndim > 3:
+        raise ValueError(
+            f"{where} of the data has a tensor {tuple(tensors[0].shape)}: pictures are (C, H, W), without a batch "
+            "axis; volumes (C, D, H, W) and films have no place here"
+        )
     return tensors
 
 
 def _pair_tensors(pair: Any, index: int) -> tuple[Tensor, ...]:
     """The tensors of one pair, its target last."""
-    where, wanted = f"element {index}", "(input, target), target (3, H, W)"
+    where, wanted = f"element {index}", "(input, target), target (C, H, W)"
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise ValueError(f"{where} of the data is a {type(pair).__name__}{size}: it must be {wanted}")
     tensors = (*_tensors(pair[0], where, wanted), *_tensors(pair[1], where, wanted))
     if isinstance(pair[1], tuple | list) or tensors[-1].ndim != 3:
         raise ValueError(
-            f"{where} of the data has a target {tuple(tensors[-1].shape)}: it must be (3, H, W), one tensor"
+            f"{where} of the data has a target {tuple(tensors[-1].shape)}: it must be (C, H, W), one tensor"
         )
     return tensors
 
@@ -177,6 +188,11 @@ def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype)
 
 
+def _first_sides(input: Input) -> tuple[int, int] | None:
+    """(H, W) of the first image of an input."""
+    return next((_sides(tensor) for tensor in as_tuple(input) if tensor.ndim == 3), None)
+
+
 def _sides(image: Tensor) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
@@ -199,7 +215,7 @@ class Subset:
     def __init__(self, whole: Images, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
         self.in_channels, self.out_channels, self.size = whole.in_channels, whole.out_channels, whole.size
-        self.spec = getattr(whole, "spec", None)
+        self.spec, self.target_size = getattr(whole, "spec", None), target_size(whole)
         self.paired = is_paired(whole)
         inputs = num_inputs(whole)
         self.num_inputs = sum(index < inputs for index in self.indices)

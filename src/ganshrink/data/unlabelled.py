@@ -14,12 +14,13 @@ import torch
 
 from ganshrink.data.batches import LABELS, counter_rng
 from ganshrink.data.config import DataConfig
-from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
 from ganshrink.data.images import Images, num_inputs
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.labelled import label_maps, read_ids
-from ganshrink.data.pictures import read_image, to_tensor
-from ganshrink.data.views import draw_view, view_image
+from ganshrink.data.pictures import to_tensor
+from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.views import view_image, view_of
 
 
 def labelled_indices(count: int, fraction: float, *, seed: int = 0) -> list[int]:
@@ -67,12 +68,11 @@ class InputsAlone:
 class InputFolder:
     """The folder of `data.unlabelled`: pictures of the input side of pairs, or label-id PNGs for labelled data."""
 
-    out_channels = 3
-
     def __init__(self, config: DataConfig) -> None:
         assert config.unlabelled is not None
         self.config, self.spec = config, input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
+        self.out_channels, self._reader = config.out_channels or 3, readers(config)[0]
         _, files, self._problems = open_folder(config.unlabelled, "train", setting="unlabelled")
         self._files = list(files.items())
 
@@ -82,26 +82,30 @@ class InputFolder:
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         """All but the target of what a pair's sample holds; cropped and mirrored as pairs are, not at all without `rng`."""
         key, path = self._files[index]
-        view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
+        pixels = self._read(path)
+        view = view_of(self.config, pixels.shape, rng)
         if self.spec.kind == "labels":
-            maps = label_maps(self._read_ids(path), view, self.config, augmented=rng is not None)
+            maps = label_maps(pixels, view, self.config, augmented=rng is not None)
             return {**maps, "name": sample_name(key)}
-        return {"input": to_tensor(view_image(read_image(path), view)), "name": sample_name(key)}
+        return {"input": to_tensor(view_image(pixels, view)), "name": sample_name(key)}
 
-    def _read_ids(self, path: Path) -> np.ndarray:
-        return read_ids(path, self.spec)
+    def _read(self, path: Path) -> np.ndarray:
+        """Class ids (H, W), or pixels (H, W, C)."""
+        return read_ids(path, self.spec) if self.spec.kind == "labels" else self._reader(path)
 
     def problems(self) -> list[str]:
-        """One line for each thing that would break a run; images are decoded unless over 3000."""
-        read = self._read_ids if self.spec.kind == "labels" else read_image
-        return self._problems + examine_all([path for _, path in self._files], read)
+        """One line for each thing that would break a run; at most 3000 images are decoded."""
+        files = [path for _, path in self._files]
+        problems = self._problems + examine_all(files, self._read, flaw=too_small(self.config.least))
+        warn_dark([self._reader])
+        return problems
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
         return hash_files({"unlabelled": True, **self.config.relevant()}, self._files)
 
     def preview(self, input: torch.Tensor) -> np.ndarray:
-        """An input as uint8 (H, W, 3)."""
+        """An input as a picture, uint8."""
         return preview_input(input, self.spec)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from ganshrink.data.config import DataConfig
-from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
 from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.pictures import read_image, to_tensor
-from ganshrink.data.views import draw_view, view_image
+from ganshrink.data.pictures import to_tensor
+from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.views import view_image, view_of
 
 
 class UnpairedImages:
@@ -24,13 +25,13 @@ class UnpairedImages:
         num_inputs: images of the input domain; samples 0 .. num_inputs - 1 hold an "input" in evaluation.
     """
 
-    out_channels = 3
     paired = False
 
     def __init__(self, config: DataConfig, split: str) -> None:
         self.config, self.split = config, split
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
+        self.out_channels, self._readers = config.out_channels or 3, readers(config)
         self._problems: list[str] = []
         sides = []
         for side, name in (("a", config.a), ("b", config.b)):
@@ -49,18 +50,18 @@ class UnpairedImages:
         return max(len(self._inputs), len(self._targets))
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """ "input" and "target" float32 (3, H, W) in [-1, 1], "name"; without `rng` no augmentation, and no image twice."""
+        """ "input" and "target" float32 (C, H, W) in [-1, 1], "name"; without `rng` no augmentation, and no image twice."""
         sides = {"input": self._inputs, "target": self._targets}
         sample: dict[str, Any] = {}
-        for kind, files in sides.items():
+        for (kind, files), read in zip(sides.items(), self._readers, strict=True):
             place = index
             if rng is not None:
                 place = index if files is self._longer else int(rng.integers(len(files)))
             if place >= len(files):
                 continue
             key, path = files[place]
-            view = draw_view(self.size, self.config.load_height_width, flip=self.config.flip, rng=rng)
-            sample[kind] = to_tensor(view_image(read_image(path), view))
+            pixels = read(path)
+            sample[kind] = to_tensor(view_image(pixels, view_of(self.config, pixels.shape, rng)))
             sample.setdefault("name", sample_name(key))
         return sample
 
@@ -69,9 +70,12 @@ class UnpairedImages:
         return self._inputs if len(self._inputs) >= len(self._targets) else self._targets
 
     def problems(self) -> list[str]:
-        """One line for each thing that would break a run; images are decoded unless over 3000."""
-        files = [path for _, path in self._inputs + self._targets]
-        return self._problems + examine_all(files, read_image)
+        """One line for each thing that would break a run; at most 3000 images of a side are decoded."""
+        problems, flaw = [*self._problems], too_small(self.config.least)
+        for side, read in zip((self._inputs, self._targets), self._readers, strict=True):
+            problems += examine_all([path for _, path in side], read, flaw=flaw)
+        warn_dark(self._readers)
+        return problems
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
@@ -80,5 +84,5 @@ class UnpairedImages:
         return hash_files({"split": self.split, **self.config.relevant()}, files)
 
     def preview(self, input: torch.Tensor) -> np.ndarray:
-        """An input as uint8 (H, W, 3)."""
+        """An input as a picture, uint8."""
         return preview_input(input, self.spec)

@@ -1,12 +1,13 @@
 """A generator as the ONNX graph that is written: what goes in, and torch's own exporter kept quiet."""
 
 import contextlib
-import copy
+import importlib
 import inspect
 import io
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 
 from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
-from ganshrink.exporters.probes import Inputs
-from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.exporters.probes import Inputs, free_sides
+from ganshrink.exporters.runtime import PACKAGES, load_optional, said
+from ganshrink.exporters.sizes import AXES, Sizes, check_batches, sizes_of
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import as_tuple
+from ganshrink.system.values import Values, converting, raw, values_of
 
 Encode = Callable[[Inputs], Inputs]
 FILE_LIMIT = 2_000_000_000  # a protobuf message, weights included, ends at 2 GiB
@@ -47,7 +51,7 @@ def _check(model: nn.Module, example: Inputs, image_io: str | None, dynamic_size
         raise ValueError(f"the example must have the shape (B, C, H, W), got {tuple(example[0].shape)}")
     if len({tensor.shape[:1] for tensor in example}) != 1:
         raise ValueError(f"the examples must be batches of one size, got {shapes_of(example)}")
-    if dynamic_size and all(tensor.dim() != 4 for tensor in example):
+    if dynamic_size and not any(free_sides(tensor) for tensor in example):
         raise ValueError(f"dynamic_size needs an image (B, C, H, W) as input, got {shapes_of(example)}")
     if image_io is not None and image_io not in DTYPES:
         raise ValueError(f"image_io must be {' or '.join(DTYPES)}, got {image_io!r}")
@@ -56,64 +60,121 @@ def _check(model: nn.Module, example: Inputs, image_io: str | None, dynamic_size
         raise ValueError(f"the weights take {size / 1e9:.1f} GB in float32; one ONNX file holds at most 2 GB")
 
 
+def values_told(graph: nn.Module, image_io: ImageIO | None) -> dict[str, str]:
+    """Black and white of what a file takes and gives, for its metadata."""
+    if image_io is not None:
+        return dict.fromkeys(("input_values", "output_values"), f"0..255 {image_io}")
+    return (values_of(graph) or Values()).facts()
+
+
 def _graph(model: nn.Module, example: Inputs, image_io: ImageIO | None) -> tuple[nn.Module, Encode]:
     """What is exported, and how the generator's inputs become its own."""
-    net = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    if image_io is None:
-        return net, lambda batch: batch
-    graph = PictureIO(net, image_io, pictures=are_pictures(example)).eval()
+    net = in_evaluation(copied(model)).cpu().float()
+    net.requires_grad_(False)
+    if image_io is None:  # as its user knows it, not as we train it
+        values = values_of(net)
+        return raw(net), (lambda batch: batch) if values is None else values.encode
+    graph = PictureIO(converting(net), image_io, pictures=are_pictures(example))
+    graph.eval()
     return graph, graph.encode
 
 
+def capture(
+    graph: nn.Module, encode: Encode, example: Inputs, dynamic_batch: bool, dynamic_size: bool
+) -> tuple[torch.export.ExportedProgram, Sizes | None]:
+    """torch's own trace at the example's size, and where the size is free, the sizes for which it holds.
+
+    Raises:
+        ValueError: the network cannot be traced, or only at this size or batch.
+    """
+    # Of two images where the batch is free, since torch.export takes a one for fixed.
+    batch = encode(tuple(torch.cat([t, t])[:2] for t in example) if dynamic_batch else example)
+    program = _traced(graph, batch, dynamic_batch, dynamic_size)
+    if dynamic_batch:
+        check_batches(program, graph, batch)
+    return program, sizes_of(program, graph, batch) if dynamic_size else None
+
+
+def _traced(
+    graph: nn.Module, batch: Inputs, dynamic_batch: bool, dynamic_size: bool
+) -> torch.export.ExportedProgram:
+    sides = [(0,) * dynamic_batch + free_sides(tensor) * dynamic_size for tensor in batch]
+    dims = [dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in sides]
+    shapes = tuple(inspect.signature(graph.forward).bind(*dims).arguments.values())
+    # As in torch.onnx: without it a bottleneck of one pixel would be a promise that it always has one.
+    oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    try:
+        with _silence(), oblivious:
+            return torch.export.export(graph, batch, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # tracing passes on whatever the network raises
+        raise ValueError(f"the network does not export to ONNX: {_untraced(error)}") from error
+
+
 def write(
-    graph: nn.Module,
-    batch: Inputs,
+    program: torch.export.ExportedProgram,
     path: Path,
-    dynamic_batch: bool,
-    dynamic_size: bool,
     opset: int | None = None,
     rewrite: Callable[[Any], None] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> int:
-    """Export at the shape of `batch`, which holds two images where the batch is free, since torch.export fixes a one.
+    """Translate a traced network and write it.
 
     Args:
         rewrite: changes the ONNX graph (of onnx_ir) before it is written.
+        about: goes into the file's metadata.
 
     Returns:
         the opset.
 
     Raises:
-        ValueError: the network does not export.
+        ValueError: an operator has no translation.
     """
-    free: dict[int, Any] = {0: torch.export.Dim("batch")} if dynamic_batch else {}
-    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if dynamic_size else {}
-    dims = [free | (sides if tensor.dim() == 4 else {}) for tensor in batch]
-    names = ["input"] if len(batch) == 1 else [f"input_{place}" for place in range(len(batch))]
+    inputs = program.graph_signature.user_inputs
+    names = ["input"] if len(inputs) == 1 else [f"input_{place}" for place in range(len(inputs))]
     try:
         with _silence():
-            program = torch.onnx.export(
-                graph,
-                batch,
+            translated = torch.onnx.export(
+                program,
+                (),
                 dynamo=True,
-                dynamic_shapes=tuple(inspect.signature(graph.forward).bind(*dims).arguments.values()),
                 input_names=names,
                 output_names=["image"],
                 opset_version=opset,
                 verbose=False,
+                optimize=False,  # it takes `+ 1e-8` for `+ 0`
             )
-            assert program is not None
+            assert translated is not None
+            model = translated.model
+            _simplify(model)
             if rewrite is not None:
-                rewrite(program.model.graph)
-            _strip(program.model.graph)
-    except Exception as error:  # the exporter passes on whatever tracing, lowering and writing raise
-        raise ValueError(f"the network does not export to ONNX: {_reason(error)}") from error
-    program.save(str(path), external_data=False)  # a full disk is the caller's to tell
-    found = int(program.model.opset_imports[""])
+                rewrite(model.graph)
+            _strip(model.graph)
+            model.metadata_props.update({name: str(value) for name, value in (about or {}).items()})
+    except Exception as error:  # the exporter passes on whatever translating raises
+        raise ValueError(f"the network does not export to ONNX: {said(_first(error))}") from error
+    translated.save(str(path), external_data=False)  # a full disk is the caller's to tell
+    found = int(model.opset_imports[""])
     if opset not in (None, found):
         raise ValueError(
             f"torch writes opset {found} for this network, not {opset}: ask for {found} or leave it out"
         )
     return found
+
+
+def _simplify(model: Any) -> None:
+    """Compute what is constant and drop what is unused, both exactly; runtimes fuse operators themselves."""
+    passes = importlib.import_module("onnx_ir.passes.common")
+    passes.InlinePass()(model)
+    importlib.import_module("onnxscript.optimizer").fold_constants_ir(model)
+    for step in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+    ):
+        step(model)
 
 
 def _strip(graph: Any) -> None:
@@ -126,12 +187,25 @@ def _strip(graph: Any) -> None:
         value.metadata_props.clear()
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of what first went wrong; the exporter wraps it in pages of its own."""
+def _untraced(error: Exception) -> str:
+    """Why a network was not traced, in words."""
+    fixed = re.findall(r"size\(\)\[(\d)\].* specialized it to be a constant \((\d+)\)", str(error))
+    if not fixed:
+        return said(_first(error))
+    found = " and ".join(
+        f"the {AXES[int(axis)]} for the number {size}" for axis, size in dict.fromkeys(fixed)
+    )
+    return (
+        f"its code takes {found} (in a range, a comparison or a table of that size), so that it cannot vary: "
+        "export with a fixed size"
+    )
+
+
+def _first(error: BaseException) -> BaseException:
+    """What first went wrong: the exporter wraps it in pages of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return error
 
 
 @contextlib.contextmanager

@@ -2,20 +2,27 @@
 turn into integer arithmetic. Compared with torch on real images in every runtime that is there."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganshrink.exporters.graph import prepare, write
-from ganshrink.exporters.parity import levels, psnr_of_mse
+from ganshrink.exporters.graph import capture, prepare, values_told, write
+from ganshrink.exporters.parity import check_finite, levels, psnr_of_mse
 from ganshrink.exporters.picture import ImageIO
-from ganshrink.exporters.probes import Inputs, other_scale, probes
-from ganshrink.exporters.runtime import has_openvino, load_optional, open_openvino, open_session
+from ganshrink.exporters.probes import Inputs, probes, special
+from ganshrink.exporters.runtime import (
+    has_openvino,
+    infer_openvino,
+    open_openvino,
+    open_session,
+    run_session,
+    runtime_version,
+)
 from ganshrink.system.atomic import replacing
 from ganshrink.system.generator import Input, generate
 
@@ -49,8 +56,8 @@ def export_int8(
 
     Returns:
         the file's entry in parity.json: `psnr_db` (peak 255, all images together) and `worst_psnr_db` (of one image)
-        in ONNX Runtime, `images`, `bytes`, `runtimes` (the same for each that is installed, with its version), and how
-        the file was made.
+        in ONNX Runtime, `images`, `bytes`, `runtimes` (the same for each that is installed, with its version, or why it
+        `failed`), and how the file was made.
 
     Raises:
         ValueError: the network does not export.
@@ -58,19 +65,27 @@ def export_int8(
     """
     path = Path(path)
     graph, encode, given = prepare(deployed, example, image_io, dynamic_size)
-    scales = [(Fraction(1), Fraction(1))] + ([other_scale(graph, encode(given))] if dynamic_size else [])
-    random = [encode(batch) for batch in probes(given, scales, free_batch=dynamic_batch)]
-    real = [encode(batch) for batch in probes(given, scales, inputs, free_batch=dynamic_batch)[len(random) :]]
+    program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
+    about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
+    tried = [] if sizes is None else sizes.compared(graph, encode(given))
+    random = [encode(batch) for batch in probes(given, tried, free_batch=dynamic_batch)]
+    real = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)[len(random) :]]
+    hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        traced = max(random, key=lambda batch: len(batch[0]))
-        found = write(graph, traced, part, dynamic_batch, dynamic_size, rewrite=pad_bytes)
-        runtimes: dict[str, dict[str, Any]] = {
-            name: {**_compare(name, runtime, graph, random, real), "version": version}
-            for name, runtime, version in _runtimes(part)
-        }
+        found = write(program, part, rewrite=pad_bytes, about=about)
+        runtimes: dict[str, dict[str, Any]] = {}
+        session = open_session(part)
+        run = partial(run_session, session)
+        for name, batch in hard.items():
+            _check_numbers(run, graph, encode(batch), name)
+        runtimes["onnxruntime"] = _compare("onnxruntime", run, graph, random, real)
+        if has_openvino():
+            runtimes["openvino"] = _in_openvino(part, graph, random, real)
+        for name, entry in runtimes.items():
+            entry["version"] = runtime_version(name)
         size = part.stat().st_size
     for name, entry in runtimes.items():
-        if entry["psnr_db"] < MIN_PSNR_DB:
+        if entry.get("psnr_db", math.inf) < MIN_PSNR_DB:
             logger.warning("%s differs from torch: %.1f dB on %d images", name, entry["psnr_db"], len(real))
     return {
         **{key: value for key, value in runtimes["onnxruntime"].items() if key != "version"},
@@ -81,6 +96,7 @@ def export_int8(
         "image_io": image_io,
         "dynamic_batch": dynamic_batch,
         "dynamic_size": dynamic_size,
+        **about,
     }
 
 
@@ -105,27 +121,21 @@ def pad_bytes(graph: Any) -> None:
     graph.sort()
 
 
-def _runtimes(path: Path) -> list[tuple[str, Runtime, str]]:
-    """What can run a file here: a name, the function that does, and the version."""
-    session = open_session(path)
-    names = [given.name for given in session.get_inputs()]
+def _check_numbers(run: Runtime, graph: nn.Module, batch: Inputs, name: str) -> None:
+    with torch.no_grad():
+        check_finite(run(batch), generate(graph, batch), batch, name, file="INT8")
 
-    def onnxruntime(batch: Inputs) -> Tensor:
-        feed = {name: tensor.numpy() for name, tensor in zip(names, batch, strict=True)}
-        return torch.from_numpy(session.run(None, feed)[0])
 
-    found: list[tuple[str, Runtime, str]] = [
-        ("onnxruntime", onnxruntime, str(load_optional("onnxruntime").__version__))
-    ]
-    if has_openvino():
+def _in_openvino(
+    path: Path, graph: nn.Module, random: Sequence[Inputs], real: Sequence[Inputs]
+) -> dict[str, Any]:
+    """Figures in OpenVINO, or under `failed` why it does not run the file: it is no condition of a file."""
+    try:
         request = open_openvino(path)
-
-        def openvino(batch: Inputs) -> Tensor:
-            [image, *_] = request.infer({place: t.numpy() for place, t in enumerate(batch)}).values()
-            return torch.from_numpy(np.array(image))
-
-        found.append(("openvino", openvino, str(load_optional("openvino", extra="openvino").__version__)))
-    return found
+        return _compare("openvino", partial(infer_openvino, request), graph, random, real)
+    except ValueError as error:
+        logger.warning("the INT8 file cannot be compared in OpenVINO: %s", error)
+        return {"failed": str(error)}
 
 
 def _compare(

@@ -1,17 +1,16 @@
 """ONNX by torch's own exporter: silent, one file, written only when ONNX Runtime agrees with torch."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ganshrink.exporters.exporter import Exporter
-from ganshrink.exporters.graph import prepare, write
+from ganshrink.exporters.graph import capture, prepare, values_told, write
 from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
-from ganshrink.exporters.probes import other_scale, probes
+from ganshrink.exporters.probes import probes, special
 from ganshrink.system.atomic import replacing
 from ganshrink.system.generator import Input
 
@@ -34,7 +33,8 @@ def export_onnx(
         model: a generator, left as it is: what is exported is a float32 copy in evaluation mode on the CPU.
         example: (B, C, H, W) in [-1, 1], or one-hot; several of them, or batches of any other shape, for a generator of
             several inputs. Only shapes and types matter, whether it is one-hot, and which whole numbers there are.
-        dynamic_batch: any batch size. `dynamic_size`: any height and width that the network takes.
+        dynamic_batch: any batch size. `dynamic_size`: any height and width that the network takes; refused where its
+            code computes otherwise at some of them.
         image_io: `uint8` or `float32` puts the pre- and post-processing inside the graph, which then takes
             and gives 0..255 images of that type (a one-hot input stays as it is, of several inputs all but those of three
             channels). None: [-1, 1] on both sides.
@@ -44,21 +44,25 @@ def export_onnx(
 
     Returns:
         the file's entry in parity.json: `max_abs_diff` and `psnr_db` on 0..255 images, `inputs`, `opset`,
-        `bytes`, and how it was made.
+        `bytes`, and how it was made; with `dynamic_size` also `size_multiple` and `size_least`: it holds for
+        heights and widths that are multiples of the one and not below the other (in the file's metadata too).
 
     Raises:
-        ValueError: the network does not export, or the file computes something else: no new file is left.
+        ValueError: the network does not export, at this size or with a free one, or the file computes something else:
+            no new file is left.
     """
     path = Path(path)
     graph, encode, given = prepare(model, example, image_io, dynamic_size)
-    scales = [(Fraction(1), Fraction(1))] + ([other_scale(graph, encode(given))] if dynamic_size else [])
-    batches = [encode(batch) for batch in probes(given, scales, inputs, free_batch=dynamic_batch)]
+    program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
+    about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
+    tried = [] if sizes is None else sizes.compared(graph, encode(given))
+    batches = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)]
+    hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        traced = max(batches, key=lambda batch: len(batch[0]))
-        found = write(graph, traced, part, dynamic_batch, dynamic_size, opset)
-        entry = check_parity(part, graph, batches)
+        found = write(program, part, opset, about=about)
+        entry = check_parity(part, graph, batches, {name: encode(batch) for name, batch in hard.items()})
         entry |= {"opset": found, "bytes": part.stat().st_size, "image_io": image_io}
-        entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size}
+        entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size, **about}
     return entry
 
 

@@ -13,16 +13,16 @@ DTYPES: dict[str, torch.dtype] = {"uint8": torch.uint8, "float32": torch.float32
 
 
 def to_picture(image: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[-1, 1] to 0..255; whole levels, rounded, for an integer type."""
-    levels = (image.float() + 1) * 127.5
+    """[-1, 1] to 0..255; whole levels, rounded, for an integer type; float64 stays float64."""
+    levels = ((image if image.dtype == torch.float64 else image.float()) + 1) * 127.5
     if dtype == torch.uint8:
         return levels.clamp(0, 255).round().to(torch.uint8)
     return levels
 
 
-def from_picture(picture: Tensor) -> Tensor:
-    """0..255 of any type to [-1, 1] in float32."""
-    return picture.float() / 127.5 - 1
+def from_picture(picture: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """0..255 of any type to [-1, 1] in float32, or another type."""
+    return picture.to(dtype) / 127.5 - 1
 
 
 def is_one_hot(example: Tensor) -> bool:
@@ -57,7 +57,12 @@ class PictureIO(nn.Module):
         marked = zip(inputs, self.pictures, strict=True)
         return tuple(to_picture(t, self.dtype) if picture else t for t, picture in marked)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def decode(self, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        """What this module takes, as the generator's own inputs."""
         marked = zip(inputs, self.pictures, strict=True)
-        image = generate(self.net, tuple(from_picture(t) if picture else t for t, picture in marked))
+        own = (from_picture(t, dtype) if picture else t for t, picture in marked)
+        return tuple(t.to(dtype) if t.is_floating_point() else t for t in own)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        image = generate(self.net, self.decode(inputs))
         return to_picture(image.clamp(-1, 1), self.dtype)

@@ -1,7 +1,7 @@
-"""Inputs to compare an exported file on: random ones of several batch and image sizes, and real ones."""
+"""Inputs to compare an exported file on: random ones, real ones, and pictures on which careless arithmetic breaks."""
 
 from collections.abc import Sequence
-from fractions import Fraction
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,40 @@ from torch import Tensor, nn
 from ganshrink.exporters.picture import is_one_hot
 from ganshrink.system.generator import Input, as_tuple, batch_of_one
 
-RANDOM = 3  # random images at batch 1, beside the batch of two
+RANDOM = 2  # random images at batch 1, beside the batch of two
 Inputs = tuple[Tensor, ...]
-Scale = tuple[Fraction, Fraction]  # of height and width
+Size = tuple[int, int]  # height and width of the first image
+SPECIAL = ("least value", "middle value", "largest value", "one colour", "one pixel", "saturated")
+
+
+def free_sides(tensor: Tensor) -> tuple[int, ...]:
+    """The axes of an image (B, C, H, W) that can vary; a side of 1, such as a noise level's, is no size."""
+    return tuple(axis for axis in (2, 3) if tensor.dim() == 4 and tensor.shape[axis] > 1)
+
+
+def size_of(inputs: Inputs) -> Size:
+    """Height and width of the first image (B, C, H, W) among a generator's inputs."""
+    image = next((t for t in inputs if free_sides(t)), None)
+    return (1, 1) if image is None else (image.shape[2], image.shape[3])
+
+
+def resized(tensor: Tensor, count: int, size: Size, base: Size) -> tuple[int, ...]:
+    """The shape of an input for another batch, and another size where the first image has that of `base`."""
+    shape = [count, *tensor.shape[1:]]
+    for axis in free_sides(tensor):
+        shape[axis] = shape[axis] * size[axis - 2] // base[axis - 2]
+    return tuple(shape)
 
 
 def probes(
-    example: Inputs,
-    scales: Sequence[Scale],
-    inputs: Sequence[Input] = (),
-    *,
-    free_batch: bool = True,
+    example: Inputs, sizes: Sequence[Size], inputs: Sequence[Input] = (), *, free_batch: bool = True
 ) -> list[Inputs]:
     """Batches to run, always the same for the same arguments.
 
     Args:
-        example: what the network takes, batch first. Random images are one-hot where these are, other numbers uniform
-            in [-1, 1], ids drawn from those of the example.
-        scales: of heights and widths to draw at, relative to the example's; the first several times.
+        example: what the network takes, batch first. Random images are one-hot or made of zeros and ones where these are,
+            other numbers uniform in [-1, 1] or what wider range `example` and `inputs` have, ids those of the example.
+        sizes: other heights and widths of the first image.
         inputs: real inputs, of one sample or of a batch, a tensor or a tuple of several.
         free_batch: batches of one and of two; else only batches of the example's size.
 
@@ -34,35 +50,89 @@ def probes(
         ValueError: a real input has another shape than the example.
     """
     generator = torch.Generator().manual_seed(0)
+    real, base = _real(example, inputs, free_batch), size_of(example)
     counts = [1] * RANDOM + [2] if free_batch else [len(example[0])]
-    wanted = [(count, scales[0]) for count in counts] + [(min(counts), scale) for scale in scales[1:]]
-    drawn = [tuple(_random(t, count, scale, generator) for t in example) for count, scale in wanted]
-    return drawn + _real(example, inputs, free_batch)
+    wanted = [(count, base) for count in counts]
+    wanted += [(2 if free_batch and place == 0 else min(counts), size) for place, size in enumerate(sizes)]
+    kinds = _kinds(example, real)
+    drawn = []
+    for count, size in wanted:
+        shapes = [resized(t, count, size, base) for t in example]
+        drawn.append(tuple(kind.random(shape, generator) for kind, shape in zip(kinds, shapes, strict=True)))
+    return drawn + real
 
 
-def _random(example: Tensor, count: int, scale: Scale, generator: torch.Generator) -> Tensor:
-    shape = (count, *_scaled(example, scale)[1:])
-    if not example.is_floating_point():
-        values = example.unique()
-        return values[torch.randint(len(values), shape, generator=generator)]
-    return (_random_labels if is_one_hot(example) else _random_image)(shape, generator)
+def special(example: Inputs, inputs: Sequence[Input] = (), *, free_batch: bool = True) -> dict[str, Inputs]:
+    """Pictures of one colour, of one pixel, of nothing but extremes; masks of all zeros and all ones; by what they are."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = _kinds(example, _real(example, inputs, free_batch))
+    shapes = [(1 if free_batch else len(t), *t.shape[1:]) for t in example]
+
+    def batch(image: str, mask: str) -> Inputs:
+        marked = zip(kinds, shapes, strict=True)
+        return tuple(kind.special(mask if kind.mask else image, shape, generator) for kind, shape in marked)
+
+    made = {name: batch(name, name) for name in SPECIAL}
+    if len(example) > 1 and any(kind.mask for kind in kinds):
+        made |= {f"mask of the {name}": batch("random", name) for name in ("least value", "largest value")}
+    return made
 
 
-def _random_image(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator) * 2 - 1
+@dataclass(frozen=True)
+class _Kind:
+    """What an input holds: images of a range, masks of zeros and ones, label maps (one-hot), or ids."""
+
+    example: Tensor
+    low: float
+    high: float
+    mask: bool
+
+    def random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        if not self.example.is_floating_point():
+            values = self.example.unique()
+            return values[torch.randint(len(values), shape, generator=generator)]
+        if is_one_hot(self.example):
+            return _one_hot(torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator), shape[1])
+        drawn = torch.rand(shape, generator=generator)
+        return drawn.round() if self.mask else drawn * (self.high - self.low) + self.low
+
+    def special(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Anything but an image of numbers is of one value where that is asked for, else random."""
+        random = self.random(shape, generator)
+        if not free_sides(self.example) or name == "random":
+            return random
+        ends = {"least value": self.low, "largest value": self.high}
+        if is_one_hot(self.example):
+            labels = torch.full((shape[0], *shape[2:]), int(ends.get(name, 0) * (shape[1] - 1)))
+            return _one_hot(labels, shape[1]) if name in ends else random
+        if not self.example.is_floating_point():
+            return torch.full_like(random, int(ends[name])) if name in ends else random
+        if name == "saturated" or (self.mask and name == "middle value"):
+            return torch.where(random > (self.low + self.high) / 2, self.high, self.low)
+        image = torch.full(shape, 0.0 if name == "middle value" else ends.get(name, self.low))
+        if name == "one colour":
+            image[:, 0] = self.high
+        if name == "one pixel":
+            image[:, :, shape[2] // 2, shape[3] // 2] = self.high
+        return image
 
 
-def _random_labels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    batch, channels, height, width = shape
-    labels = torch.randint(channels, (batch, height, width), generator=generator)
+def _kinds(example: Inputs, real: Sequence[Inputs]) -> list[_Kind]:
+    """Of each input: images are in [-1, 1], or as far as the example and the real ones go."""
+    found = []
+    for place, tensor in enumerate(example):
+        given = [tensor, *(batch[place] for batch in real)]
+        low, high = min(float(t.min()) for t in given), max(float(t.max()) for t in given)
+        single = tensor.dim() == 4 and tensor.shape[1] == 1 and tensor.is_floating_point()
+        mask = single and high == 1 and all(bool(((t == 0) | (t == 1)).all()) for t in given)
+        if tensor.is_floating_point():
+            low, high = (0.0, 1.0) if mask or is_one_hot(tensor) else (min(low, -1.0), max(high, 1.0))
+        found.append(_Kind(tensor, low, high, mask))
+    return found
+
+
+def _one_hot(labels: Tensor, channels: int) -> Tensor:
     return nn.functional.one_hot(labels, channels).permute(0, 3, 1, 2).float().contiguous()
-
-
-def _scaled(example: Tensor, scale: Scale) -> tuple[int, ...]:
-    """The example's shape with the sides of an image scaled."""
-    if example.dim() != 4:
-        return tuple(example.shape)
-    return (*example.shape[:2], *(int(side * by) for side, by in zip(example.shape[2:], scale, strict=True)))
 
 
 def _real(example: Inputs, inputs: Sequence[Input], free_batch: bool) -> list[Inputs]:
@@ -93,30 +163,3 @@ def _samples(example: Inputs, given: Input) -> list[Inputs]:
                 "give inputs of the example's shape"
             )
     return [tuple(t[place : place + 1] for t in tensors) for place in range(len(tensors[0]))]
-
-
-def other_scale(graph: nn.Module, inputs: Inputs) -> Scale:
-    """Another height and width, oblong where the network takes that, to show that a graph is free in its size.
-
-    Args:
-        inputs: what the graph takes, with at least one image (B, C, H, W).
-
-    Raises:
-        ValueError: the network runs at none of the sizes tried.
-    """
-    half, one, two = Fraction(1, 2), Fraction(1), Fraction(2)
-    tried = [(one, half), (half, half), (two, one), (two, two)]
-    for scale in tried:
-        canvas = tuple(t[:1].new_zeros((1, *_scaled(t, scale)[1:])) for t in inputs)
-        try:
-            with torch.no_grad():
-                graph(*canvas)
-        except Exception:  # whatever a user's network raises for a size it cannot take
-            continue
-        return scale
-    image = next(t for t in inputs if t.dim() == 4)
-    sizes = ["x".join(map(str, _scaled(image, scale)[2:])) for scale in tried]
-    raise ValueError(
-        f"the network runs at {image.shape[2]}x{image.shape[3]} but at none of {', '.join(sizes)}: "
-        "export it with a fixed size"
-    )

@@ -2,13 +2,17 @@
 
 import importlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`
+SHOWN = 300  # characters of another program's error
 DTYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
@@ -27,10 +31,20 @@ def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
         try:
             module = importlib.import_module(name)
         except Exception as error:  # half-installed or mismatched packages raise far more than ImportError
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             what = "ONNX" if extra == "onnx" else "OpenVINO"
-            raise ValueError(f'{what} needs {name} ({reason}): pip install "ganshrink[{extra}]"') from error
+            raise ValueError(
+                f'{what} needs {name} ({said(error)}): pip install "ganshrink[{extra}]"'
+            ) from error
     return module
+
+
+def said(error: BaseException) -> str:
+    """An error in one line: the first that says something, and the next where that only announces it."""
+    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip(" -\t")]
+    text = lines.pop(0) if lines else type(error).__name__
+    while lines and (text.endswith(":") or "TORCH_LOGS" in text):
+        text = f"{text.split('For more information')[0].rstrip(' .!')} {lines.pop(0)}"
+    return text.rstrip(":") if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def open_session(path: str | Path, *, threads: int | None = None, cuda: bool = False) -> Any:
@@ -57,7 +71,26 @@ def session_of(model: str | bytes, *, threads: int | None = None, cuda: bool = F
     wanted = ["CUDAExecutionProvider"] if cuda else []
     there = runtime.get_available_providers()
     providers = [name for name in wanted if name in there] + ["CPUExecutionProvider"]
-    return runtime.InferenceSession(model, options, providers=providers)
+    try:
+        return runtime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own classes have no common one
+        raise ValueError(f"ONNX Runtime does not take the file: {said(error)}") from error
+
+
+def run_session(session: Any, batch: Sequence[Tensor]) -> Tensor:
+    """The first output of an `onnxruntime.InferenceSession` on the CPU for a batch's inputs in order.
+
+    Raises:
+        ValueError: where ONNX Runtime cannot run it.
+    """
+    feed = {given.name: tensor.numpy() for given, tensor in zip(session.get_inputs(), batch, strict=True)}
+    try:
+        return torch.from_numpy(session.run(None, feed)[0])
+    except Exception as error:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in batch)
+        raise ValueError(
+            f"ONNX Runtime cannot run the file on inputs of shape {shapes}: {said(error)}"
+        ) from error
 
 
 def has_openvino() -> bool:
@@ -78,14 +111,36 @@ def openvino_request(model: str | bytes, *, threads: int | None = None) -> Any:
     """An OpenVINO inference request on the CPU for an ONNX model, given by its path or as what would be in the file.
 
     What is not in integers is computed in float32: left to itself, OpenVINO takes bfloat16 where the processor has it.
+
+    Raises:
+        ValueError: the model has an operator that OpenVINO lacks, or OpenVINO is not installed.
     """
     runtime = load_optional("openvino", extra="openvino")
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(threads)
     core = runtime.Core()
-    read = core.read_model(model) if isinstance(model, str) else core.read_model(io.BytesIO(model))
-    return core.compile_model(read, "CPU", options).create_infer_request()
+    try:
+        read = core.read_model(model) if isinstance(model, str) else core.read_model(io.BytesIO(model))
+        return core.compile_model(read, "CPU", options).create_infer_request()
+    except Exception as error:
+        raise ValueError(f"OpenVINO does not take the file: {said(error)}") from error
+
+
+def infer_openvino(request: Any, batch: Sequence[Tensor]) -> Tensor:
+    """The first output of an OpenVINO request for a batch's inputs in order.
+
+    Raises:
+        ValueError: where OpenVINO cannot run it.
+    """
+    try:
+        [image, *_] = request.infer({place: tensor.numpy() for place, tensor in enumerate(batch)}).values()
+    except Exception as error:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in batch)
+        raise ValueError(
+            f"OpenVINO cannot run the file on inputs of shape {shapes}: {said(error)}"
+        ) from error
+    return torch.from_numpy(np.array(image))
 
 
 def runtime_version(name: str) -> str:

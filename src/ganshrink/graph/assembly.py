@@ -1,6 +1,6 @@
 """From what the rules said to a `Channels`: solve the union, number the atoms, form groups, collect the cost terms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,22 +10,31 @@ from torch import fx
 
 from ganshrink.graph.context import Context, Normed, RawTerm
 from ganshrink.graph.reader import Reader
-from ganshrink.graph.regions import find_regions
+from ganshrink.graph.regions import find_regions, takes_scalars, writes
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Group, Norm, Producer
 from ganshrink.pruning.cost import CostModel
 from ganshrink.pruning.removal import Removals
+from ganshrink.pruning.statistics import Positions, Statistics, call_names, calls_of
 
 SINGLE = "it has a single channel"
+TIED = "all its channels are tied to each other"
 
 
 class Assembly:
     """The intermediate tables. Atoms are numbered group by group, in forward order of their first producers."""
 
     def __init__(
-        self, ctx: Context, reader: Reader, images: int, hidden: int, example: tuple[Any, ...]
+        self,
+        ctx: Context,
+        reader: Reader,
+        images: int,
+        hidden: int,
+        example: tuple[Any, ...],
+        of_tensors: Set[str],
     ) -> None:
         self.ctx, self.reader, self.images, self.example = ctx, reader, images, example
+        self.of_tensors = of_tensors
         if hidden:
             ctx.terms.append(RawTerm(None, hidden, hidden, (), False))
         self.classes = ctx.ties.solve()
@@ -109,8 +118,27 @@ class Assembly:
             tensors=tuple(name for name, _ in tensors),
             idle=any(isinstance(t, torch.nn.Parameter) and n not in self.ctx.parameters for n, t in tensors),
             literal=tuple((c[c >= 0], text) for raw, text in self.ctx.literal for c in [self.compact(raw)]),
+            statistics=self._statistics(),
+            calls=call_names(self.reader.program.graph_module),
+            exact=self.ctx.exact,
         )
-        return with_removable(channels)
+        return with_removable(channels, self._texts(self.ctx.together))
+
+    def _statistics(self) -> tuple[Statistics, ...]:
+        order = {node: n for n, node in enumerate(calls_of(self.reader.program.graph_module))}
+        return tuple(
+            Statistics(order[node], tuple(Positions.of(d, raw, self.compact) for d, raw in axes))
+            for node, axes, _ in self.ctx.statistics
+        )
+
+    def _texts(self, said: Iterable[tuple[Index, str]]) -> dict[int, str]:
+        """By group what was first said of one of its atoms."""
+        found: dict[int, str] = {}
+        for raw, text in said:
+            atoms = self.compact(raw)
+            for group in np.unique(self.group_of[atoms[atoms >= 0]]):
+                found.setdefault(int(group), text)
+        return found
 
     def _factors(self) -> tuple[dict[int, str], dict[int, str]]:
         """Where a factor on what a producer makes can act: `Channels.scales` and `Channels.unscalable`."""
@@ -167,6 +195,7 @@ class Assembly:
                     Producer(p.parameter.rpartition(".")[0], p.parameter, p.axis, at)
                 )
         ends = [*starts[1:], len(self.group_of)] if len(starts) else []
+        statistics = self._texts((axis, text) for _, axes, text in self.ctx.statistics for _, axis in axes)
         for g, (start, end) in enumerate(zip(starts, ends, strict=True)):
             mine = tuple(owners.get(g, ()))
             frozen = self.reasons[start]
@@ -174,7 +203,9 @@ class Assembly:
             while name in taken:
                 name += "'"
             taken.add(name)
-            made.append(Group(name, torch.arange(int(start), int(end)), mine, False, frozen))
+            made.append(
+                Group(name, torch.arange(int(start), int(end)), mine, False, frozen, statistics.get(g))
+            )
         return tuple(made)
 
     def _name(self, number: int, producers: Sequence[Producer]) -> str:
@@ -270,11 +301,15 @@ class Assembly:
         for holder, name in reader.parameter_nodes.items():
             canonical = reader.values[holder].parameter
             users.setdefault(canonical or name, set()).update(holder.users)
-        regions = find_regions(self.ctx.model, nodes, reader.parameter_nodes)
-        return Removals(nodes, self.ctx.flows, widths, stored, regions, users, reader.outputs)
+        regions = find_regions(self.ctx.model, nodes, reader.parameter_nodes, self.of_tensors)
+        needed = {n for n in nodes if writes(n) or n.graph is not reader.graph}
+        scalars = {n for n in nodes if takes_scalars(n)}
+        return Removals(
+            nodes, self.ctx.flows, widths, stored, regions, users, reader.outputs, needed, scalars
+        )
 
 
-def with_removable(channels: Channels) -> Channels:
+def with_removable(channels: Channels, why_one: Mapping[int, str]) -> Channels:
     """Say which groups may reach zero, alone and together: of branches that may not all go, the last one stays."""
     chosen: list[int] = []
     for number, group in enumerate(channels.groups):
@@ -284,12 +319,12 @@ def with_removable(channels: Channels) -> Channels:
                 chosen.append(number)
     if any(channels.removals.resolve(frozenset(chosen) - {n}).problem for n in chosen):
         chosen = []
-    groups = [
-        replace(
-            g, removable=i in chosen, frozen=g.frozen or (SINGLE if len(g) == 1 and i not in chosen else None)
-        )
-        for i, g in enumerate(channels.groups)
-    ]
+    groups = []
+    for i, g in enumerate(channels.groups):
+        alone = len(g) == 1 and i not in chosen
+        one = all(len(producer.indices) == 1 for producer in g.producers)
+        reason = why_one.get(i, SINGLE if one else TIED) if alone else None
+        groups.append(replace(g, removable=i in chosen, frozen=g.frozen or reason))
     return replace(channels, groups=tuple(groups))
 
 

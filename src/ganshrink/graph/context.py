@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from ganshrink.graph.values import Axis, Dead, Value, dead_vector
+from ganshrink.graph.widths import Candidates
 from ganshrink.pruning.atoms import Index, Ties
 from ganshrink.pruning.removal import Flow
 
@@ -51,6 +52,8 @@ class Context:
 
     model: torch.nn.Module
     carry: str = "largest"  # which factor of a split channel axis is taken to carry the channels
+    exact: bool = False  # no statistics may change: what they run over is frozen
+    grouped: bool = False  # group norms of several groups lose the same number of channels in each
     ties: Ties = field(default_factory=Ties)
     node: fx.Node | None = None
     raw: list[Any] = field(default_factory=list)  # the node's arguments in the order of its schema
@@ -65,8 +68,15 @@ class Context:
     flows: dict[fx.Node, Flow] = field(default_factory=dict)
     attributes: list[tuple[str, str, Index]] = field(default_factory=list)
     literal: list[tuple[Index, str]] = field(default_factory=list)
+    statistics: list[tuple[fx.Node, list[tuple[int, Index]], str]] = field(default_factory=list)
+    together: list[tuple[Index, str]] = field(default_factory=list)  # why channels live and die together
     ambiguous: bool = False
+    several_groups: bool = False  # there is a norm that `grouped` decides about
+    candidates: Candidates = field(init=False)  # attributes that may state widths
     unzeroed: set[str] = field(default_factory=set)  # buffers such as running variances
+
+    def __post_init__(self) -> None:
+        self.candidates = Candidates(self.model)
 
     # ---- saying things about atoms
 
@@ -98,12 +108,18 @@ class Context:
         if not isinstance(axis, str):
             self.literal.append((np.ravel(axis), f"a size is written out in {self.where()}"))
 
+    def written(self, *axes: Axis) -> None:
+        """The graph has the sizes of these axes as numbers: an attribute of a module may be where they come from."""
+        for axis in axes:
+            self.candidates.note(self.callers(), axis, written=True)
+
     def written_axis(self, size: int, *, kept: bool = False) -> Axis:
         """An axis whose size the graph has as a number: it may follow a width, which is probed; if `kept`, it stays."""
         if kept or size == 1:
             return f"its size is written out in {self.where()}"
         axis = self.fresh(size)
         self.written_out(axis)
+        self.written(axis)
         return axis
 
     def meet(self, left: Axis, right: Axis) -> Axis:
@@ -128,6 +144,17 @@ class Context:
             return
         self.freeze(axis[dead != 0], f"a dead channel is not zero after {why or self.where()}")
 
+    def run_over(self, axes: Sequence[Axis], over: Sequence[int]) -> None:
+        """This call computes statistics over some axes of its first argument: of live channels alone."""
+        assert self.node is not None
+        text = f"{operator_name(self.node.target).removeprefix('aten.')} runs over channels: {self.where()}"
+        found = [(d, axis) for d in over if not isinstance(axis := axes[d], str)]
+        if self.exact:
+            for _, axis in found:
+                self.freeze(axis, text)
+        elif found:
+            self.statistics.append((self.node, found, text))
+
     # ---- saying things about layers
 
     def produce(self, weight: Value, axis: int) -> int | None:
@@ -148,8 +175,7 @@ class Context:
 
     def hear(self, parameter: str) -> None:
         """Note a parameter that is used here by another module than its own, whose hooks would not see it."""
-        stack = (self.node.meta.get("nn_module_stack") if self.node is not None else None) or {}
-        if parameter.rpartition(".")[0] not in module_paths(stack):
+        if parameter.rpartition(".")[0] not in self.callers():
             self.unheard[parameter] = self.where()
 
     def cost(
@@ -171,9 +197,14 @@ class Context:
         path = parameter.rpartition(".")[0] if parameter is not None else self.caller()
         if path is None or isinstance(axis, str):
             return False
-        if not isinstance(getattr(self.model.get_submodule(path), attribute, None), int):
+        stated = getattr(self.model.get_submodule(path), attribute, None)
+        if isinstance(stated, (tuple, list)) and len(stated) == 1:  # a layer norm's `normalized_shape`
+            [stated] = stated
+        if not isinstance(stated, int) or stated < 1 or len(axis) % stated:
             return False
-        self.attributes.append((path, attribute, axis))
+        if not np.array_equal(axis, np.tile(axis[:stated], len(axis) // stated)):
+            return False
+        self.attributes.append((path, attribute, axis[:stated]))  # of images side by side, those of one
         return True
 
     def flow(self, *zero_if: tuple[fx.Node, ...], kills: tuple[Value | None, ...] = ()) -> None:
@@ -186,9 +217,12 @@ class Context:
 
     # ---- where we are
 
+    def callers(self) -> list[str]:
+        """The modules that are being called, from the outermost in."""
+        return module_paths((self.node.meta.get("nn_module_stack") if self.node is not None else None) or {})
+
     def caller(self) -> str | None:
-        stack = (self.node.meta.get("nn_module_stack") if self.node is not None else None) or {}
-        return module_paths(stack)[-1] if stack else None
+        return next(reversed(self.callers()), None)
 
     def where(self) -> str:
         assert self.node is not None

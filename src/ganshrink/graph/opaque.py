@@ -1,6 +1,5 @@
 """Frozen submodules that cannot be exported: stand-ins of the same output shapes, from one real run."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
+
+from ganshrink.system.copies import copied, in_evaluation
 
 
 class _Recorder(nn.Module):
@@ -66,4 +67,4 @@ def twin(plain: nn.Module) -> nn.Module:
 def _replaced(plain: nn.Module, parts: dict[str, Any]) -> nn.Module:
     memo: dict[int, Any] = {id(t): t for t in [*plain.parameters(), *plain.buffers()]}
     memo |= {id(plain.get_submodule(path)): part for path, part in parts.items()}
-    return copy.deepcopy(plain, memo).eval()
+    return in_evaluation(copied(plain, memo))

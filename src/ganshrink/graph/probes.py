@@ -2,6 +2,7 @@
 shows when something is cut: groups whose cut changes the result are frozen, with the reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import training_failure
 from ganshrink.pruning.extract import cut, trial
 from ganshrink.pruning.plan import Plan
+
+UNEVEN = ("uneven", "uneven otherwise")
 
 
 def probed(plain: nn.Module, channels: Channels) -> Channels:
@@ -25,10 +28,19 @@ def probed(plain: nn.Module, channels: Channels) -> Channels:
     if not literal and _passes_joint_trials(plain, channels, free):
         return channels
     channels = _without_failing_removals(plain, channels)
-    for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal)):
+    uneven = [(cuts, free) for cuts in UNEVEN if channels.following]
+    for cuts, among in (("half", free), ("one left", free), ("one", literal), ("last", literal), *uneven):
         reasons = _culprits(plain, channels, [i for i in among if channels.groups[i].frozen is None], cuts)
         channels = channels.refrozen(reasons)
     return channels
+
+
+def uneven_cut(plain: nn.Module, channels: Channels) -> str | None:
+    """What fails when every group loses some of its channels, neighbours not as many: an attribute that follows the wrong
+    one of two groups shows."""
+    free = [i for i, g in enumerate(channels.groups) if g.frozen is None]
+    problems = (_trial(plain, channels, free, cuts) for cuts in UNEVEN)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def _passes_joint_trials(plain: nn.Module, channels: Channels, free: Sequence[int]) -> bool:
@@ -77,8 +89,8 @@ def _cuts(channels: Channels, groups: Sequence[int], cuts: str) -> Plan:
     keep = torch.ones(channels.num_atoms, dtype=torch.bool)
     rng = np.random.default_rng(0)
     for number in groups:
-        atoms = channels.groups[number].atoms
-        keep[atoms[torch.from_numpy(_cut(len(atoms), cuts, rng))]] = False
+        group = channels.groups[number]
+        keep[group.atoms[torch.from_numpy(_cut(len(group), group.least, cuts, rng, number))]] = False
     return Plan(keep)
 
 
@@ -89,12 +101,20 @@ def _emptied(channels: Channels, groups: Sequence[int], plan: Plan) -> Plan:
     return Plan(keep)
 
 
-def _cut(size: int, cuts: str, rng: np.random.Generator) -> np.ndarray:
+def _cut(size: int, least: int, cuts: str, rng: np.random.Generator, number: int) -> np.ndarray:
+    """The atoms that a trial cuts of a group: half, all but the fewest ("one left"), the first ("one") or the "last", or
+    how many its number says."""
+    if size <= least:
+        return np.zeros(0, np.int64)
+    if cuts in UNEVEN:
+        kept = number if cuts == "uneven" else number * number + 1
+        return rng.permutation(size)[least + kept % (size - least) :]
     if cuts == "half":
-        return rng.permutation(size)[: max(1, size // 2)] if size > 1 else np.zeros(0, np.int64)
+        return rng.permutation(size)[: min(max(1, size // 2), size - least)]
     if cuts == "one left":
-        return np.delete(np.arange(size), size // 2)
-    return np.array([0 if cuts == "one" else size - 1], np.int64) if size > 1 else np.zeros(0, np.int64)
+        start = min(size // 2, size - least)
+        return np.delete(np.arange(size), slice(start, start + least))
+    return np.array([0 if cuts == "one" else size - 1], np.int64)
 
 
 def _try(plain: nn.Module, channels: Channels, plan: Plan) -> str | None:
@@ -117,9 +137,12 @@ def _reason(channels: Channels, number: int, problem: str) -> str:
 
 
 def _without_failing_removals(plain: nn.Module, channels: Channels) -> Channels:
-    """Branches are emptied on trial, all of them and every other one: if that fails, none may be."""
+    """Branches are emptied on trial, all of them and every other one: if that fails, what feeds nothing then stays; if it
+    fails still, none may be emptied."""
     branches = [i for i, g in enumerate(channels.groups) if g.removable]
-    for some in (branches, branches[::2]) if branches else ():
-        if _try(plain, channels, _emptied(channels, some, Plan.full(channels))) is not None:
-            return channels.refrozen({}, fixed_branches=True)
-    return channels
+    alone = replace(channels, removals=channels.removals.without_following(), masks={})
+    for kind in (channels, alone) if branches else ():
+        some = (branches, branches[::2])
+        if all(_try(plain, kind, _emptied(kind, them, Plan.full(kind))) is None for them in some):
+            return kind
+    return channels.refrozen({}, fixed_branches=True) if branches else channels

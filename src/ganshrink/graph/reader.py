@@ -36,6 +36,7 @@ class Reader:
         self.outputs: set[fx.Node] = set()
 
     def read(self, program: torch.export.ExportedProgram) -> None:
+        self.program = program
         specs = {s.arg.name: s for s in program.graph_signature.input_specs if hasattr(s.arg, "name")}
         known: dict[int, Value] = {}
         for node in program.graph.nodes:
@@ -53,6 +54,7 @@ class Reader:
                 self.values[node] = fixed_like(node.meta.get("val"), reason)
                 if not own:
                     self.values[node].from_input = False
+        self.graph = program.graph
         outputs = self._run(program.graph_module, program.graph)
         self.outputs = set(program.graph.output_node().all_input_nodes)
         for value in _values(outputs):
@@ -103,6 +105,10 @@ class Reader:
         if frozen is not None:
             return self._frozen(node, args, frozen)
         result = self._apply(node, args)
+        for value in (*_values(args), *_values(result)):
+            if value.parameter is None:
+                for axis in value.axes:
+                    ctx.candidates.note(ctx.callers(), axis, written=False)
         self._carry(node, result)
         self._remember(node, args, result)
         return result

@@ -1,15 +1,25 @@
 """Which modules of a network can be replaced in place, once nothing flows through them any more."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Sequence, Set
 
+import torch
 from torch import fx, nn
 
-from ganshrink.graph.context import module_paths
+from ganshrink.graph.context import module_paths, operator_name
 from ganshrink.pruning.removal import Region
 
+# Beside what torch calls pointwise.
+SCALAR_SAFE = {
+    f"aten.{name}"
+    for name in ["dropout", "leaky_relu", "hardswish", "contiguous", "clone", "detach", "alias", "to"]
+}
 
-def find_regions(model: nn.Module, nodes: Sequence[fx.Node], parameters: dict[fx.Node, str]) -> list[Region]:
-    """Modules that can be replaced in place, the outermost first."""
+
+def find_regions(
+    model: nn.Module, nodes: Sequence[fx.Node], parameters: dict[fx.Node, str], of_tensors: Set[str]
+) -> list[Region]:
+    """Modules that can be replaced in place, the outermost first: of those that return one tensor, `of_tensors`."""
     regions: dict[str, Region] = {}
     calls: dict[str, set[str]] = {}
     for node in nodes:
@@ -25,11 +35,26 @@ def find_regions(model: nn.Module, nodes: Sequence[fx.Node], parameters: dict[fx
     once = {paths[0] for paths in holders.values() if len(paths) == 1}
     shared = _shared(model, regions, parameters)
     found = [r for p, r in regions.items() if p and p in once and len(calls[p]) == 1 and p not in shared]
+    found = [region for region in found if region.path in of_tensors]
     for region in found:
         region.outputs = [n for n in region.nodes if any(u not in region.nodes for u in n.users)]
         sources = {i for n in region.nodes for i in n.all_input_nodes} - region.nodes
         region.inputs = {s for s in sources if s not in parameters}
     return sorted(found, key=lambda r: r.path.count("."))
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether this node writes into a tensor that it takes, or is no operator of torch."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.target is not operator.getitem
+    return node.target._schema.is_mutable
+
+
+def takes_scalars(node: fx.Node) -> bool:
+    """Whether this node, on a scalar in place of any of its tensors, gives one or a tensor of the others' shape."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target._schema.is_mutable:
+        return False
+    return torch.Tag.pointwise in node.target.tags or operator_name(node.target) in SCALAR_SAFE
 
 
 def _shared(model: nn.Module, regions: dict[str, Region], parameters: dict[fx.Node, str]) -> set[str]:

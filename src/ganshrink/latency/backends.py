@@ -1,6 +1,5 @@
 """One network in one runtime as a function that runs it once and returns when the answer is there."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.picture import to_picture
 from ganshrink.exporters.runtime import input_dtypes, open_openvino, open_session
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple
 
 Run = Callable[[], object]
@@ -48,7 +48,8 @@ def torch_run(network: nn.Module, example: Input) -> Run:
     """A copy of the network in evaluation mode on the example's device, eager, in inference mode."""
     inputs = as_tuple(example)
     device = inputs[0].device
-    net = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+    net = in_evaluation(copied(network)).to(device)
+    net.requires_grad_(False)
 
     def run() -> None:
         with torch.inference_mode():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganshrink.pruning.folding import folded_copy
+from ganshrink.system.copies import in_evaluation
 
 aten = torch.ops.aten
 
@@ -77,7 +78,7 @@ def layers_of(network: nn.Module, example: Sequence[Tensor]) -> list[Layer]:
         network: of any kind; weights are named as without parametrizations.
         example: inputs of the size at which times count.
     """
-    folded = folded_copy(network).eval()
+    folded = in_evaluation(folded_copy(network))
     recorder = _Recorder({p.data_ptr(): name for name, p in folded.named_parameters()})
     with torch.no_grad(), recorder:
         folded(*example)

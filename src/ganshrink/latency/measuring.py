@@ -3,6 +3,7 @@
 Single figures move by 2x when something else takes a core; only ratios within a round compare.
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, r
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
 from ganshrink.system.generator import as_tuple
 from ganshrink.system.machine import core_count, cpu_name, device_name
+from ganshrink.system.spelling import first_line
+
+logger = logging.getLogger(__name__)
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 MIN_ROUNDS = 3
@@ -52,7 +56,8 @@ def measure_latency(
         networks: by name; ratios are to `teacher`, or to the first one where none has that name.
         example: the input, (B, C, H, W), or several, on the device to measure on.
         runtimes: of `torch` (eager, float32 as the network is), `onnxruntime` and `openvino` (on the CPU, float32 where the
-            file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU.
+            file is not in integers); None takes all whose extras are installed, OpenVINO only for an example on the CPU,
+            and leaves out, with the reason in `protocol`, what cannot run the networks.
         threads: inside an operator, for all runtimes; None takes torch's present number.
         rounds: at most so many; fewer, but at least three, when `seconds` have passed.
         onnx_files: files already exported, by network; the others are exported to a temporary folder. One of a name that
@@ -65,12 +70,22 @@ def measure_latency(
     Raises:
         ValueError: an unknown runtime, no network, or numbers out of range.
     """
+    asked = runtimes is not None
     runtimes = _installed(as_tuple(example)[0].device) if runtimes is None else runtimes
     _check(networks, runtimes, threads, warmup, rounds)
     given, files = as_tuple(example), {name: Path(file) for name, file in (onnx_files or {}).items()}
     threads = threads or torch.get_num_threads()
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
-        contenders = list(_contenders(networks, given, runtimes, threads, files, Path(folder)))
+        contenders, failed = [], {}
+        for runtime in runtimes:
+            try:
+                contenders += _contenders(networks, given, runtime, threads, files, Path(folder))
+            except Exception as error:  # OpenVINO and ONNX Runtime raise their own kinds
+                if asked or runtime == "torch":
+                    raise
+                failed[runtime] = first_line(error)
+                logger.warning("%s cannot run these networks and is not timed: %s", runtime, failed[runtime])
+        runtimes = [runtime for runtime in runtimes if runtime not in failed]
         tables = []  # a runtime's idle threads disturb the next one's runs, so that each has its own rounds
         for runtime in runtimes:
             runs = [one.run for one in contenders if one.runtime == runtime]
@@ -88,7 +103,8 @@ def measure_latency(
     )
     return {
         "device": device_name(given[0].device),
-        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference),
+        "protocol": _protocol(runtimes, threads, warmup, rounds, seconds, ran, reference)
+        | {f"{runtime}, not timed": reason for runtime, reason in failed.items()},
         "rows": rows,
         "ratios": {row["runtime"]: row["speedup"] for row in rows if row["network"] == compared},
     }
@@ -162,25 +178,26 @@ def _check(
 def _contenders(
     networks: Mapping[str, nn.Module],
     example: tuple[Tensor, ...],
-    runtimes: Sequence[str],
+    runtime: str,
     threads: int,
     files: dict[str, Path],
     folder: Path,
-) -> Iterator[Contender]:
-    for runtime in runtimes:
-        if runtime == "torch":
-            for name, network in networks.items():
-                yield Contender(name, runtime, example[0].device.type, torch_run(network, example))
-            continue
-        for number, name in enumerate(dict.fromkeys((*networks, *files))):
-            if name not in files:
-                files[name] = folder / f"{number}.onnx"
-                export_onnx(networks[name], example, files[name])
-            if runtime == "openvino":
-                yield Contender(name, runtime, "cpu", openvino_run(files[name], example, threads=threads))
-            else:
-                run, device = onnxruntime_run(files[name], example, threads=threads)
-                yield Contender(name, runtime, device, run)
+) -> list[Contender]:
+    """All networks in one runtime; what is exported for it goes into `files`."""
+    if runtime == "torch":
+        place = example[0].device.type
+        return [Contender(n, runtime, place, torch_run(network, example)) for n, network in networks.items()]
+    contenders = []
+    for number, name in enumerate(dict.fromkeys((*networks, *files))):
+        if name not in files:
+            export_onnx(networks[name], example, folder / f"{number}.onnx")
+            files[name] = folder / f"{number}.onnx"
+        if runtime == "openvino":
+            run, device = openvino_run(files[name], example, threads=threads), "cpu"
+        else:
+            run, device = onnxruntime_run(files[name], example, threads=threads)
+        contenders.append(Contender(name, runtime, device, run))
+    return contenders
 
 
 def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ganshrink.latency.profiles import DeviceProfile
 from ganshrink.nets.extra_blocks import in_extra_block
 from ganshrink.pruning import Budget, Channels, Plan, extract
 from ganshrink.system.atomic import write_json
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import broadcast, is_main_process
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Stopwatch:
     def _open(self, network: nn.Module) -> Run:
         with TemporaryDirectory() as folder:  # what runs it has read it
             return network_run(
-                network.eval(), self.example, self.profile.place, Path(folder) / "network.onnx"
+                in_evaluation(network), self.example, self.profile.place, Path(folder) / "network.onnx"
             )
 
 

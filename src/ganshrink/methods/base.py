@@ -48,6 +48,11 @@ class MethodConfig(Settings):
     renamed: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Keys of earlier versions, and where in `[method]` their values stand now."""
 
+    exact: bool = Field(
+        default=False,
+        description="keep whole what layer norms and group norms run over: a cut changes their statistics",
+    )
+
     def transforms(self) -> Transforms:
         """What the method does to a generator before it cuts it."""
         return {}

@@ -1,6 +1,5 @@
 """How a student is trained: taught by its teacher (CAT, section 3.3), or alone, as what teaching has to beat."""
 
-import copy
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
 from ganshrink.methods.base import Job, Settings
 from ganshrink.pruning import Channels, initialise
+from ganshrink.system.copies import copied
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
 from ganshrink.training.stages import Run, Stage
@@ -84,7 +84,7 @@ def distill(
     def make() -> Nets:
         nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
         if config.inherit_discriminator and "D" in nets and "D" in teacher:
-            nets["D"] = copy.deepcopy(teacher["D"])
+            nets["D"] = copied(teacher["D"])
         return nets
 
     def alignment(context: Any) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from ganshrink.graph import trace
 from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Channels, add_affine
 from ganshrink.pruning.folding import folded_copy
+from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stamps import sources
 
 # What may be done to a generator before it is cut, by name: a copy of the network that computes the same. Each gets the
@@ -46,11 +47,13 @@ class Original:
         build: makes it, freshly initialised.
         example: inputs of the size at which costs count.
         transforms: what the method does to it before it is cut.
+        exact: no cut changes the statistics of norms over channels (see `trace`).
     """
 
     build: Callable[[], nn.Module]
     example: tuple[Tensor, ...]
     transforms: Transforms
+    exact: bool = False
 
     def transform(self, network: nn.Module) -> nn.Module:
         """A network like the original, such as the trained teacher, as the method cuts it."""
@@ -59,7 +62,7 @@ class Original:
     @cached_property
     def network(self) -> nn.Module:
         """The transformed generator, untrained, in eval mode: for its modules; nobody trains it."""
-        return self.transform(self.build()).eval()
+        return in_evaluation(self.transform(self.build()))
 
     def describe(self) -> dict[str, Any]:
         """What the untrained generator is, for a stage's stamp: its modules, and the code of a user's own."""
@@ -69,7 +72,7 @@ class Original:
     @cached_property
     def channels(self) -> Channels:
         """The structure of `network`, which plans cut."""
-        return trace(self.network, *self.example)
+        return trace(self.network, *self.example, exact=self.exact)
 
     @cached_property
     def untouched(self) -> Channels:
@@ -79,7 +82,7 @@ class Original:
             return self.channels
         plain = folded_copy(self.build())
         if self.inserted:
-            return trace(plain, *self.example)
+            return trace(plain, *self.example, exact=self.exact)
         return self.channels.counting(plain.state_dict().keys())
 
     @cached_property

@@ -27,7 +27,7 @@ def evaluate(
 
     Args:
         batches: finite; dicts with "input" (N, C, H, W), or a tuple of tensors for a generator of several, "target"
-            (N, 3, H, W) in [-1, 1]; for miou "labels"; for inputs and targets that do not belong together
+            (N, C, H, W) in [-1, 1]; for miou "labels"; for inputs and targets that do not belong together
             `"paired": False`, either of them left out where there are no more.
         limit: score at most this many images.
 

@@ -19,7 +19,7 @@ class FeatureNetwork:
 
     def of(self, batch: Pictures, kind: Kind) -> Tensor:
         """Features (N, dim) of the batch's pictures, computed once for all distances over this network."""
-        return batch.once((id(self), kind), lambda: self.module(batch.saved(kind)))
+        return batch.once((id(self), kind), lambda: self.module(batch.rgb(kind)))
 
     def protocol(self) -> dict[str, Protocolled]:
         """What a distance over this network states about it."""

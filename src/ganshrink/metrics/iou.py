@@ -56,7 +56,7 @@ class MeanIoU:
             return
         labels = self._checked(batch.labels)
         height, width = labels.shape[-2:]
-        predicted = self.segmenter.predict(batch.saved("fake"), (height, width))
+        predicted = self.segmenter.predict(batch.rgb("fake"), (height, width))
         self.jaccard.update(predicted.cpu(), labels.cpu())
         self.label_size = f"{width}x{height}"
         self.seen.add(batch.fake)

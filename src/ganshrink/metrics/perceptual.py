@@ -25,7 +25,7 @@ class PerceptualDistance:
     def update(self, batch: Pictures) -> None:
         if batch.fake is None:
             return
-        fake, teacher = (batch.saved(kind) / 127.5 - 1 for kind in ("fake", "teacher"))
+        fake, teacher = (batch.rgb(kind) / 127.5 - 1 for kind in ("fake", "teacher"))
         # The distance is a mean over the batch, so that this is the sum over its images.
         self.total += self.vgg.distance(fake, teacher).item() * len(fake)
         self.seen.add(fake)

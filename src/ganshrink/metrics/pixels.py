@@ -17,7 +17,7 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 def psnr_per_image(images: Tensor, reference: Tensor) -> Tensor:
-    """PSNR in dB (N,) of uint8 pictures (N, 3, H, W), peak 255.
+    """PSNR in dB (N,) of uint8 pictures (N, C, H, W), peak 255.
 
     At most 100 dB, so that equal pictures, whose PSNR is infinite, neither swamp a mean nor break JSON (one
     level in one value of a 256x256 picture is 101 dB).
@@ -31,7 +31,7 @@ def psnr_per_image(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim_per_image(images: Tensor, reference: Tensor) -> Tensor:
-    """SSIM (N,) of uint8 pictures (N, 3, H, W): 11x11 Gaussian window (sigma 1.5), K 0.01, 0.03, mean of RGB.
+    """SSIM (N,) of uint8 pictures (N, C, H, W): 11x11 Gaussian window (sigma 1.5), K 0.01, 0.03, mean of channels.
 
     Raises:
         ValueError: a side is shorter than the window.

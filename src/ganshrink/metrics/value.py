@@ -54,9 +54,23 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def as_rgb(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as a network for RGB takes them: grey is repeated.
+
+    Raises:
+        ValueError: for other counts of channels, of which no one knows what colours they are.
+    """
+    if images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"a network that judges pictures takes 1 or 3 channels, these have {images.shape[1]}: leave out what needs it "
+            "(psnr and ssim take any)"
+        )
+    return images.expand(-1, 3, -1, -1)
+
+
 @dataclass
 class Pictures:
-    """One batch to score: images are float (N, 3, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids.
+    """One batch to score: images are float (N, C, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids.
 
     With `paired` each image and the target beside it belong together. Unpaired batches may hold more of one than of
     the other, or one alone.
@@ -70,8 +84,8 @@ class Pictures:
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.fake is not None and (self.fake.ndim != 4 or self.fake.shape[1] != 3):
-            raise ValueError(f"images to score must be (N, 3, H, W), got {tuple(self.fake.shape)}")
+        if self.fake is not None and self.fake.ndim != 4:
+            raise ValueError(f"images to score must be (N, C, H, W), got {tuple(self.fake.shape)}")
         for kind in ("target", "teacher"):
             other = getattr(self, kind)
             if other is None or self.fake is None:
@@ -80,7 +94,7 @@ class Pictures:
             if other.shape[start:] != self.fake.shape[start:]:
                 raise ValueError(
                     f"the generated batch is {tuple(self.fake.shape)} but the {kind} batch "
-                    f"{tuple(other.shape)}: they must be of one shape (N, 3, H, W)"
+                    f"{tuple(other.shape)}: they must be of one shape (N, C, H, W)"
                 )
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
@@ -90,11 +104,15 @@ class Pictures:
         return self._memo[key]
 
     def saved(self, kind: Kind) -> Tensor:
-        """The pictures of that kind as uint8 (N, 3, H, W); ValueError when the batch has none."""
+        """The pictures of that kind as uint8 (N, C, H, W); ValueError when the batch has none."""
         images = getattr(self, kind)
         if images is None:
             raise ValueError(f"this metric compares with the {kind}, and the batch has none: pass a {kind}")
         return self.once(("saved", kind), lambda: to_uint8(images))
+
+    def rgb(self, kind: Kind) -> Tensor:
+        """As `saved`, for a network that judges colour pictures: (N, 3, H, W). Raises as `as_rgb`."""
+        return as_rgb(self.saved(kind))
 
 
 class Metric(Protocol):
@@ -154,14 +172,15 @@ class Seen:
     split: str
     images: int = 0
     size: str = ""
+    channels: int = 3
     targets: int | None = None  # where they are counted apart, being unpaired
 
     def add(self, images: Tensor) -> None:
-        """Count a batch (N, 3, H, W)."""
+        """Count a batch (N, C, H, W)."""
         height, width = images.shape[-2:]
         size = f"{width}x{height}"
         self.size = size if self.size in ("", size) else "mixed"
-        self.images += len(images)
+        self.images, self.channels = self.images + len(images), images.shape[1]
 
     def add_batch(self, batch: Pictures, kind: Kind) -> None:
         """Count a batch's fakes, and apart from them what of `kind` they are compared with where it is unpaired."""
@@ -177,6 +196,8 @@ class Seen:
         if fewest < least:
             raise ValueError(f"{name} needs at least {least} image(s), got {fewest}: score more images")
         seen: dict[str, Protocolled] = {"split": self.split, "images": self.images, "size": self.size}
+        if self.channels != 3:
+            seen["channels"] = self.channels
         if self.targets is not None:
             seen["targets"] = self.targets
         return {**seen, "quantisation": QUANTISATION}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.losses.perceptual import STYLE_WEIGHT, perceptual_distance
+from ganshrink.metrics.value import as_rgb
 from ganshrink.metrics.weights import fill_judge, find_weights, read_weights, short_hash
 
 MEAN_RGB = (0.485, 0.456, 0.406)
@@ -94,16 +95,17 @@ class VGG(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Named features (B, C, h, w) of RGB images (B, 3, H, W) in [-1, 1]; gradients reach the images.
+        """Named features (B, C, h, w) of images (B, 3, H, W) in [-1, 1], or grey ones; gradients reach the images.
 
         Raises:
-            ValueError: images of other than three channels, or smaller than 8x8.
+            ValueError: images of other channels, or smaller than 8x8.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < LEAST_SIDE:
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < LEAST_SIDE:
             raise ValueError(
-                f"VGG takes RGB images (B, 3, H, W) of at least {LEAST_SIDE}x{LEAST_SIDE}, got {tuple(images.shape)}"
+                f"VGG takes RGB images (B, 3, H, W), or grey ones, of at least {LEAST_SIDE}x{LEAST_SIDE}, got "
+                f"{tuple(images.shape)}"
             )
-        x = (images.float().add(1).div(2) - self.mean) / self.std
+        x = (as_rgb(images).float().add(1).div(2) - self.mean) / self.std
         found = {}
         for position, layer in enumerate(self.features):
             x = layer(x)

@@ -129,7 +129,9 @@ def fill_judge(
     network.load_state_dict(given)
     # Measured on a CPU core: 1.7 times (ESPNet) and 1.9 times (SqueezeNet) faster than the default layout.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False).to(device)
+    network.eval()
+    network.requires_grad_(False)
+    return network.to(device)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ Ren et al. 2023, section 4.1: "insert resnet blocks after every upsample/downsam
 begin as the identity, so that a network means the same with and without them.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import Norm, Residual, norm_layer, residual_block
+from ganshrink.system.copies import copied, in_evaluation
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -54,12 +54,13 @@ def with_extra_blocks(network: nn.Module, example: Sequence[Tensor], count: int)
     Raises:
         ValueError: if the network depends on the positions of its layers, so that inserted ones change what it computes.
     """
-    grown = copy.deepcopy(network)
+    grown = copied(network)
     for stage in find_stages(grown, example) if count else ():
         norm = _norm_like(stage.norm)
         blocks = nn.Sequential(*(residual_block(stage.width, norm, bias=False) for _ in range(count)))
         like = next(grown.parameters())
-        blocks.to(like.device, like.dtype).train(network.training)
+        blocks.to(like.device, like.dtype)
+        blocks.train(network.training)
         _insert(grown.get_submodule(stage.parent), stage.last, blocks)
     begin_as_identity(grown)
     if count and not _same(network, grown, example):
@@ -192,7 +193,7 @@ def _watched(
     hooks = [module.register_forward_hook(watch(path)) for path, module in network.named_modules()]
     try:
         with torch.no_grad():
-            image = network.eval()(*example)
+            image = in_evaluation(network)(*example)
     finally:
         for module, training in flags:
             module.training = training

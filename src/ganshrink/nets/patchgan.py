@@ -1,10 +1,9 @@
 """The PatchGAN discriminator of Pix2Pix (Isola et al. 2017): a 70 x 70 receptive field at three layers."""
 
-import copy
-
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import needs_bias, norm_layer
+from ganshrink.system.copies import copied
 
 
 class PatchGAN(nn.Module):
@@ -40,7 +39,7 @@ class PatchGAN(nn.Module):
 def second_head(judge: nn.Module, shared: int) -> nn.Module:
     """A copy of a PatchGAN of which the first so many convolutions, and what belongs to them, are the very modules of the
     original: OMGD's partially shared discriminator (Ren et al. 2021)."""
-    other = copy.deepcopy(judge)
+    other = copied(judge)
     seen = 0
     for place, layer in enumerate(judge.layers):  # type: ignore[arg-type]
         seen += isinstance(layer, nn.Conv2d)

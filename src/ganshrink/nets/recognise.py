@@ -25,7 +25,7 @@ LAYOUTS: Mapping[str, str] = {
     r"model\.\d+\.conv_block\.\d+\.": "pytorch-CycleGAN-and-pix2pix",
     r"model\.model\.\d\.": "pytorch-CycleGAN-and-pix2pix (U-Net)",
     r"decoder\.model\.\d+\.": "joliGEN",
-    r"features\.\d+\.(res_ops|dw_ops|pw_bn)\.": "snap-research (blocks of Inception)",
+    r"features\.\d+\.(res_ops|dw_ops|pw_bn)\.": "the release of incres9",
     r"body\.\d+\.rdb1\.|RRDB_trunk\.": "BasicSR (Real-ESRGAN, ESRGAN)",
     r"deconv0\d_\d\.|in0\d_\d\.": "the CartoonGAN release",
 }

@@ -25,15 +25,17 @@ class Ladder:
     least: int
     step: int
     full: int  # the group's width, always allowed
+    fewest: int = 1  # of a group that may reach zero: no width below this but zero
 
     def width(self, threshold: float) -> int:
         """How many stay if those above the threshold do."""
         above = int(np.searchsorted(-self.scores, -threshold, side="left"))
-        return max(self.least, above if above == self.full else above // self.step * self.step)
+        width = max(self.least, above if above == self.full else above // self.step * self.step)
+        return 0 if width < self.fewest else width
 
     def next(self, width: int) -> int | None:
         """The width after this one; None if there is no wider one."""
-        wider = min(self.full, (width // self.step + 1) * self.step)
+        wider = min(self.full, max(self.fewest, (width // self.step + 1) * self.step))
         return wider if width < wider <= len(self.atoms) else None
 
 
@@ -86,7 +88,7 @@ def bisect_threshold(
 def rounded_down(channels: Channels, widths: Index, floor: int, step: int) -> Index:
     """Widths per group as `bisect_threshold` rounds them; a full width stays, as does one that is below the floor."""
     full = channels.full_widths()
-    least = np.array([0 if g.removable else min(floor, len(g)) for g in channels.groups])
+    least = np.array([0 if g.removable else max(g.least, min(floor, len(g))) for g in channels.groups])
     return np.where(widths == full, full, np.maximum(widths // step * step, np.minimum(least, widths)))
 
 
@@ -96,7 +98,7 @@ def share_of_each(channels: Channels, share: float, *, round_to: int = 1) -> Pla
     for group in channels.groups:
         if group.frozen is None:
             exact = round(share * len(group), 6)  # 0.07 of 100 channels is 7.000000000000001
-            keep[group.atoms[max(1, math.ceil(exact / round_to)) * round_to :]] = False
+            keep[group.atoms[max(group.least, max(1, math.ceil(exact / round_to)) * round_to) :]] = False
     return Plan(keep)
 
 
@@ -112,10 +114,10 @@ def _ladders(channels: Channels, scores: torch.Tensor, floor: Floor, step: int) 
         if np.isnan(values[atoms]).any():
             raise ValueError(f"the scores of {group.name} are not numbers")
         order = np.argsort(-values[atoms], kind="stable")
-        least = 0 if group.removable else max(1, _floor(floor, group))
+        least = 0 if group.removable else max(group.least, _floor(floor, group))
         least = min(len(atoms), -(-least // step) * step)
         left = order[: max(least, int((values[atoms] > -math.inf).sum()))]
-        ladders[number] = Ladder(atoms[left], values[atoms][left], least, step, full=len(atoms))
+        ladders[number] = Ladder(atoms[left], values[atoms][left], least, step, len(atoms), group.least)
     return ladders
 
 

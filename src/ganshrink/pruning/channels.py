@@ -12,6 +12,7 @@ from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Convention, Cost, CostModel, Mask
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.removal import Removals, Removed
+from ganshrink.pruning.statistics import FEWEST, Statistics
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,15 @@ class Group:
     producers: tuple[Producer, ...]  # in forward order
     removable: bool  # may reach zero
     frozen: str | None  # why no atom of it may be cut
+    statistics: str | None = None  # the norm over channels whose statistics change with a cut
 
     def __len__(self) -> int:
         return len(self.atoms)
+
+    @property
+    def least(self) -> int:
+        """The fewest atoms that it may keep, if it keeps any: under a norm over channels, two."""
+        return min(FEWEST if self.statistics else 1, len(self))
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,12 @@ class Channels:
     literal: tuple[tuple[Index, str], ...] = field(
         default=(), repr=False
     )  # probed: sizes the graph has as numbers
+    statistics: tuple[Statistics, ...] = field(default=(), repr=False)  # calls whose statistics change
+    calls: tuple[str, ...] = field(default=(), repr=False)  # what the graph's calls call, in order
+    exact: bool = False  # traced so that no cut changes statistics
     masks: dict[Removed, tuple[Mask, Mask]] = field(default_factory=dict, repr=False, compare=False)
     refused: bool = False  # a probe froze something
+    following: bool = False  # attributes of a user's modules follow widths
     idle: bool = False  # evaluation does not use all parameters: training may
 
     @property
@@ -107,6 +118,10 @@ class Channels:
                 raise ValueError(f"the plan cuts {group.name}, which is frozen: {group.frozen}")
             if kept == 0 and not group.removable:
                 raise ValueError(f"the plan keeps no channel of {group.name}; at least one must stay")
+            if 0 < kept < group.least:
+                raise ValueError(
+                    f"the plan keeps {kept} channel of {group.name}; at least {group.least} must stay: {group.statistics}"
+                )
 
     def cuts(self, plan: Plan) -> dict[str, dict[int, Mask]]:
         """Per parameter and buffer what a plan cuts of it: by axis, which positions stay; without axes that stay whole."""

@@ -1,13 +1,22 @@
 """Does the small network compute what the big one with dead channels does? Asked on the traced example."""
 
+import linecache
+import os
+import random
+import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from ganshrink.pruning.untouched import attributes_kept, random_numbers_kept
+from ganshrink.system.copies import copied, in_training
+
+TORCH = os.path.dirname(torch.__file__)  # noqa: PTH120
 SMALLEST = 32  # pixels; where both networks run a shrunken example, it says as much
 NUMBERS = (bool, int, float, complex, str)
 HALVES = (torch.float16, torch.bfloat16)
@@ -19,7 +28,7 @@ def mismatch(
 ) -> str | None:
     """What differs between `small` and `big` with these tensors put in, in evaluation; None if nothing does.
 
-    Half precision is compared in float32. Neither network is changed.
+    Half precision is compared in float32. What a forward moves on, such as counters, moves on.
     """
     with _evaluating(small), _evaluating(big):
         if any(t.dtype in HALVES for t in big.parameters()):
@@ -40,24 +49,50 @@ def training_failure(small: nn.Module, big: nn.Module, example: tuple[Any, ...])
     """What `small` raises in training where `big` runs: layers that only training calls are in no graph."""
     for inputs in examples(example):
         try:
-            _run(deepcopy(small).train(), inputs)
+            _run(in_training(copied(small)), inputs)
             return None
         except Exception as error:  # whatever a cut makes user code raise
             with suppress(Exception):  # such as too small an example
-                _run(deepcopy(big).train(), inputs)
-                return f"in training {_failure(error)}"
+                _run(in_training(copied(big)), inputs)
+                return f"in training {_failure(error, small)}"
     return None
 
 
-def _failure(error: Exception) -> str:
-    return f"it fails with {type(error).__name__}: {(str(error) or '-').splitlines()[0]}"
+class Failure(str):
+    """What a network raised, in words.
+
+    Attributes:
+        modules: the paths of those that were being called, the innermost first.
+        checked: the network's own code objects, by `assert` or `raise`.
+    """
+
+    modules: tuple[str, ...] = ()
+    checked = False
+
+
+def _failure(error: Exception, net: nn.Module) -> Failure:
+    frames = [*traceback.walk_tb(error.__traceback__)][::-1]
+    frame, line = frames[0]
+    file = frame.f_code.co_filename
+    code = linecache.getline(file, line).strip()
+    checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
+    text = next(iter(str(error).splitlines()), "") or code or "-"
+    found = Failure(
+        f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else "")
+    )
+    found.checked = checked
+    paths = {id(module): path for path, module in net.named_modules()}
+    selves = [id(frame.f_locals.get("self")) for frame, _ in frames]
+    found.modules = tuple(dict.fromkeys(paths[known] for known in selves if known in paths))
+    return found
 
 
 def _compared(
     small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: list[Any]
 ) -> str | None:
     def reference(*inputs: Any) -> Any:
-        return torch.func.functional_call(big, dict(tensors), inputs)
+        with attributes_kept(big):  # what it keeps has its widths: no copy may have that
+            return torch.func.functional_call(big, dict(tensors), inputs)
 
     for inputs in sizes:
         try:
@@ -69,7 +104,7 @@ def _compared(
         try:
             return _difference(_run(small, inputs), expected)
         except Exception as error:  # whatever a cut makes user code raise is the answer
-            return _failure(error)
+            return _failure(error, small)
     raise AssertionError("no example ran")
 
 
@@ -86,7 +121,7 @@ def _cast(
     small: nn.Module, big: nn.Module, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
 ) -> tuple[nn.Module, nn.Module, dict[str, torch.Tensor]]:
     cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-    return deepcopy(small).to(dtype), deepcopy(big).to(dtype), cast
+    return copied(small).to(dtype), copied(big).to(dtype), cast
 
 
 def _double(tensor: Any) -> Any:
@@ -130,9 +165,10 @@ def _probe(tensor: Any, factor: int, batched: bool) -> Any:
 
 
 def _run(net: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
-    devices = [t.device.index for t in inputs if isinstance(t, torch.Tensor) and t.device.type == "cuda"]
-    with torch.no_grad(), torch.random.fork_rng(devices=[d for d in devices if d is not None]):
+    with torch.no_grad(), random_numbers_kept():
         torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
         return net(*(t.clone() if isinstance(t, torch.Tensor) else t for t in inputs))
 
 

@@ -1,26 +1,31 @@
 """Carrying out a plan: the small network (`extract`), and the big one with the same channels at zero (`zeroed`)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import mismatch
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
+from ganshrink.pruning.statistics import masked
 from ganshrink.pruning.threads import single_threaded
+from ganshrink.pruning.untouched import untouched
+from ganshrink.system.copies import copied
 
 
 class Zero(nn.Module):
-    """Stands where a module's output was zero: a scalar zero, for the additions it flows into."""
+    """Stands where a module's output was zero, or where nothing reads it: a scalar zero, for the additions it flows into."""
 
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return tensors[0].new_zeros(())
+    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
+        tensors = [t for t in pytree.tree_leaves((inputs, named)) if isinstance(t, torch.Tensor)]
+        like = next((t for t in tensors if t.is_floating_point()), tensors[0] if tensors else torch.zeros(()))
+        return like.new_zeros(())
 
 
 class Identity(nn.Module):
@@ -34,7 +39,7 @@ class Identity(nn.Module):
 def extract(
     model: nn.Module, channels: Channels, plan: Plan, init: Literal["inherit", "fresh"] = "inherit"
 ) -> nn.Module:
-    """The network that keeps the plan's channels. Module paths, dtype, device and training flags stay.
+    """The network that keeps the plan's channels. Module paths, dtype, device and training flags stay; all can be trained.
 
     Args:
         init: `inherit` the weights, or start `fresh`: N(0, 0.02), scales 1, shifts 0; raw parameters stay.
@@ -45,9 +50,10 @@ def extract(
     """
     if init not in ("inherit", "fresh"):
         raise ValueError(f"init must be inherit or fresh, got {init!r}")
-    plain = folded_copy(model)
-    small = cut(plain, channels, plan)
-    problem = trial(plain, channels, plan, small)
+    with untouched(model):
+        plain = folded_copy(model)
+        small = cut(plain, channels, plan)
+        problem = trial(plain, channels, plan, copied(small))
     if problem is not None:
         raise RuntimeError(f"the extracted network is not the planned one: {problem}")
     return initialise(small) if init == "fresh" else small
@@ -55,7 +61,11 @@ def extract(
 
 def trial(plain: nn.Module, channels: Channels, plan: Plan, small: nn.Module) -> str | None:
     """What differs between a cut network and the whole one with nothing but its producers silenced, or None."""
-    return mismatch(small, plain, silenced(plain, channels, plan, columns=False), channels.example)
+    tensors = silenced(plain, channels, plan, columns=False)
+    reference = masked(plain, channels.statistics, plan.keep, channels.calls, tensors)
+    if reference is not None:
+        return mismatch(small, reference, {}, channels.example)
+    return mismatch(small, plain, tensors, channels.example)
 
 
 def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
@@ -71,9 +81,9 @@ def cut(plain: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
         module = plain.get_submodule(path)
         memo[id(module)] = Zero() if path in removed.zeros else Identity()
         memo[id(module)].training = module.training
-    small = copy.deepcopy(plain, memo)
+    small = copied(plain, memo)
     for (path, attribute), width in channels.stated(plan, removed).items():
-        setattr(small.get_submodule(path), attribute, width)
+        restate(small.get_submodule(path), attribute, width)
     for module in small.modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.Tensor):
@@ -89,6 +99,12 @@ def _selected(tensor: torch.Tensor, cuts: Mapping[int, np.ndarray]) -> torch.Ten
     if not isinstance(tensor, nn.Parameter):
         return out.clone()
     return nn.Parameter(out.clone(), requires_grad=tensor.requires_grad)
+
+
+def restate(module: nn.Module, attribute: str, width: int) -> None:
+    """Set an attribute that states a width, or is a tuple of it alone (`normalized_shape`)."""
+    old = getattr(module, attribute)
+    setattr(module, attribute, type(old)([width]) if isinstance(old, (tuple, list)) else width)
 
 
 def stated_widths(module: nn.Module, weight: Sequence[int], groups: int | None = None) -> dict[str, int]:
@@ -114,10 +130,18 @@ def stated_widths(module: nn.Module, weight: Sequence[int], groups: int | None =
 @single_threaded()
 def zeroed(model: nn.Module, channels: Channels, plan: Plan) -> nn.Module:
     """A copy of the same shape in which all that the plan cuts is zero: rows, biases, scales, shifts and the consumers'
-    columns; where all inputs of a layer are dead, its bias too. Parametrizations are folded."""
+    columns; where all inputs of a layer are dead, its bias too. Parametrizations are folded.
+
+    Where the plan changes the statistics of norms over channels it is the masked network, in evaluation: these norms run
+    over live channels alone.
+    """
     big = folded_copy(model)
+    tensors = silenced(big, channels, plan, columns=True)
+    reference = masked(big, channels.statistics, plan.keep, channels.calls, tensors)
+    if reference is not None:
+        return reference
     with torch.no_grad():
-        for name, tensor in silenced(big, channels, plan, columns=True).items():
+        for name, tensor in tensors.items():
             named(big, name).copy_(tensor)
     return big
 

@@ -1,6 +1,5 @@
 """Copies of a user's model: parametrizations folded into plain weights, the model itself never touched."""
 
-import copy
 from typing import Any
 
 import torch
@@ -8,7 +7,9 @@ from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
-from torch.utils import _pytree as pytree
+
+from ganshrink.pruning.fresh import trainable
+from ganshrink.system.copies import copied
 
 # What stands in front of a network: cuts would have to go through it.
 WRAPPERS: dict[type, tuple[str, str]] = {
@@ -39,23 +40,21 @@ def folded_copy(model: nn.Module) -> nn.Module:
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """`deepcopy`, also where old-style norms or caches have left computed (non-leaf) tensors in attributes.
+    """A deep copy, also where old-style norms or caches have left computed (non-leaf) tensors.
+
+    Every parameter of the copy can be trained, also where the model's own are frozen, as a teacher's are.
 
     Raises:
         ValueError: for a network that no copy can stand for: wrapped, scripted, not yet initialised, or not to be copied.
     """
     for path, module in model.named_modules():
         _refuse(module, f"the submodule {path}" if path else "the model")
-    memo: dict[int, object] = {}
-    for module in model.modules():
-        for value in pytree.tree_leaves(vars(module)):
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model, memo)
+        double = copied(model)
     except Exception as error:  # whatever user code raises while it is copied
         text = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be copied: {text}; remove that attribute first") from error
+    return trainable(double)
 
 
 def _refuse(module: nn.Module, name: str) -> None:

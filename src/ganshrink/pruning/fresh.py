@@ -8,7 +8,8 @@ WEIGHT_STD = 0.02
 
 def initialise(model: nn.Module) -> nn.Module:
     """Initialise in place: convolutions and linear layers N(0, 0.02) with bias 0, norms scale 1, shift 0 and their
-    running statistics reset. Raw parameters and other modules stay. Returns the model."""
+    running statistics reset. Raw parameters and other modules stay. All of them are to be trained. Returns the model."""
+    trainable(model)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
@@ -23,6 +24,14 @@ def initialise(model: nn.Module) -> nn.Module:
                     module.weight.fill_(1)
                 if getattr(module, "bias", None) is not None:
                     module.bias.zero_()
+    return model
+
+
+def trainable(model: nn.Module) -> nn.Module:
+    """Let every parameter learn, in place: a teacher is often frozen, what is made of it must not be. Returns the model."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() or parameter.is_complex():  # integers have no gradients
+            parameter.requires_grad_(True)
     return model
 
 

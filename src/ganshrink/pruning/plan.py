@@ -35,14 +35,14 @@ class Plan:
 
     @staticmethod
     def random(channels: "Channels", removed: float, seed: int = 0) -> "Plan":
-        """Drop this fraction (0 to 1, rounded) of every group that is not frozen, at least one kept in each."""
+        """Drop this fraction (0 to 1, rounded) of every group that is not frozen, but `Group.least` atoms of it."""
         if not 0 <= removed <= 1:
             raise ValueError(f"removed must be a fraction from 0 to 1, got {removed}")
         rng = np.random.default_rng(seed)
         keep = torch.ones(channels.num_atoms, dtype=torch.bool)
         for group in channels.groups:
             if group.frozen is None:
-                count = min(round(removed * len(group)), len(group) - 1)
+                count = min(round(removed * len(group)), len(group) - group.least)
                 keep[group.atoms[torch.from_numpy(rng.permutation(len(group))[:count])]] = False
         return Plan(keep)
 
@@ -63,7 +63,8 @@ class Plan:
         return Plan(keep)
 
     def to_json(self, channels: "Channels", *, basis: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Kept indices per layer, and per group its width, whether it may go, and why it is frozen.
+        """Kept indices per layer, and per group its width, whether it may go, why it is frozen, and which norm's statistics
+        a cut of it changes; `exact` for channels that were traced so.
 
         Args:
             basis: per group name, what its scores were read from; recorded for the reader.
@@ -81,10 +82,12 @@ class Plan:
                 "of": len(group),
             }
             entry |= {"removable": group.removable, "frozen": group.frozen}
+            if group.statistics is not None and group.frozen is None:
+                entry["statistics"] = group.statistics
             if basis is not None and group.name in basis and group.frozen is None:
                 entry["basis"] = basis[group.name]
             groups.append(entry)
-        return {"layers": layers, "groups": groups}
+        return {"layers": layers, "groups": groups} | ({"exact": True} if channels.exact else {})
 
     def _kept(self, atoms: np.ndarray) -> np.ndarray:
         return np.append(self.keep.numpy(), True)[atoms]

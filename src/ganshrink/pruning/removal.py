@@ -1,7 +1,8 @@
 """Which whole modules may go when a group of channels reaches zero.
 
 A convolution without inputs puts out zero once its bias is dead too; zeros travel on. A module whose every output is zero
-and flows only into additions is replaced by `Zero`; one that then returns its input as it came, by `Identity`.
+and flows only into additions is replaced by `Zero`; one that then returns its input as it came, by `Identity`. What then
+feeds nothing any more goes too: a `Zero` stands where it was called.
 """
 
 from collections.abc import Sequence
@@ -62,10 +63,28 @@ class Removals:
         regions: list[Region],
         users_of: dict[str, set[fx.Node]],
         outputs: set[fx.Node],
+        needed: set[fx.Node],
+        takes_scalars: set[fx.Node],
+        follow: bool = True,
     ) -> None:
+        """Args:
+        needed: nodes that run for what they do, not for what they return: they write into tensors.
+        takes_scalars: nodes that also work on a scalar zero in place of a tensor.
+        follow: remove what then feeds nothing, too.
+        """
         self.nodes, self.flows, self.widths, self.stored = nodes, flows, widths, stored
         self.regions, self.users_of, self.outputs = regions, users_of, outputs
+        self.needed, self.takes_scalars, self.follow = needed, takes_scalars, follow
         self.known: dict[frozenset[int], Removed] = {frozenset(): NOTHING}
+        self.live = self._live(set(), [])
+        self.parameterised = set().union(*users_of.values())
+
+    def without_following(self) -> "Removals":
+        """The same, but what feeds nothing stays."""
+        return Removals(
+            self.nodes, self.flows, self.widths, self.stored, self.regions, self.users_of, self.outputs,
+            self.needed, self.takes_scalars, follow=False,
+        )  # fmt: skip
 
     def resolve(self, empty: frozenset[int]) -> Removed:
         if empty not in self.known:
@@ -79,20 +98,82 @@ class Removals:
             if not self.users_of.get(name, set()) <= gone:
                 return Removed(f"{name} is also used where nothing is cut")
         zeros, covered = self._zeros(gone)
-        identities: list[str] = []
+        identities: list[Region] = []
         while True:
             wrong = self._uncovered(gone, covered)
             if wrong is None:
-                left = self._left_empty(empty, (*zeros, *identities))
+                idle = self.live - self._live(covered, identities) - covered if self.follow else set()
+                unread = self._unread(idle, covered)
+                covered = covered.union(*(region.nodes for region in unread))
+                kept = next((n for n in self.nodes if n in idle - covered and n in self.parameterised), None)
+                if kept is not None:
+                    return Removed(
+                        f"nothing would read {kept.name}, which is in no module that could be removed"
+                    )
+                inside = tuple(f"{region.path}." for region in unread)
+                zeros = [z for z in zeros if not z.startswith(inside)] + [r.path for r in unread]
+                same = [r.path for r in identities if not r.path.startswith(inside)]
+                left = self._left_empty(empty, (*zeros, *same))
                 if left is not None:
                     return Removed(f"{left} would be empty, outside of any module that could be removed")
-                return Removed(None, tuple(zeros), tuple(identities), kills, frozenset(covered))
+                return Removed(None, tuple(zeros), tuple(same), kills, frozenset(covered))
             region = self._identity(wrong, gone, covered)
             if region is None:
                 return Removed(f"its zeros reach {wrong.name}, outside of any module that could be removed")
-            identities.append(region.path)
+            identities.append(region)
             zeros = [z for z in zeros if not z.startswith(region.path + ".")]
             covered |= region.nodes
+
+    def _live(self, covered: set[fx.Node], identities: Sequence[Region]) -> set[fx.Node]:
+        """The nodes whose results something still reads, when modules of these nodes are gone."""
+        handed_on = {region.outputs[0]: region.inputs for region in identities}
+        todo = [*self.outputs, *(n for n in self.needed if n not in covered)]
+        live: set[fx.Node] = set()
+        while todo:
+            node = todo.pop()
+            if node in live:
+                continue
+            if node in covered:
+                todo.extend(handed_on.get(node, ()))
+                continue
+            live.add(node)
+            todo.extend(node.all_input_nodes)
+        return live
+
+    def _unread(self, unread: set[fx.Node], covered: set[fx.Node]) -> list[Region]:
+        """Modules of nodes that nothing reads any more, the outermost first; they are to make a scalar zero."""
+        found: list[Region] = []
+        taken: set[fx.Node] = set()
+        for region in self.regions:
+            free = region.nodes - covered
+            if free and not free & taken and free <= unread:
+                found.append(region)
+                taken |= region.nodes
+        while found:  # what reads a scalar zero outside of these has to take it
+            scalar = {output for region in found for output in region.outputs}
+            wrong = next((n for n in self.nodes if self._stumbles(n, scalar, unread - taken)), None)
+            if wrong is None:
+                break
+            before = self._before(wrong, unread)
+            found = [region for region in found if not before.intersection(region.outputs)]
+            taken = {node for region in found for node in region.nodes}
+        return found
+
+    def _stumbles(self, node: fx.Node, scalar: set[fx.Node], run: set[fx.Node]) -> bool:
+        """Whether this node, if it is run, fails on what it reads; notes it in `scalar` if it makes a scalar, perhaps."""
+        if node not in run or scalar.isdisjoint(node.all_input_nodes):
+            return False
+        scalar.add(node)
+        return node not in self.takes_scalars
+
+    def _before(self, node: fx.Node, among: set[fx.Node]) -> set[fx.Node]:
+        todo, found = [node], set()
+        while todo:
+            for source in todo.pop().all_input_nodes:
+                if source in among and source not in found:
+                    found.add(source)
+                    todo.append(source)
+        return found
 
     def _left_empty(self, empty: frozenset[int], removed: Sequence[str]) -> str | None:
         inside = tuple(f"{path}." for path in removed)

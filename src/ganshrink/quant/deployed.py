@@ -17,9 +17,12 @@ from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grid, Grids, LayerGrids
 from ganshrink.quant.layers import Conv, device_of, evaluating
 from ganshrink.quant.quantizers import Quantizers
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple, generate
 
 INT32 = 2**31 - 1
+MAX_LOSS_DB = 12.0  # what bytes may cost beside the rounding of training, unless the images are fine even so
+FINE_DB = 40.0
 NOTES = {  # how runtimes take each kind of layer
     "stem": "reads the network's input: computed in float, its weight stored as int8",
     "coarse": "its input has outliers and would be rounded badly: computed in float, its weight stored as int8",
@@ -46,23 +49,34 @@ def deploy(
         `quantized` of the fake-quantized network against the float one, `bytes` of the deployed one without the grids of
         its outputs against the fake-quantized one (what the dropped levels cost), `outputs` with those grids, and
         `deployed` of the deployed one against the float one.
+
+    Raises:
+        ValueError: if the deployed network does not run, or is much further from the float one than rounding explains.
     """
     runs = [as_tuple(batch) for batch in batches]
-    deployed = copy.deepcopy(model)
+    deployed = copied(model)
     device, made = device_of(model), {}
     with Quantizers(model, config, runs[0], grids=grids) as quantizers, evaluating(model):
         layers = quantizers.layers
         for path, conv in layers.quantized.items():
-            made[conv] = DeployedConv(conv, quantizers.weight_grid(path, conv.weight), grids[path])
+            kind = DeployedConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else DeployedConv2d
+            made[conv] = kind(conv, quantizers.weight_grid(path, conv.weight), grids[path])
         trained = _images(model, runs, device)
     with evaluating(model):
         whole = _images(model, runs, device)
     for path, conv in model.named_modules(remove_duplicate=False):
         if conv in made:
             deployed.set_submodule(path, made[conv])
-    deployed = deployed.cpu().float().eval().requires_grad_(False)
+    in_evaluation(deployed).cpu().float().requires_grad_(False)
     by_path = {path: made[conv] for path, conv in layers.quantized.items()}
-    rounded = _images(deployed, runs)
+    try:
+        rounded = _images(deployed, runs)
+    except Exception as error:  # whatever a user's forward raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"the network does not run with convolutions in integers ({reason}): leave those that its forward looks into "
+            "in float (exclude)"
+        ) from error
     for layer in by_path.values():
         layer.round_output(False)
     in_bytes = _images(deployed, runs)
@@ -74,6 +88,11 @@ def deploy(
         "outputs": psnr_of(rounded, trained),
         "deployed": psnr_of(rounded, whole),
     }
+    if psnr["deployed"] < min(psnr["quantized"] - MAX_LOSS_DB, FINE_DB):
+        raise ValueError(
+            f"in integers the network computes something else than in float: {psnr['deployed']:.1f} dB, where rounding "
+            f"alone leaves {psnr['quantized']:.1f} dB: leave layers in float (exclude)"
+        )
     described = [
         {"path": path, **layer.describe(config), "snr_db": grids[path].snr_db}
         for path, layer in by_path.items()
@@ -192,7 +211,9 @@ class DeployedConv(nn.Module):
     """
 
     def __init__(self, conv: Conv, weight_grid: Grid, grids: LayerGrids) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not the convolution's, whose settings it has without its weights
+        for name in conv.__constants__:
+            setattr(self, name, getattr(conv, name))
         transposed = isinstance(conv, nn.ConvTranspose2d)
         self.kind = "transposed" if transposed else "integer"
         if grids.input is None:
@@ -217,9 +238,8 @@ class DeployedConv(nn.Module):
             scale = scale / self.output.scale
         self.weight = Integers(values, scale if len(scale) > 1 else scale[0], axis=int(transposed))
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.pad is not None:
-            x = pad(x, self.pad[0], mode=self.pad[1])
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        x = input if self.pad is None else pad(input, self.pad[0], mode=self.pad[1])
         if self.input is not None:
             x = self.input(x)
         bias = self.float_bias if self.bias is None else self.bias()
@@ -250,6 +270,14 @@ class DeployedConv(nn.Module):
         how = (conv.stride, conv.padding)
         more = conv._output_padding(x, output_size, *how, conv.kernel_size, 2, conv.dilation)
         return conv_transpose2d(x, weight, bias, *how, more, conv.groups, conv.dilation)
+
+
+class DeployedConv2d(DeployedConv, nn.Conv2d):  # type: ignore[misc]
+    """One that a network's own forward takes for the class that it was."""
+
+
+class DeployedConvTranspose2d(DeployedConv, nn.ConvTranspose2d):  # type: ignore[misc]
+    """The same, transposed."""
 
 
 def _in_steps(grid: Grid, bias: Tensor, input_scale: Tensor, output_scale: Tensor) -> tuple[Grid, Integers]:

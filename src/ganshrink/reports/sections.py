@@ -1,5 +1,6 @@
 """The page's sections below the table, as plain values for the template."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
@@ -105,10 +106,19 @@ def _columns(bars: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def frozen(run: RunFiles) -> list[dict[str, Any]]:
     """Reasons why groups kept their full width, each with the groups' names."""
+    return _by_reason(run, "frozen", lambda group: True)
+
+
+def statistics(run: RunFiles) -> list[dict[str, Any]]:
+    """Norms over channels that lost some of them, each with the groups' names."""
+    return _by_reason(run, "statistics", lambda group: group.get("kept") != group.get("of"))
+
+
+def _by_reason(run: RunFiles, key: str, counts: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
     reasons: dict[str, list[str]] = {}
     for group in dicts(run.get("plan.json"), "groups"):
-        if group.get("frozen"):
-            reasons.setdefault(str(group["frozen"]), []).append(f"{group.get('name')} ({group.get('of')})")
+        if group.get(key) and counts(group):
+            reasons.setdefault(str(group[key]), []).append(f"{group.get('name')} ({group.get('of')})")
     return [{"reason": reason, "groups": names} for reason, names in reasons.items()]
 
 
@@ -125,10 +135,17 @@ def parity(run: RunFiles) -> list[dict[str, Any]]:
                     "psnr_db": f"{psnr:.1f} dB" if psnr is not None else "–",
                     "inputs": entry.get("inputs", entry.get("images", "–")),
                     "opset": entry.get("opset", "–"),
+                    "values": _values(entry),
                     "bytes": file_size(size) if size is not None else "–",
                 }
             )
     return rows
+
+
+def _values(entry: dict[str, Any]) -> str:
+    """Black and white of what a file takes and gives."""
+    taken, given = (str(entry.get(key, "–")) for key in ("input_values", "output_values"))
+    return taken if taken == given else f"{taken} to {given}"
 
 
 def protocols(run: RunFiles) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The nearest valid word, for error messages."""
+"""Words of error messages: the nearest valid one, and another program's error in a line."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -18,3 +18,11 @@ def did_you_mean(word: object, known: Iterable[str], *, written: Mapping[str, st
         return f"; did you mean {written.get(close[0], close[0])!r}?"
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return f"; there are: {', '.join(written.get(name, name) for name in known[:SHOWN])}{more}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; OpenVINO's first ones are places in its own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("Exception from src/") else lines[0]

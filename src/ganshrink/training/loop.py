@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ganshrink.system.copies import in_evaluation, in_training
 from ganshrink.system.distributed import barrier, broadcast
 from ganshrink.system.signals import Interrupted, StopRequest, stop_requests
 from ganshrink.training.batch_norm import shared_batch_statistics
@@ -104,7 +105,7 @@ def fit(
     run = _Training(machine, dict(nets), list(updates), kept, config, directory / CHECKPOINT, key)
     with settled(machine, config):
         for net in frozen:
-            machine.place(net.eval())
+            machine.place(in_evaluation(net))
         run.resume()
         total = total_steps(batches, config)
         if run.done.steps >= total:
@@ -134,7 +135,7 @@ class _Training:
         """Networks to the device, and everything to where the checkpoint has it."""
         saved = load_checkpoint(self.path, key=self.key)
         for net in self.nets.values():
-            self.machine.place(net.train())
+            self.machine.place(in_training(net))
         self._set_rates(0)  # notes the initial rates
         if saved is None:
             for net in self.nets.values():

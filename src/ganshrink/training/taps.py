@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.spelling import did_you_mean
 
 
@@ -79,7 +80,7 @@ def widths_at(model: nn.Module, paths: Sequence[str], example: Sequence[Tensor])
         ValueError: for a path that is not there.
     """
     with Taps(model, paths) as taps, torch.no_grad():
-        model.eval()(*example)
+        in_evaluation(model)(*example)
         return {path: features.shape[1] for path, features in taps.take().items()}
 
 
@@ -114,7 +115,7 @@ def default_taps(
     hooks = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
     try:
         with torch.no_grad():
-            model.eval()(*example)
+            in_evaluation(model)(*example)
     finally:
         for module, training in flags:
             module.training = training

@@ -113,7 +113,8 @@ def fit_nets(
         progress=progress,
     )
     for network in (*nets.values(), *watching):
-        network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.eval()
 
 
 def states(nets: Nets) -> Artefacts:

@@ -17,7 +17,7 @@ from ganshrink.nets.checkpoint_file import SUFFIXES, levels, listed, preferred, 
 from ganshrink.nets.recognise import Recognised, Unknown, is_judge, recognise
 from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
-from ganshrink.workflow.recipe import Recipe, parse_overrides, put, resolve
+from ganshrink.workflow.recipe import NetConfig, Recipe, parse_overrides, put, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, read_spec, save_network
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,9 @@ def recipe_for(
         raise ValueError(
             f"{path} is a checkpoint: give the folder of the pictures that it works on too, such as `compress {path} photos`"
         )
-    found = open_checkpoint(path, net=net, options=parse_overrides(overrides).get("net", {}))
+    said = parse_overrides(overrides).get("net", {})
+    options = {key: value for key, value in said.items() if key not in NetConfig.model_fields}
+    found = open_checkpoint(path, net=net, options=options)
     for line in found.said:
         logger.info("%s: %s", Path(found.source).name, line)
     raw = raw_recipe(found, found.source)
@@ -175,10 +177,11 @@ def recipe_for(
 
 def raw_recipe(found: Checkpoint, weights: str) -> dict[str, Any]:
     """What a recipe for a checkpoint says, but for its pictures and its run."""
+    channels = {key: found.net[key] for key in ("in_channels", "out_channels") if key in found.net}
     return {
         "budget": "macs=10%",
         "net": found.net,
-        "data": {"name": "photos", "size": _size(found.net)},
+        "data": {"name": "photos", "size": _size(found.net), **channels},
         "task": {"name": "image2image"},
         "teacher": {"weights": weights},
     }

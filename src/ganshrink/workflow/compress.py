@@ -1,6 +1,5 @@
 """From a recipe, or from a user's own module and data, to the folder of a finished run."""
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganshrink import nets
@@ -16,8 +16,10 @@ from ganshrink.methods import DEFAULT
 from ganshrink.methods.base import Method
 from ganshrink.metrics import Metric
 from ganshrink.system.atomic import write_text
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
+from ganshrink.system.values import Values, converting
 from ganshrink.training import check_launch
 from ganshrink.training.stages import Run, environment
 from ganshrink.training.stamps import stamp, stamp_if_own, with_source
@@ -26,11 +28,14 @@ from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of
 from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
-from ganshrink.workflow.python_inputs import example_of, in_float32, open_beside, open_given
-from ganshrink.workflow.recipe import NetConfig, Recipe, dump, read_recipe, resolve
+from ganshrink.workflow.python_inputs import example_of, in_single, open_beside, open_given
+from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
-from ganshrink.workflow.teacher import trained_teacher
+from ganshrink.workflow.teacher import recipe_values, trained_teacher
+from ganshrink.workflow.values import built, values_for
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +83,22 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     """One direction of a recipe, its data opened."""
     images, held_out = open_data(recipe)
     net = _with_channels(recipe.net, images)
+    values = recipe_values(net, recipe.teacher, images)
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
+    example = (example_input(input_spec(images)),)
+
+    def new() -> nn.Module:
+        return built(net, values)
+
+    def begin() -> None:
+        if is_main_process():
+            preflight(run, recipe, new(), example)
+        _note(run, whole)
 
     @cache
     def teacher() -> Nets:
-        made = _teacher(run, net, recipe, task, images, begin=lambda: _note(run, whole), progress=progress)
+        made = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)
         if part is not run:
             part.follow(run)
             _note(part, recipe)
@@ -92,12 +107,12 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     return prepare(
         part,
         recipe,
-        build=lambda: nets.build(net.name, **net.options),
+        build=new,
         teacher=teacher,
         images=images,
         held_out=held_out,
         unlabelled=_open_unlabelled(recipe, images),
-        example=(example_input(input_spec(images)),),
+        example=example,
         net={"name": net.name, **net.options},
         shared=run.path,
         progress=progress,
@@ -119,6 +134,7 @@ def _check_ways(recipe: Recipe) -> None:
 def _teacher(
     run: Run,
     net: NetConfig,
+    values: Values | None,
     recipe: Recipe,
     task: Task,
     images: Images,
@@ -130,7 +146,15 @@ def _teacher(
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
         images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
     return trained_teacher(
-        run, net, recipe.teacher, task, images, direction=recipe.direction, begin=begin, progress=progress
+        run,
+        net,
+        recipe.teacher,
+        task,
+        images,
+        values=values,
+        direction=recipe.direction,
+        begin=begin,
+        progress=progress,
     )
 
 
@@ -152,12 +176,15 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
         if not (run.path / "student.safetensors").is_file():  # else the recipe there is that of the student
             _note(run, recipe)
 
-    generator = _teacher(run, net, recipe, task, images, begin=begin, progress=progress)["G"]
+    values = recipe_values(net, recipe.teacher, images)
+    generator = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)["G"]
     path = run.path / "teacher.safetensors"
     spec = input_spec(images)
     example = list(example_input(spec).shape)
     if is_main_process():
-        whole = NetworkSpec(net={"name": net.name, **net.options}, example=[example], input=spec)
+        whole = NetworkSpec(
+            net={"name": net.name, **net.options}, example=[example], input=spec, values=values
+        )
         save_network(path, generator, whole)
     barrier()
     return {
@@ -167,6 +194,8 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
     }
 
 
+@torch.inference_mode(False)  # also where the caller has turned gradients off
+@torch.enable_grad()
 def compress(
     model: nn.Module,
     example: Tensor | Sequence[Tensor] | None = None,
@@ -186,7 +215,7 @@ def compress(
     """Make a trained generator of your own small.
 
     Args:
-        model: the generator; it is not changed.
+        model: the generator; it is not changed. One in half or double precision is taken in float32.
         example: an input (1, C, H, W) of the size at which costs count, or a tuple of them for a generator of several, in
             the order of its arguments; none: the first sample of the data.
         data: pairs of (input, target) tensors, or inputs alone for task image2image, where an input is one tensor
@@ -202,7 +231,8 @@ def compress(
             them. The others train on the pairs alone.
         run: the folder for everything that is made; the same call takes up an unfinished one.
         retrain: make the stages again that an earlier version made in that folder; they are put aside.
-        settings: further tables of a recipe, such as `student={"epochs": 20}`.
+        settings: further tables of a recipe, such as `student={"epochs": 20}`, or `net={"range": (0, 1)}` for a generator
+            whose black is 0 and white is 1.
 
     Raises:
         ValueError: for anything that cannot work: an operator without a rule, an infeasible budget, bad settings.
@@ -210,7 +240,7 @@ def compress(
     raw = {
         "run": str(run),
         "budget": budget,
-        "net": type(model).__name__,
+        "net": {"name": type(model).__name__, **(settings.pop("net", None) or {})},
         "method": method,
         "task": task,
         **settings,
@@ -224,6 +254,7 @@ def compress(
         raise ValueError(
             "data.direction = 'both' is for recipes: compress each direction in a run of its own"
         )
+    given, example = in_single(copied(model).cpu(), example)
     if recipe.data is not None:
         images, held_out = open_data(recipe)
     else:
@@ -231,21 +262,23 @@ def compress(
     check_suited(recipe, images)
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
-    given = in_float32(copy.deepcopy(model).cpu())
+    given = converting(given, values_for(recipe.net, given, images, trained=True))
     opened = _open_run(recipe, retrain=retrain)
 
     @cache
     def teacher() -> Nets:
+        if is_main_process():
+            preflight(opened, recipe, given, inputs)
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})
-        return {"G": given.eval()}
+        return {"G": in_evaluation(given)}
 
     return _carry_out(
         prepare(
             opened,
             recipe,
-            build=lambda: copy.deepcopy(given),
+            build=lambda: copied(given),
             teacher=teacher,
             images=images,
             held_out=held_out,
@@ -262,7 +295,8 @@ def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
     images, _ = open_data(recipe)
     net = _with_channels(recipe.net, images)
-    return nets.build(net.name, **net.options), (example_input(input_spec(images)),)
+    values = recipe_values(net, recipe.teacher, images)
+    return built(net, values), (example_input(input_spec(images)),)
 
 
 def _with_channels(net: NetConfig, images: Images) -> NetConfig:
@@ -275,7 +309,7 @@ def _with_channels(net: NetConfig, images: Images) -> NetConfig:
                 f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
             )
     given = {key: value for key, value in wanted.items() if key in known}
-    return NetConfig(name=net.name, **{**net.options, **given})
+    return NetConfig(**{**net.model_dump(), **given})
 
 
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:

@@ -15,6 +15,7 @@ from ganshrink.methods.base import MethodConfig, Settings
 from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget, Channels
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.recipe import Recipe
 
 Table = TypeVar("Table", bound=Settings)
@@ -42,7 +43,7 @@ def resolve_budget(
     Raises:
         ValueError: for a budget that does not parse, or a device that cannot be opened.
     """
-    network = original.build().eval()
+    network = in_evaluation(original.build())
 
     @cache
     def device(name: str) -> DeviceProfile:

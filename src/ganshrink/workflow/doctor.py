@@ -17,6 +17,7 @@ from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import PACKAGES
 from ganshrink.graph import trace
 from ganshrink.pruning import extract, prune, zeroed
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.machine import core_count, cpu_name
 
 REQUIRED = ("ganshrink", "torch", "numpy", "pillow", "pydantic", "typer", "safetensors", "torchmetrics")
@@ -69,12 +70,13 @@ def self_test(*, with_onnx: bool) -> dict[str, Any]:
 def _cut_and_compare(with_onnx: bool) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, image = nets.build("resnet9", ngf=8, blocks=1).eval(), torch.rand(1, 3, 32, 32) * 2 - 1
+        model, image = nets.build("resnet9", ngf=8, blocks=1), torch.rand(1, 3, 32, 32) * 2 - 1
+    model.eval()
     channels = trace(model, image)
     plan = prune(model, channels, "macs=50%")
-    student = extract(model, channels, plan).eval()
+    student = in_evaluation(extract(model, channels, plan))
     with torch.no_grad():
-        diff = (student(image) - zeroed(model, channels, plan).eval()(image)).abs().max().item()
+        diff = (student(image) - in_evaluation(zeroed(model, channels, plan))(image)).abs().max().item()
     macs = {"before": channels.cost().macs, "after": channels.cost(plan).macs}
     if not with_onnx:
         return {"macs": macs, "max_abs_diff": diff, "onnx": None}

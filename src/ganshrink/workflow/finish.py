@@ -1,7 +1,7 @@
 """From what a method made to everything that a run leaves behind: the same for every method."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantizationConfig
 from ganshrink.quant.layers import still_there
 from ganshrink.reports import write_report
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
+from ganshrink.system.values import raw, values_of
 from ganshrink.training.stages import Run
 from ganshrink.training.train import Nets
 from ganshrink.workflow import int8, outputs
+from ganshrink.workflow.missing import losing, missing
 from ganshrink.workflow.prepare import Prepared
-from ganshrink.workflow.recipe import Recipe
 from ganshrink.workflow.saved_networks import network_spec, save_network
 
 logger = logging.getLogger(__name__)
@@ -26,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its folder, the student and what was measured."""
+    """A finished run: its folder, the student, which takes and gives what the original does, what was measured, and which
+    files could not be made, with the reasons."""
 
     path: Path
     student: nn.Module
     plan: Plan
     cost: dict[str, Any]
     metrics: dict[str, Any]
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def finish(prepared: Prepared, result: Result, name: str) -> FinishedRun:
@@ -55,8 +59,9 @@ def finish(prepared: Prepared, result: Result, name: str) -> FinishedRun:
     if is_main_process():
         _leave(prepared, result, name, networks, settings, quantized, timing)
     barrier()
-    cost, metrics = run.read("cost.json"), run.read("metrics.json")
-    return FinishedRun(run.path, networks["student"], result.plans[name], cost, metrics)
+    cost, lost = run.read("cost.json"), missing(run.path)
+    metrics = run.read("metrics.json") if (run.path / "metrics.json").is_file() else {}
+    return FinishedRun(run.path, raw(networks["student"]), result.plans[name], cost, metrics, lost)
 
 
 def _leave(
@@ -78,10 +83,12 @@ def _leave(
     files, inserted = result.files.get(name, {}), job.original.inserted
     outputs.write_result(run, files=files, sections=sections, inserted=inserted)
     run.write("stages.json", run.stages())
-    whole = network_spec(prepared.net, job.example, job.data)
+    whole = network_spec(prepared.net, job.example, job.data, values_of(networks["teacher"]))
     cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})
     for of, network in networks.items():
-        save_network(run.path / f"{of}.safetensors", network.eval(), whole if of == "teacher" else cut)
+        save_network(
+            run.path / f"{of}.safetensors", in_evaluation(network), whole if of == "teacher" else cut
+        )
     outputs.write_cost(
         run,
         networks,
@@ -92,28 +99,37 @@ def _leave(
         original=job.original.untouched,
         timing=timing,
     )
+    # From here on a failure costs one file: there is a student, and what can be said of it is said.
     if settings.mode == "none" and result.quantization is not None:
         int8.note_trained(run, result.quantization)
+    options = recipe.export.options
     if settings.mode != "none":
-        networks |= int8.int8_beside(
-            run, job, settings, quantized, held_out, trained=result.quantization, **_file_options(recipe)
-        )
+        with losing(run, int8.FILE):
+            networks["int8"] = int8.write_int8(
+                run,
+                quantized,
+                job.example,
+                settings,
+                job.data,
+                held_out,
+                trained=result.quantization,
+                **options,
+            )
     split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
-    outputs.write_metrics(run, networks, held_out, recipe.metrics, split)
-    outputs.write_samples(run, networks, held_out)
+    with losing(run, "metrics.json"):
+        outputs.write_metrics(run, networks, held_out, recipe.metrics, split)
+    with losing(run, "samples/samples.json"):
+        outputs.write_samples(run, networks, held_out)
     for exporter in recipe.export.names:
-        options = _file_options(recipe)
-        outputs.write_export(run, exporter, networks["student"], job.example, held_out, **options)
+        with losing(run, outputs.file_of(exporter)):
+            outputs.write_export(run, exporter, networks["student"], job.example, held_out, **options)
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
         if job.stopwatch is not None:  # as plans were timed
             options["threads"] = job.stopwatch.profile.threads
-        outputs.write_latency(run, networks, job.example, **options)
+        with losing(run, "latency.json"):
+            outputs.write_latency(run, networks, job.example, **options)
     write_report(run.path)
-
-
-def _file_options(recipe: Recipe) -> dict[str, Any]:
-    return recipe.export.model_dump(include={"dynamic_size", "image_io"})
 
 
 def _from_scratch(run: Run, job: Job, result: Result, name: str) -> nn.Module:

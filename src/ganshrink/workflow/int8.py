@@ -1,6 +1,5 @@
 """From a student to its file in integers: ranges seen on images, perhaps training under quantizers, export, comparison."""
 
-import copy
 import json
 import logging
 from dataclasses import replace
@@ -18,10 +17,13 @@ from ganshrink.methods.base import Job
 from ganshrink.quant import Grids, QuantConfig, QuantizationConfig, attached, calibrate, deploy, spread
 from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple
+from ganshrink.system.values import Values, converting, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
+from ganshrink.workflow.missing import found
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def finetune(
     Raises:
         ValueError: if the images or a layer cannot be used (see `calibrate`).
     """
-    quantized = copy.deepcopy(student)
+    quantized = copied(student)
     training = job.training.model_copy(
         update={**config.model_dump(include={"epochs", "decay_epochs", "max_steps"}), "compile": False}
     )
@@ -64,10 +66,10 @@ def finetune(
         "quantization": config.model_dump(mode="json"),
         **tuned.describe(),
     }
-    found = run.stage("int8", learn, made_from=made_from, after=())
-    quantized.load_state_dict(found["G"])
-    ranged = {**config.model_dump(), "ranges": found["ranges"]}
-    return quantized.eval(), QuantizationConfig.model_validate(ranged)
+    trained = run.stage("int8", learn, made_from=made_from, after=())
+    quantized.load_state_dict(trained["G"])
+    ranged = {**config.model_dump(), "ranges": trained["ranges"]}
+    return in_evaluation(quantized), QuantizationConfig.model_validate(ranged)
 
 
 def write_int8(
@@ -108,6 +110,7 @@ def write_int8(
         run.write("quantization.json", {**note, "refused": str(error)})
         raise
     run.write("quantization.json", {**note, **made})
+    found(run, FILE)
     return open_int8(run.path)
 
 
@@ -149,36 +152,28 @@ def _make(
             break
         except ParityError as error:
             grids = _relieved(grids, str(error))
+    if own := {path: why for path, why in report["float"].items() if path not in config.exclude}:
+        told = "; ".join(f"{path}: {why}" for path, why in list(own.items())[:5])
+        logger.warning("%d convolutions stay in float: %s", len(own), told + "; ..." * (len(own) > 5))
     sizes = {
         "file": entry["bytes"],
         "integers": sum(t.numel() * t.element_size() for t in deployed.state_dict().values()),
         "float32": sum(4 * t.numel() for t in student.state_dict().values()),
     }
+    if entry["image_io"] is None and (values := values_of(student)) is not None:
+        entry["values"] = values.model_dump(mode="json")  # the file takes what the original network does
     _add(run, "parity.json", FILE, entry)
     if (run.path / "cost.json").is_file():
         _add(run, "cost.json", "int8", {**run.read("cost.json")["student"], "bytes": sizes["integers"]})
     return {**report, "bytes": sizes}
 
 
-def int8_beside(
-    run: Run, job: Job, config: QuantizationConfig, student: nn.Module, held_out: Images, **more: Any
-) -> Nets:
-    """The INT8 file of a job's student as network `int8`; nothing where there can be none: the run goes on without.
-
-    Args:
-        more: of `write_int8`.
-    """
-    try:
-        return {"int8": write_int8(run, student, job.example, config, job.data, held_out, **more)}
-    except ValueError as error:
-        logger.warning("there is no INT8 file: %s", error)
-        return {}
-
-
 def open_int8(folder: Path) -> nn.Module:
     """The INT8 file of a run as a network."""
     parity = json.loads((folder / "parity.json").read_bytes())
-    return OnnxGenerator(folder / FILE, image_io=parity[FILE]["image_io"])
+    entry = parity[FILE]
+    file = OnnxGenerator(folder / FILE, image_io=entry["image_io"])
+    return converting(file, Values.model_validate(entry["values"])) if entry.get("values") else file
 
 
 def trained_under(folder: Path) -> QuantConfig | None:

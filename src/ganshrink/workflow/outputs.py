@@ -1,5 +1,6 @@
 """What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,20 +11,25 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ganshrink.data import Images, to_uint8, write_png
+from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import is_paired, num_inputs
 from ganshrink.data.passes import all_batches, spread_indices
+from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
-from ganshrink.metrics import MetricsConfig, Value, build, evaluate
+from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
+from ganshrink.system.spelling import first_line
+from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.int8 import FILE as INT8
+from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -49,6 +55,7 @@ FILES = (
     "quantization.json",
     "parity.json",
     "latency.json",
+    MISSING,
     "report.html",
 )
 
@@ -57,10 +64,11 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     """Fail before anything is trained for what would fail after it: missing weights, extras, shapes that do not fit.
 
     Raises:
-        ValueError: if the generator does not turn the data's inputs into images, of three channels and like their targets.
+        ValueError: if the generator does not turn the data's inputs into images like their targets, or a metric cannot
+            score these.
         FileNotFoundError: if a weights file of a metric is missing.
     """
-    build(recipe.metrics, offered=offered_by(images))
+    metrics = build(recipe.metrics, offered=offered_by(images))
     check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     for name in recipe.export.names:
@@ -70,19 +78,38 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     load_extra()
     try:
         with torch.no_grad():
-            output = original.eval()(*batch_of_one(sample["input"]))
+            output = in_evaluation(original)(*batch_of_one(sample["input"]))
     except Exception as error:  # whatever a network of the user's own raises
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the generator cannot take the data's inputs {shapes}: {reason}") from error
-    made = image_of(output)[0]
-    if "target" in sample and made.shape != sample["target"].shape:
-        shapes = f"{tuple(made.shape)}, the data's targets are {tuple(sample['target'].shape)}"
-        raise ValueError(f"the generator makes images {shapes}: choose another data.size, or other channels")
-    if made.ndim != 3 or made.shape[0] != 3:
-        raise ValueError(
-            f"the generator makes images {tuple(made.shape)}: pictures have 3 channels, (3, H, W)"
-        )
+    made = image_of(output)
+    if made.ndim != 4:
+        raise ValueError(f"the generator makes {tuple(made.shape)} of one input: pictures are (B, C, H, W)")
+    if "target" in sample and made.shape[1:] != sample["target"].shape:
+        raise ValueError(_unlike(tuple(made.shape[1:]), tuple(sample["target"].shape)))
+    _try_metrics(metrics, sample, made.clamp(-1, 1))
+
+
+def _unlike(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """The line that says that a generator's images are not like the targets, and what would make them so."""
+    ways = []
+    if made[0] != wanted[0]:
+        ways.append(f"data.out_channels = {made[0]}, or a generator of {wanted[0]} channels")
+    if made[1:] != wanted[1:]:
+        ways.append(f"data.target_size = [{made[1]}, {made[2]}], or another data.size")
+    return f"the generator makes images {made}, the data's targets are {wanted}: set {', and '.join(ways)}"
+
+
+def _try_metrics(metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor) -> None:
+    """Let each metric see one image, so that it refuses now what it cannot score."""
+    batch = {key: sample[key][None] for key in ("target", "labels") if key in sample}
+    pictures = Pictures(fake=made.nan_to_num(), teacher=made.nan_to_num(), **batch)
+    for metric in metrics:
+        try:
+            metric.update(pictures)
+        except ValueError as error:
+            raise ValueError(f"metrics.names: {metric.name}: {error}") from None
 
 
 def offered_by(images: Images) -> set[str]:
@@ -98,6 +125,11 @@ def clear(run: Run) -> None:
         (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
+
+
+def file_of(name: str) -> str:
+    """The file that an exporter writes."""
+    return exporter(name).file
 
 
 def write_result(
@@ -165,6 +197,7 @@ def write_metrics(
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     data = images.fingerprint()[:12]
     unpaired = not is_paired(images) and isinstance(images.sample(0, None)["input"], Tensor)
     if unpaired and any("teacher" not in metric.needs for metric in metrics):
@@ -172,24 +205,34 @@ def write_metrics(
     for name, network in networks.items():
         teacher = networks["teacher"] if name not in ("identity", "teacher") else None
         logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
-        found = evaluate(
-            network,
-            all_batches(images, config.batch_size),
-            metrics,
-            teacher=teacher,
-            limit=config.limit,
-        )
+
+        def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
+            batches = all_batches(images, config.batch_size)
+            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit)
+
+        try:
+            of_network = scored(metrics)
+        except Exception:  # one of them: each alone tells which
+            of_network = {}
+            for metric in metrics:
+                try:
+                    of_network |= scored([metric])
+                except Exception as error:
+                    failed.setdefault(metric.name, first_line(error))
         values[name] = {
             metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
-            for metric, value in found.items()
+            for metric, value in of_network.items()
         }
     run.write("metrics.json", values)
+    if failed:
+        raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
+    found(run, "metrics.json")
     return values
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
     """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
-    output, and target."""
+    output, and target. An input that is smaller than the output is enlarged to it, its pixels as squares."""
     folder = run.path / "samples"
     rows = []
     paired = "pairs" in offered_by(images)
@@ -197,19 +240,21 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
         sample = images.sample(place, None)
         inputs = batch_of_one(sample["input"])
         pictures = {}
-        if seen := image_like(inputs, images.size):
-            pictures["input"] = images.preview(seen[0][0])
         if paired:
-            pictures["target"] = to_uint8(sample["target"])
+            pictures["target"] = as_picture(sample["target"])
         for name, network in networks.items():
             with torch.no_grad():
-                pictures[name] = to_uint8(generate(network.eval(), inputs)[0])
+                image = generate(in_evaluation(network), inputs)[0]
+            pictures[name] = as_picture(image)
+        if seen := image_like(inputs, images.size):
+            pictures["input"] = enlarged(images.preview(seen[0][0]), images.size, image.shape[1:])
         row = {"name": sample["name"]}
         for kind, picture in pictures.items():
             row[kind] = f"{index:03d}_{kind}.png"
             write_png(folder / row[kind], picture)
         rows.append(row)
     run.write("samples/samples.json", {"rows": rows})
+    found(run, "samples/samples.json")
 
 
 def write_export(
@@ -217,20 +262,26 @@ def write_export(
 ) -> dict[str, Any]:
     """The student's file by an exporter, compared with torch on random and real inputs before it is called done, and
     parity.json."""
-    chosen = exporter(name)
-    logger.info("exporting %s and comparing it with torch", chosen.file)
+    file = file_of(name)
+    logger.info("exporting %s and comparing it with torch", file)
     available = num_inputs(images) if images else 0
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
-    path = run.path / chosen.file
-    if name in EXPORTERS:
-        entry = chosen.export(student, example, path, inputs=inputs, **options)
-    else:
-        entry = call(name, chosen.export, student, example, path, inputs=inputs, **options)
-    parity = _parity(run) | {chosen.file: entry}
+    entry = export_to(run.path / file, name, student, example, inputs, **options)
+    parity = _parity(run) | {file: entry}
     run.write("parity.json", parity)
+    found(run, file)
     return parity
+
+
+def export_to(
+    path: Path, name: str, network: nn.Module, example: Input, inputs: Sequence[Input], **options: Any
+) -> dict[str, Any]:
+    """A network's file by an exporter of this package or of the user's own; what the exporter says of it."""
+    export = exporter(name).export
+    given, more = (network, example, path), {"inputs": inputs, **options}
+    return export(*given, **more) if name in EXPORTERS else call(name, export, *given, **more)
 
 
 def write_latency(
@@ -247,11 +298,13 @@ def write_latency(
         shipped["int8"] = run.path / INT8
     latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
     run.write("latency.json", latency)
+    found(run, "latency.json")
     return latency
 
 
 def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
-    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`."""
+    """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`, or
+    where the teacher does not export: torch alone is then timed."""
     try:
         load_optional(*PACKAGES)
     except ValueError:
@@ -260,7 +313,11 @@ def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Pat
     made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
     path = run.path / TEACHER
     if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
-        entry = export_onnx(teacher, example, path)
+        try:
+            entry = export_onnx(teacher, example, path)
+        except ValueError as error:
+            logger.warning("there is no %s to time: %s", TEACHER, error)
+            return {}
         run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
     return {"teacher": path}
 
@@ -296,6 +353,8 @@ def score(
         config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    generator = converting(copy.copy(generator))
+    teacher = None if teacher is None else converting(copy.copy(teacher))
     batches = all_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given", offered=offered_by(images))

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, open_dataset
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
+from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
+from ganshrink.workflow.preflight import check_repeatable, check_single
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -68,8 +71,15 @@ def prepare(
     """
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
-        outputs.check_ready(recipe, build(), held_out)
-    original = Original(build, example, recipe.method.transforms())
+        network = build()
+        check_single(network)
+        outputs.check_ready(recipe, network, held_out)
+        check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
+    original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
+    sample = images.sample(0, None)
+    if "target" not in sample:  # inputs alone do not tell what the generator makes of them
+        with torch.no_grad():
+            images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
     budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
     job = Job(
         original,

@@ -8,6 +8,7 @@ import torch
 
 from ganshrink import nets
 from ganshrink.graph import trace
+from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.recipe import parse_overrides
 
 
@@ -33,7 +34,7 @@ def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x2
     example = [torch.zeros(1, *size) for size in sizes]
     try:
         with torch.no_grad():
-            network.eval()(*example)
+            in_evaluation(network)(*example)
     except Exception as error:  # whatever a network of the user's own raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{net} cannot take an input of {' and '.join(inputs)}: {reason}") from error

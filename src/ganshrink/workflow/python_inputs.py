@@ -52,6 +52,20 @@ def _of_tensors(data: Any, recipe: Recipe, example: Tensor | Sequence[Tensor] | 
         raise ValueError(f"{wanted(recipe)}: {error}") from None
 
 
+def in_single(
+    network: nn.Module, example: Tensor | Sequence[Tensor] | None
+) -> tuple[nn.Module, Tensor | Sequence[Tensor] | None]:
+    """A generator, and an example for it, in float32, whatever precision they came in: students are trained in that."""
+    kinds = sorted({str(p.dtype) for p in network.parameters() if p.is_floating_point()} - {"torch.float32"})
+    if kinds:
+        logger.warning("the generator is in %s and is taken in float32, as by .float()", " and ".join(kinds))
+        network = network.float()
+    if example is not None:
+        tensors = _tensors(example)
+        example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
+    return network, example
+
+
 def open_beside(unlabelled: Any, pairs: Images) -> Images:
     """Inputs without targets, from a data set or a sequence of inputs, to train on beside pairs.
 
@@ -120,7 +134,7 @@ def example_of(
             f"task {recipe.task.name} goes both ways, from one image to one, and this generator takes {_count(inputs)}: "
             "use task = 'pix2pix' or 'image2image'"
         )
-    if input_spec(images).kind == "labels":
+    if images.in_channels and input_spec(images).kind == "labels":
         inputs = (torch.zeros_like(inputs[0]),)
         inputs[0][:, 0] = 1  # a map of class 0: what follows from it must see what the data are
     return inputs
@@ -133,15 +147,6 @@ def _tensors(example: Any) -> tuple[Tensor, ...]:
         kind = type(wrong).__name__ if parts else "none"
         raise ValueError(f"the example must be a tensor, or a tuple of them for several inputs, got {kind}")
     return tuple(part.float() if part.is_floating_point() else part for part in as_tuple(parts))
-
-
-def in_float32(network: nn.Module) -> nn.Module:
-    """A network with its tensors in float32, as the data are and as it is trained; changed in place."""
-    kinds = {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()}
-    if other := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
-        logger.warning("the generator's weights are %s: a copy in float32 is made small", " and ".join(other))
-        network.float()
-    return network
 
 
 def _written(inputs: Sequence[Tensor]) -> str:

@@ -15,6 +15,7 @@ from ganshrink.exporters.picture import ImageIO
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value
 from ganshrink.system.generator import Input
+from ganshrink.system.values import raw
 from ganshrink.workflow import outputs, verbs
 from ganshrink.workflow.checkpoints import is_checkpoint, is_ours, open_checkpoint
 from ganshrink.workflow.saved_networks import Uncut, load_network, student_file
@@ -22,7 +23,7 @@ from ganshrink.workflow.saved_networks import Uncut, load_network, student_file
 
 def load(path: str | Path, original: Uncut = None) -> nn.Module:
     """The network of a weights file that ganshrink wrote, the student of a run's folder, or the generator of anyone's
-    checkpoint, which is recognised (docs/checkpoints.md); in eval mode.
+    checkpoint, which is recognised (docs/checkpoints.md); in eval mode. It takes and gives what the original network does.
 
     Args:
         path: the folder, or a .safetensors file in it; a checkpoint, or `FILE:KEY` for one of several networks in it.
@@ -34,7 +35,7 @@ def load(path: str | Path, original: Uncut = None) -> nn.Module:
     """
     if original is None and is_checkpoint(path) and not is_ours(path):
         return open_checkpoint(path).build()
-    return load_network(student_file(path), original)[0]
+    return raw(load_network(student_file(path), original)[0])
 
 
 @overload

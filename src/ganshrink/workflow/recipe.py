@@ -27,6 +27,7 @@ from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.training.tasks import Direction, Task, Term, WithTerms
 from ganshrink.training.train import Training
+from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
 
 logger = logging.getLogger(__name__)
@@ -36,21 +37,6 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetConfig(BaseModel):
-    """The original generator. Whatever is not `name` is an option of the network."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str = Field(
-        description="a network of this package, as `ganshrink nets` lists them with their options, "
-        "or MODULE:NAME of your own, such as my_pkg.nets:make"
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
 
 class TeacherConfig(Training):
@@ -97,6 +83,11 @@ class ExportConfig(Config):
     def names(self) -> tuple[str, ...]:
         """All exporters that are wanted."""
         return tuple(dict.fromkeys(("onnx",) * self.onnx + self.formats))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every exporter is told."""
+        return self.model_dump(include={"dynamic_size", "image_io"})
 
 
 class LatencyConfig(Config):

@@ -20,6 +20,8 @@ from ganshrink.graph import trace
 from ganshrink.methods.original import TRANSFORMS, transformed
 from ganshrink.pruning import Plan, extract
 from ganshrink.reports import directions
+from ganshrink.system.copies import copied, in_evaluation
+from ganshrink.system.values import Values, converting
 from ganshrink.training.stages import save_tensors
 
 Uncut = nn.Module | str | None  # a network of the user's own before the cut, or its MODULE:NAME
@@ -35,6 +37,7 @@ class NetworkSpec(BaseModel):
         example: the shapes of the inputs that the plan was traced with.
         dtypes: their types; None where all are float32.
         input: what pictures the network takes; None if unknown, or if its input is not one picture.
+        values: black and white of what it takes and gives by itself; None: [-1, 1].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +48,7 @@ class NetworkSpec(BaseModel):
     example: list[list[int]]
     dtypes: list[Literal["float32", "int64"]] | None = None
     input: InputSpec | None = None
+    values: Values | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -63,14 +67,18 @@ def example_input(spec: InputSpec) -> Tensor:
     return example
 
 
-def network_spec(net: dict[str, Any] | None, example: Sequence[Tensor], images: Images) -> NetworkSpec:
-    """The spec of a whole network: its name and options or None, example inputs, and what images it was trained on."""
+def network_spec(
+    net: dict[str, Any] | None, example: Sequence[Tensor], images: Images, values: Values | None = None
+) -> NetworkSpec:
+    """The spec of a whole network: its name and options or None, example inputs, what images it was trained on, and what
+    values it takes and gives by itself."""
     picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
     return NetworkSpec(
         net=net,
         example=[list(tensor.shape) for tensor in example],
         dtypes=["float32" if tensor.is_floating_point() else "int64" for tensor in example],
         input=input_spec(images) if picture else None,
+        values=values,
     )
 
 
@@ -99,7 +107,8 @@ def student_file(path: str | Path) -> Path:
 
 
 def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, NetworkSpec]:
-    """The network of a file that `save_network` wrote, in eval mode, and its spec.
+    """The network of a file that `save_network` wrote, in eval mode, and its spec. It takes and gives pictures in [-1, 1];
+    `ganshrink.system.values.raw` makes it one for its own values.
 
     Args:
         path: a .safetensors file.
@@ -118,7 +127,7 @@ def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, N
         raise ValueError(
             f"{path} does not fit the network it names: {str(error).splitlines()[-1].strip()}"
         ) from None
-    return network.eval(), spec
+    return in_evaluation(network), spec
 
 
 def read_spec(path: str | Path) -> NetworkSpec:
@@ -153,10 +162,12 @@ def build_network(spec: NetworkSpec, original: Uncut = None, *, source: str = "s
     if isinstance(original, str):
         known = spec.net if spec.net is not None and spec.net["name"] == original else {}
         original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
+    if spec.values is not None:
+        original = converting(copied(original), spec.values)
     original = transformed(original, example_of(spec), spec.transforms)
     if spec.plan is None:
         return original
-    channels = trace(original, *example_of(spec))
+    channels = trace(original, *example_of(spec), exact=bool(spec.plan.get("exact")))
     return extract(original, channels, Plan.from_json(channels, spec.plan))
 
 

@@ -12,11 +12,14 @@ from ganshrink import nets
 from ganshrink.data import Images
 from ganshrink.metrics.weights import find_weights
 from ganshrink.pruning import initialise
+from ganshrink.system.values import Values, raw, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, finished_stage, tensors_hash
 from ganshrink.training.stamps import sources
 from ganshrink.training.tasks import Direction, Task
 from ganshrink.training.train import Nets, describe, fit_nets
-from ganshrink.workflow.recipe import NetConfig, TeacherConfig
+from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.recipe import TeacherConfig
+from ganshrink.workflow.values import built, values_for
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ def trained_teacher(
     task: Task,
     images: Images,
     *,
+    values: Values | None = None,
     direction: Direction = "AtoB",
     begin: Callable[[], None],
     progress: bool,
@@ -35,10 +39,11 @@ def trained_teacher(
     """The teacher "G" and, where there is one, its discriminator "D", in eval mode: the stage `teacher` of the run.
 
     Args:
+        values: what the network takes and gives by itself.
         direction: which of its generators, where the task trains both ways.
         begin: called once nothing can be refused any more, before anything is written.
     """
-    generator = nets.build(net.name, **net.options)
+    generator = built(net, values)
     if config.weights is not None:
         given = _given(config, task, images, generator, direction)
         begin()
@@ -58,9 +63,7 @@ def trained_teacher(
 
     def make(stage: Stage) -> Artefacts:
         logger.info("training the teacher, %s", net.name)
-        fresh = nets.build(
-            net.name, **net.options
-        )  # here, where the seed is set: some of it no `initialise` touches
+        fresh = built(net, values)  # here, where the seed is set: some of it no `initialise` touches
         whole = task.nets(initialise(fresh), images.in_channels, images.out_channels)
         if start:
             _loaded(whole, start, of="teacher.start")
@@ -111,7 +114,9 @@ def _kept(run: Run, net: NetConfig, given: Nets) -> Nets:
 def _stamp(net: NetConfig, generator: nn.Module) -> dict[str, Any]:
     """A recipe's network: name and options, and the source of what is not this package's."""
     own = sources(nets.maker(net.name), generator) if net.name not in nets.NETS else {}
-    return {**net.model_dump(), **({"own": own} if own else {})}
+    values = values_of(generator)
+    said = {} if values is None else {"values": values.model_dump(mode="json")}
+    return {**net.model_dump(mode="json"), **said, **({"own": own} if own else {})}
 
 
 def _of_way(folder: Path, direction: Direction) -> Artefacts:
@@ -167,4 +172,13 @@ def _read(setting: str, path: Path, network: nn.Module) -> dict[str, Tensor]:
         )
     named, key = nets.split_key(path)
     file = find_weights(named, origin=f"{setting} names it; leave it out to train the teacher here")
-    return nets.load_weights(f"{file}:{key}" if key else file, network, setting=setting)
+    return nets.load_weights(f"{file}:{key}" if key else file, raw(network), setting=setting)
+
+
+def recipe_values(net: NetConfig, config: TeacherConfig, images: Images) -> Values | None:
+    """What a recipe's network takes and gives by itself; see `values_for`. Weights that it names are looked at."""
+    network = nets.build(net.name, **net.options)
+    trained = config.weights is not None and not config.weights.is_dir()
+    if trained and config.weights is not None:
+        network.load_state_dict(_read("teacher.weights", config.weights, network))
+    return values_for(net, network, images, trained=trained)

@@ -17,6 +17,7 @@ from ganshrink.methods.base import Job
 from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.reports import write_report
+from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import Run
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow.recipe import Recipe, parse_overrides, put, read_recipe
@@ -185,7 +186,9 @@ def profile_device(
         network, example = load_networks(target, net)["teacher"], _example(target)
     else:
         network, example = compress.original_of(read_recipe(target, overrides))
-    found = measure_profile(network.eval(), example, device_of(device, runtime=runtime, threads=threads))
+    found = measure_profile(
+        in_evaluation(network), example, device_of(device, runtime=runtime, threads=threads)
+    )
     write_profile(found, out)
     return found
 

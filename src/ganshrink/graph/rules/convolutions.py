@@ -91,6 +91,7 @@ def _depthwise(ctx: Context, channels: Axis, weight: Value, multiplier: int) -> 
     ctx.fix(weight.axes[1])
     if not ctx.resize(weight.parameter or weight.origin, "groups", channels):
         ctx.written_out(channels)
+        ctx.written(channels)
     spread = channels if isinstance(channels, str) else np.repeat(channels, multiplier)
     return ctx.meet(weight.axes[0], spread)
 

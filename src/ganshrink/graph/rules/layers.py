@@ -70,14 +70,22 @@ def batch_norm(
 def group_norm(
     ctx: Context, node: fx.Node, x: Value, groups: int, weight: Any = None, bias: Any = None, *_: Any
 ) -> Value:
-    """Statistics run over all channels of a norm group, so these live and die together."""
+    """Statistics run over all channels of a norm group. Either these live and die together, which is exact, or every
+    group loses the same number of them, and its statistics are those of the others."""
     axis = _meet_all(ctx, x.axes[1], (weight, bias))
-    if not isinstance(axis, str):
-        rows = axis.reshape(groups, -1)
+    if isinstance(axis, str):
+        return _normalised(ctx, x, axis, weight, bias)
+    ctx.resize(None, "num_channels", axis)
+    rows = axis.reshape(groups, -1)
+    ctx.several_groups |= 1 < groups < len(axis)
+    if not ctx.exact and (groups == 1 or (ctx.grouped and groups < len(axis))):
+        ctx.tie(rows[1:].ravel(), np.tile(rows[0], groups - 1))
+        return _over_live(ctx, x, 1, axis, weight, bias)
+    if rows.shape[1] > 1:
         ctx.tie(rows[:, 1:].ravel(), np.repeat(rows[:, 0], rows.shape[1] - 1))
-        ctx.resize(None, "num_channels", axis)
-        if not ctx.resize(None, "num_groups", rows[:, 0]):
-            ctx.written_out(axis)
+        ctx.together.append((rows[:, 0], f"{ctx.where()} runs over all its channels"))
+    if not ctx.resize(None, "num_groups", rows[:, 0]):
+        ctx.written_out(axis)
     _handle(ctx, x, weight)
     ctx.flow((ctx.raw[0],), kills=(weight, bias))
     return _normalised(ctx, x, axis, weight, bias)
@@ -86,7 +94,14 @@ def group_norm(
 def layer_norm(
     ctx: Context, node: fx.Node, x: Value, shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any
 ) -> Value:
-    """Freezes the axes it runs over: their mean would change."""
+    """Over the last axis: statistics of live channels. Over several axes, or where these may not change: frozen."""
+    if len(shape) == 1 and not ctx.exact and not isinstance(x.axes[-1], str):
+        given = [p if isinstance(p, Value) else None for p in (weight, bias)]
+        axis = _meet_all(ctx, x.axes[-1], given)
+        if not ctx.resize(None, "normalized_shape", axis):
+            ctx.written_out(axis)
+            ctx.written(axis)
+        return _over_live(ctx, x, x.ndim - 1, axis, *given)
     where = f"{operator_name(node.target).removeprefix('aten.')} runs over channels: {ctx.where()}"
     first = x.ndim - len(shape)
     for axis in x.axes[first:]:
@@ -103,6 +118,18 @@ def layer_norm(
             None if isinstance(a, str) else np.full(s, np.nan) for a, s in zip(axes, x.shape, strict=True)
         ]
     return x.but(axes=axes, dead=dead, origin=None, why=x.why or ctx.where())
+
+
+def _over_live(
+    ctx: Context, x: Value, channel: int, axis: Axis, weight: Value | None, bias: Value | None
+) -> Value:
+    """A norm of live channels: what the masked network puts in the others' places is zero."""
+    ctx.run_over([axis if d == channel else "" for d in range(x.ndim)], [channel])
+    _handle(ctx, x, weight)
+    ctx.flow((ctx.raw[0],), kills=(weight, bias))
+    axes, dead = list(x.axes), blurred(x)
+    axes[channel], dead[channel] = axis, None
+    return x.but(axes=axes, dead=dead, origin=None)
 
 
 def over_space(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Any:
@@ -184,8 +211,31 @@ def _bordered(ctx: Context, x: Value, axes: Any, dead: Any, shape: Any, value: f
     return out
 
 
+# Reductions that say the same of some channels as of all.
+OF_LIVE = {
+    "mean",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "norm",
+    "linalg_vector_norm",
+}
+
+
+def _numbers_used(node: fx.Node) -> bool:
+    """Whether somebody reads which channel was the largest."""
+    return isinstance(node.meta["val"], (list, tuple)) and any(
+        user.args[1] != 0 and user.users for user in node.users
+    )
+
+
 def reduce(ctx: Context, node: fx.Node, x: Value, dims: Any = None, *rest: Any) -> Any:
-    """Means, sums, maxima, variances over some axes. Over channels only plain sums are exact."""
+    """Means, sums, maxima, variances over some axes. Over channels only plain sums are exact; others are of live ones."""
     if isinstance(dims, Value):
         return pointwise(ctx, node, x, dims)  # torch.max(a, b)
     name = operator_name(node.target).removeprefix("aten.")
@@ -195,13 +245,17 @@ def reduce(ctx: Context, node: fx.Node, x: Value, dims: Any = None, *rest: Any) 
         dims = None
     over = range(x.ndim) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
     over = {d % x.ndim for d in over} if x.ndim else set()
-    for d in over:
-        if name in ("sum", "linalg_vector_norm", "norm"):
+    example = node.meta["val"]
+    held = any(x.dead[d] is not None for d in over)
+    if name == "sum" or (name in ("linalg_vector_norm", "norm") and (ctx.exact or not held)):
+        for d in over:
             ctx.consume(x.axes[d], x.dead[d], x.why)
             ctx.written_out(x.axes[d])
-        else:
+    elif name in OF_LIVE and not (name in ("max", "min") and _numbers_used(node)):
+        ctx.run_over(x.axes, sorted(over))
+    else:
+        for d in over:
             ctx.freeze(x.axes[d], f"{name} runs over channels: {ctx.where()}")
-    example = node.meta["val"]
     several = isinstance(example, (list, tuple))
     shape = tuple((example[0] if several else example).shape)
     kept = [d for d in range(x.ndim) if d not in over]

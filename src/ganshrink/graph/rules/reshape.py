@@ -33,6 +33,7 @@ def reshape(ctx: Context, node: fx.Node, x: Value, *args: Any) -> Value:
     if operator_name(node.target) != "aten.flatten":
         for d in x.annotated():
             ctx.written_out(x.axes[d])
+        ctx.written(*axes)
     return x.but(shape=shape, axes=axes, dead=dead, origin=None)
 
 

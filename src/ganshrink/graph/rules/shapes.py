@@ -102,6 +102,7 @@ def _expanded(ctx: Context, x: Value, shape: tuple[int, ...], new: Sequence[Axis
         at = d - len(shape) + x.ndim
         if at >= 0 and x.shape[at] == size:
             ctx.written_out(x.axes[at])
+            ctx.written(x.axes[at])
             axes.append(x.axes[at])
             dead.append(x.dead[at])
             continue
@@ -140,6 +141,7 @@ def slice_(
     if isinstance(x.axes[at], str):
         return part(ctx, node, x, at, first, last, step)
     ctx.written_out(x.axes[at])
+    ctx.written(x.axes[at][:last], x.axes[at][first:last], x.axes[at][:first], x.axes[at][last:])
     pieces = _sibling_slices(node, at, size)
     if step == 1 and pieces:
         tie_pieces(ctx, x.axes[at], pieces)
@@ -186,7 +188,9 @@ def split(ctx: Context, node: fx.Node, x: Value, sizes: Any, dim: int = 0) -> li
     """By one size or by a list of them, either of which may or may not have been read off the tensor."""
     at = dim % x.ndim
     ctx.written_out(x.axes[at])
-    return _split(ctx, node, x, at, [t.shape[at] for t in node.meta["val"]])
+    parts = _split(ctx, node, x, at, [t.shape[at] for t in node.meta["val"]])
+    ctx.written(*(value.axes[at] for value in parts))
+    return parts
 
 
 def _split(ctx: Context, node: fx.Node, x: Value, at: int, sizes: Sequence[int]) -> list[Value]:

@@ -104,6 +104,10 @@ class DecigConfig(MethodConfig):
     name: Literal["decig"] = Field(
         default="decig", description="the method, as `ganshrink methods` lists them"
     )
+    exact: Literal[True] = Field(
+        default=True,
+        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
+    )
     condense: CondenseConfig = CondenseConfig()
     cut: CutConfig = CutConfig()
     finetune: FinetuneConfig = FinetuneConfig()

@@ -6,7 +6,6 @@ weights and its discriminator, on the same losses, while its attention is drawn 
 discriminator (section III.C). The generators of a CycleGAN are made small together, each to its own budget.
 """
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from ganshrink.pruning.allocate import share_of_each
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.removal import Removed
 from ganshrink.pruning.search.masks import maskable
+from ganshrink.system.copies import copied
 from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
 from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import GeneratorPass, with_settings
@@ -103,6 +103,10 @@ class DmadConfig(MethodConfig):
 
     both_ways: ClassVar[bool] = True
     name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
+    exact: Literal[True] = Field(
+        default=True,
+        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
+    )
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -117,7 +121,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     first = share_of_each(channels, config.search.width)  # what the search begins with, and its structure
     searched = channels
     if config.search.width < 1:
-        searched = maskable(trace(extract(original.network, channels, first), *job.example))
+        searched = maskable(trace(extract(original.network, channels, first), *job.example, exact=True))
 
     # What cannot work fails here, before anything is trained.
     paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)
@@ -225,7 +229,7 @@ class DistillationLoss:
     ) -> None:
         self.name, self.config, self.paths = name, config, paths
         self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
-        self.judge = copy.deepcopy(judge) if config.judged else None
+        self.judge = copied(judge) if config.judged and judge is not None else None
         self._taps = None if self.judge is None else Taps(self.judge, activations(self.judge))
 
     def losses(self, way: GeneratorPass) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """DMAD, section III.B: masks that are learned with the weights, until what they leave keeps the budget."""
 
-import copy
 import logging
 import math
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ganshrink.pruning.allocate import bisect_threshold, rounded_down
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.search.masks import Masks, MaskShape, boundary_at
 from ganshrink.pruning.search.sparsity import overspent, spent
+from ganshrink.system.copies import copied
 from ganshrink.training import extended, total_steps
 from ganshrink.training.stages import Artefacts, Stage
 from ganshrink.training.tasks import Task
@@ -97,7 +97,7 @@ def search_masks(
     steps, searches = total_steps(batches_of(job.data, job.training), job.training), {}
     floor = math.ceil(config.floor / (config.round_to or 1)) * (config.round_to or 1)
     for name, one in job.by_generator().items():
-        settle = partial(one.plan_within, network=copy.deepcopy(nets[name]), channels=channels)
+        settle = partial(one.plan_within, network=copied(nets[name]), channels=channels)
         masks = Masks(nets[name], channels, shape=config.mask, floor=floor)
         searches[f"search_{name}"] = MaskSearch(name, masks, one.budget, config, steps, settle=settle)
     sought = searches.values()

@@ -77,6 +77,10 @@ class GanSlimmingConfig(MethodConfig):
     name: Literal["gan_slimming"] = Field(
         default="gan_slimming", description="the method, as `ganshrink methods` lists them"
     )
+    exact: Literal[True] = Field(
+        default=True,
+        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
+    )
     variant: Literal["gs", "cp", "d", "d+cp", "cp+d", "postq"] = Field(
         default="gs",
         description="gs: all in one; the paper's ablation: cp: pruning without distillation, d: a narrow student distilled, "

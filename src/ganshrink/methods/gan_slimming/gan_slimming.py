@@ -5,7 +5,6 @@ channels and, if asked, with few bits (Eq. 4). Channels whose scales reach zero 
 same objective without sparsity. Where the paper and its released code differ, the code's choice is the default.
 """
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +30,7 @@ from ganshrink.quant import QuantConfig, Quantizers, attached, spread
 from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.reports.numbers import times
 from ganshrink.reports.section import Section, Table, Text
+from ganshrink.system.copies import copied
 from ganshrink.training import Update, adam, extended, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks.pool import ImagePool
@@ -58,7 +58,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     teacher = job.teacher()
     generator = folded_copy(job.original.transform(teacher["G"]))
     train = partial(_train, run, job, config, vgg)
-    nets = {**(teacher if config.inherit_discriminator else {}), "G": copy.deepcopy(generator)}
+    nets = {**(teacher if config.inherit_discriminator else {}), "G": copied(generator)}
     plan, basis = Plan.full(channels), {}
     if "narrow" in stages:
         plan = share_of_each(channels, config.narrow.width)
@@ -68,7 +68,9 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         nets, found = train("narrow", {**nets, "G": extract(generator, channels, plan)})
     if "search" in stages:
         network = nets["G"]
-        searched = _searched(trace(network, *job.example), config) if "narrow" in stages else channels
+        searched = (
+            _searched(trace(network, *job.example, exact=True), config) if "narrow" in stages else channels
+        )
         nets, found = train("search", nets, searched)
         scores = found["scores"]["magnitudes"]
         lives = job.plan_within(lambda budget: _plan(searched, scores, budget, config), network, searched)
@@ -164,7 +166,7 @@ def _train(
     def make() -> Nets:
         student = initialise(network) if fresh else network
         made = task.nets(student, job.data.in_channels, job.data.out_channels)
-        return made | {"D": copy.deepcopy(given)} if "D" in made and given is not None else made
+        return made | {"D": copied(given)} if "D" in made and given is not None else made
 
     def learn(stage: Stage, made: Nets) -> Artefacts:
         logger.info("%s: training the small network", name)

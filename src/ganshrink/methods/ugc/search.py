@@ -22,6 +22,7 @@ from ganshrink.pruning.extract import cut
 from ganshrink.pruning.search.evolution import Evolution, evolve, within_budget
 from ganshrink.pruning.search.known_scores import KnownScores
 from ganshrink.pruning.search.space import Space
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import is_main_process
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.devices import open_machine
@@ -50,7 +51,7 @@ class Search:
         network: nn.Module, fitness: Fitness, file: Path,
     ) -> None:  # fmt: skip
         self.job, self.config, self.space, self.channels = job, config, space, channels
-        self.held, self.network, self.fitness = images.held, network.eval(), fitness
+        self.held, self.network, self.fitness = images.held, in_evaluation(network), fitness
         self.device = open_machine(job.training).fabric.device
         self.calibration = remembered(lambda: spread_inputs(images.unlabelled, config.calibration_images))
         self.judge = judge_of(
@@ -105,7 +106,7 @@ class Search:
         """A network of its own, its batch norms counted anew."""
         network = cut(self.network, self.channels, self.space.plan(self.channels, widths))
         batches = (tuple(tensor.to(self.device) for tensor in inputs) for inputs in self.calibration())
-        return recalibrate(network.eval().to(self.device), batches)
+        return recalibrate(in_evaluation(network).to(self.device), batches)
 
     def _evolved(self, name: str, evolution: Evolution) -> Widths:
         """The best member, with a progress display of networks scored."""

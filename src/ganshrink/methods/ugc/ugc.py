@@ -6,7 +6,6 @@ teachers on labelled pairs while the student learns from both online, without a 
 published; constants that the paper leaves open are in `config.py`.
 """
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from ganshrink.pruning.scores import evenly
 from ganshrink.pruning.search.evolution import within_budget
 from ganshrink.pruning.search.space import Space, sites_of, space_of
 from ganshrink.pruning.search.supernet import Supernet
+from ganshrink.system.copies import copied
 from ganshrink.system.distributed import mean_over_processes, rank_and_world
 from ganshrink.system.generator import as_tuple, generate
 from ganshrink.training import Context, Forward, Taps, Update, adam, default_taps, joint, widths_at
@@ -156,7 +156,7 @@ class Ugc:
         cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
         nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
         if "D" in whole:
-            nets["D_wide"] = copy.deepcopy(whole["D"])
+            nets["D_wide"] = copied(whole["D"])
             nets["D_deep"] = second_head(nets["D_wide"], config.shared_layers)
         if config.lambda_cd:
             # OMGD's channel distillation (section 3.3 of Ren et al. 2021), which UGC leaves out

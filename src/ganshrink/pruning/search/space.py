@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganshrink.pruning.atoms import Index
-from ganshrink.pruning.channels import Channels
+from ganshrink.pruning.channels import Channels, Group
 from ganshrink.pruning.plan import Plan
 
 
@@ -212,14 +212,14 @@ def space_of(
         raise ValueError(f"no channel of this network may be cut, it has no subnets: {reasons}")
     _check_sites(channels, sites)
 
-    def width(full: int, step: int) -> int:
-        part = max(least, -(-full * step // steps))
-        return min(full, -(-part // round_to) * round_to)
+    def width(group: Group, step: int) -> int:
+        part = max(least, group.least, -(-len(group) * step // steps))
+        return min(len(group), -(-part // round_to) * round_to)
 
     choices = tuple(
         (len(group),)
         if group.frozen is not None
-        else tuple(sorted({width(len(group), step) for step in range(1, steps + 1)}))
+        else tuple(sorted({width(group, step) for step in range(1, steps + 1)}))
         for group in channels.groups
     )
     return Space(choices, tuple(tuple(site) for site in sites))

@@ -8,7 +8,6 @@ its statistics are counted.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ganshrink.pruning.channels import Channels
-from ganshrink.pruning.extract import Identity, Zero, check_shapes, named, stated_widths
+from ganshrink.pruning.extract import Identity, Zero, check_shapes, named, restate, stated_widths
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.plan import Plan
 
@@ -129,15 +128,13 @@ def _runs(alive: np.ndarray) -> Runs:
 def _standing_in(network: nn.Module, subnet: Subnet) -> Iterator[None]:
     """For one pass: attributes that state widths, and another `forward` for modules that the plan leaves nothing of, which
     may be called from anywhere."""
-    changes: list[tuple[nn.Module, str, Any]] = []
-    for (path, attribute), width in subnet.attributes.items():
-        changes.append((network.get_submodule(path), attribute, width))
-    for path, stand_in in subnet.removed.items():
-        changes.append((network.get_submodule(path), "forward", stand_in.forward))
-    before = [(module, name, vars(module).get(name)) for module, name, _ in changes]
+    changed = [*subnet.attributes, *((path, "forward") for path in subnet.removed)]
+    before = [(m, name, vars(m).get(name)) for path, name in changed for m in [network.get_submodule(path)]]
     try:
-        for module, name, value in changes:
-            setattr(module, name, value)
+        for (path, attribute), width in subnet.attributes.items():
+            restate(network.get_submodule(path), attribute, width)
+        for path, stand_in in subnet.removed.items():
+            network.get_submodule(path).forward = stand_in.forward
         yield
     finally:
         for module, name, value in before:

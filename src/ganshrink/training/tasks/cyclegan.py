@@ -3,7 +3,6 @@
 A student goes one way only, and learns from pairs that its teacher makes (as in GAN Compression and CAT).
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 
 from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.pruning import initialise
+from ganshrink.system.copies import copied
 from ganshrink.training import Context, Forward, Taps, Update
 from ganshrink.training.tasks.generator_pass import GeneratorPass
 from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
@@ -151,7 +151,7 @@ class CycleGAN:
                 f"cyclegan goes both ways, but inputs have {in_channels} channels and targets {out_channels}"
             )
         judges = [new_discriminator(out_channels, self.config) for _ in range(2)]
-        back = initialise(copy.deepcopy(generator))
+        back = initialise(copied(generator))
         return {"G_A": generator, "G_B": back, "D_A": judges[0], "D_B": judges[1]}
 
     def one_way(self, nets: Nets, direction: Direction) -> Nets:

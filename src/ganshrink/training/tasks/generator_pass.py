@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ganshrink.system.generator import Input, as_tuple, generate, image_like
 from ganshrink.training import Taps
@@ -55,8 +56,13 @@ class GeneratorPass:
 
     def seen(self, image: Tensor) -> Tensor:
         """What a discriminator is shown of an image: where it is conditional the input's images of that size, then the
-        image, side by side as channels; else the image alone."""
-        beside = image_like(as_tuple(self.input), image.shape[2:]) if self.conditional else []
+        image, side by side as channels; else the image alone. An input of another size is brought to the image's."""
+        if not self.conditional:
+            return image
+        inputs = as_tuple(self.input)
+        beside = image_like(inputs, image.shape[2:])
+        if len(inputs) == 1 and not beside and inputs[0].ndim == 4:
+            beside = [interpolate(inputs[0], image.shape[2:], mode="bilinear", antialias=True)]
         return torch.cat([*beside, image], 1) if beside else image
 
     @cached_property

@@ -1,0 +1,61 @@
+"""Names of pairs that differ by an ending: X_leftImg8bit.png and X_gtFine_labelIds.png, 0001x4.png and 0001.png."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+# Where a name's ending may begin; inside a word or a number it must not: 12 is no ending of 112.
+_BOUNDARY = re.compile(r"(?<=[A-Za-z0-9])(?=[_\-.])|(?<=\d)(?=x\d+$)")
+# What label sets call the ids to train on, of several kinds of picture beside each photo.
+_LABEL_IDS = "labelIds"
+_LEAST = 0.5  # of the first folder's images must find a partner by an ending
+
+
+def common_endings(first: Sequence[str], second: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The ending of all names in one folder, and those by which names in another belong to most of them; None: there is
+    no such. The first may be empty."""
+    for ending in _endings_of_all(first):
+        bases = {key.removesuffix(ending) for key in first}
+        found: Counter[str] = Counter()
+        for key in second:
+            for end in _endings(key):
+                if key.removesuffix(end) in bases:
+                    found[end] += 1
+        most = max(found.values(), default=0)
+        if most and most >= _LEAST * len(bases):
+            return ending, [end for end, count in found.items() if count == most]
+    return None
+
+
+def partners(
+    files: Mapping[str, Path], bases: Collection[str], endings: Sequence[str], *, setting: str
+) -> dict[str, Path]:
+    """The files of the one ending by which they belong to others, by their names without it; those of further endings are
+    pictures of another kind. Of several kinds of label map the one of class ids is taken.
+
+    Raises:
+        ValueError: if several may be meant.
+    """
+    if len(endings) > 1:
+        ids = [end for end in endings if end.endswith(_LABEL_IDS)]
+        if len(ids) != 1 or setting != "labels":
+            names = ", ".join(f"*{end}" for end in sorted(endings))
+            raise ValueError(
+                f"data.{setting}: several images belong to each, {names}: say which, such as data.{setting} = "
+                f"'FOLDER/*{min(endings)}.*'"
+            )
+        endings = ids
+    [ending] = endings
+    stripped = {key.removesuffix(ending): path for key, path in files.items() if key.endswith(ending)}
+    return stripped if ending else {key: path for key, path in stripped.items() if key in bases}
+
+
+def _endings(key: str) -> list[str]:
+    """All endings of a name, none first, then the shortest."""
+    name = key.rpartition("/")[2]
+    return ["", *(name[match.start() :] for match in reversed(list(_BOUNDARY.finditer(name))))]
+
+
+def _endings_of_all(keys: Sequence[str]) -> list[str]:
+    return [ending for ending in _endings(keys[0]) if all(key.endswith(ending) for key in keys)]
