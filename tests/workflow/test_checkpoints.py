@@ -16,6 +16,7 @@ from ganshrink import nets
 from ganshrink.workflow.checkpoints import import_checkpoint, open_checkpoint, recipe_for, reversed_colours
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import read_recipe
+from ganshrink.workflow.saved_networks import load_network
 
 SHORT = ["data.size=32", "student.max_steps=1", "latency.enabled=false", "export.onnx=false"]
 X = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -182,3 +183,14 @@ def test_grey_pictures_and_values_of_the_network_go_into_the_recipe(photos, tmp_
     recipe, _ = recipe_for(file, photos, ["net.range=[0, 1]", "net.norm=instance"])
     assert (recipe.data.in_channels, recipe.data.out_channels) == (1, 2)
     assert recipe.net.range == (0, 1) and recipe.net.options["norm"] == "instance"
+
+
+@torch.no_grad()
+def test_a_super_resolution_network_is_imported_with_its_values_of_0_to_1(tmp_path):
+    torch.manual_seed(0)
+    network = nets.build("srvgg", ngf=4, convs=2, scale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "realesr.pth")
+    found = import_checkpoint(tmp_path / "realesr.pth", tmp_path / "out")
+    torch.testing.assert_close(ganshrink.load(found["weights"])(X), network(X))
+    converting, _ = load_network(found["weights"])
+    torch.testing.assert_close(converting(X), network(X / 2 + 0.5) * 2 - 1)

@@ -19,6 +19,7 @@ from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
 from ganshrink.workflow.recipe import NetConfig, Recipe, parse_overrides, put, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, read_spec, save_network
+from ganshrink.workflow.values import of_class
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,9 @@ def import_checkpoint(
     folder = Path(out) if out is not None else Path("imported") / _stem(path)
     folder.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(channels=found.net.get("in_channels", 3), size=(size := _size(found.net), size))
-    whole = NetworkSpec(net=found.net, example=[list(example_input(spec).shape)], input=spec)
-    save_network(folder / IMPORTED, found.build(), whole)
+    network, shape = found.build(), list(example_input(spec).shape)
+    whole = NetworkSpec(net=found.net, example=[shape], input=spec, values=of_class(network))
+    save_network(folder / IMPORTED, network, whole)
     raw = raw_recipe(found, str((folder / IMPORTED).absolute()))
     lines = "".join(f"# {line}\n" for line in (f"Made from {found.source}:", *found.said))
     use = "# Use it: ganshrink compress THIS data.photos=PICTURES, a folder of inputs\n"
