@@ -70,7 +70,12 @@ def test_a_command_of_a_page_is_one(path, line):
         assert {word.partition("=")[0] for word in overrides} <= known.keys()
     elif str(recipe := given.get("recipe") or given.get("run")).startswith("recipes/"):
         read_recipe(recipe, overrides)
-    elif overrides:  # on a run, or a recipe of the reader's own
+    elif name == "import":
+        assert {word.partition("=")[0] for word in overrides} <= set().union(
+            *map(nets.net_options, nets.NETS)
+        )
+    elif overrides:  # on a run, a recipe or a checkpoint of the reader's own
+        overrides = overrides[str(recipe).endswith((".pth", ".ckpt")) or ":" in str(recipe) :]
         read_recipe(own_recipes(path)[0], overrides)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ganshrink import nets
 from ganshrink.workflow.recipe import read_recipe
 
 README = Path("README.md").read_text()
@@ -62,6 +64,7 @@ def test_the_commands_run(tmp_path):
     (tmp_path / "recipes").symlink_to(Path("recipes").resolve())
     picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
+    torch.save(nets.build("resnet6", ngf=2).state_dict(), tmp_path / "latest_net_G.pth")
     block = re.search(r"## From the command line\n\n```\n(.*?)```", README, re.S)[1]
     commands = [shlex.join(shlex.split(line, comments=True)) for line in block.splitlines()]
     assert len(commands) > 5
@@ -77,6 +80,7 @@ def test_the_commands_run(tmp_path):
     assert parity["student.onnx"]["dynamic_size"] is True
     with Image.open(tmp_path / "out.png") as out:
         assert out.size == (32, 32)
+    assert (tmp_path / "imported/latest_net_G/recipe.toml").is_file()
     runpy.run_path("docs/picture.py")["draw"](tmp_path / "runs/mine", tmp_path / "strip.png", rows=2)
     with Image.open(tmp_path / "strip.png") as strip:
         assert strip.width > strip.height > 0

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 
+from ganshrink import nets
 from ganshrink.cli.main import main
 from ganshrink.exporters.runtime import has_openvino
 
@@ -233,3 +235,27 @@ def test_debug_shows_the_trace(here):
 def test_help_does_not_wait_for_torch():
     code = "import sys, ganshrink.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
+
+
+def test_a_checkpoint_and_pictures_stand_in_place_of_a_recipe(here, tmp_path):
+    file, photos = tmp_path / "latest_net_G.pth", tmp_path / "photos"
+    photos.mkdir()
+    torch.save(nets.build("resnet6", ngf=2, affine=True).state_dict(), file)
+    words = ("--budget", "macs=30%", "data.size=32", "net.norm=instance")
+    out, err = here("compress", file, photos, *words, "--explain")
+    found = " ".join(out.split())
+    for row in (
+        "name resnet6 recipe",
+        "ngf 2 recipe",
+        "size 32 command line",
+        "budget macs=30% command line",
+    ):
+        assert row in found
+    assert f"weights {file}"[:30] in found and "resnet6 with" in err
+    _, err = here("compress", file, *words, code=1)
+    assert "is a checkpoint: give the folder of the pictures" in err
+    _, err = here("import", photos, code=1)
+    assert "holds no *_net_G*.pth" in err and err.count("\n") == 1
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x80\xff")
+    _, err = here("compress", tmp_path / "net.onnx", photos, code=1)
+    assert "is no recipe, a text in TOML, nor a checkpoint" in err

@@ -88,7 +88,7 @@ def refused(folder):
 
 @pytest.mark.filterwarnings("ignore::Warning:PIL")
 def test_a_data_set_names_every_unusable_file_and_no_other(folder):
-    config = DataConfig(name="photos", photos=str(folder), size=SIZE)
+    config = DataConfig(name="photos", photos=str(folder.with_name("{split}")), size=SIZE)
     stems = [os.path.splitext(case.file)[0] for case in SHORT]  # noqa: PTH122
     doubles = {stem for stem in stems if stems.count(stem) > 1}
     problems = check(Photos(config, "train"))

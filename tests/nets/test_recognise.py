@@ -100,3 +100,17 @@ def test_a_network_that_is_nearly_one_is_refused_with_the_difference():
     state = nets.build("resnet9", ngf=2, blocks=2).state_dict() | {"attention.gamma": torch.zeros(1)}
     with pytest.raises(Unknown, match="nearest is resnet9, but the network has no 'attention.gamma'"):
         recognise(state)
+
+
+def test_spectral_norms_do_not_hide_a_network():
+    network = nets.build("resnet6", ngf=2)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.utils.spectral_norm(module)
+    found = recognise(network.eval().state_dict())
+    assert (found.name, found.options) == ("resnet6", {"ngf": 2})
+    x = torch.rand(1, 3, 16, 16)
+    plain = nets.build("resnet6", ngf=2).eval()
+    plain.load_state_dict(found.fit.state)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), network(x))

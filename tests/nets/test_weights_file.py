@@ -120,7 +120,7 @@ def test_a_folder_and_a_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("up.7.bias"), r"the file has no 'up.7.bias'; check \[net\]"),
+        (lambda s: s.pop("up.7.bias"), r"the file has no 'up.7.bias'; .*check \[net\]"),
         (lambda s: s.update(extra=torch.zeros(1)), "the network has no 'extra'"),
         (
             lambda s: s.update({"up.7.bias": torch.zeros(4)}),
@@ -171,7 +171,7 @@ ADAM = {"state": {0: {"exp_avg": torch.zeros(2, 2)}}, "param_groups": [{"lr": 1e
 LAYOUTS = {
     "tutorial": lambda s: {"epoch": 3, "model_state_dict": s, "optimizer_state_dict": ADAM, "loss": torch.tensor(0.3)},
     "settings and scores beside it": lambda s: {
-        "args": argparse.Namespace(lr=1), "best": np.float64(0.3), "count": np.int64(7), "model": s,
+        "args": argparse.Namespace(lr=1, out=Path("runs")), "best": np.float64(0.3), "count": np.int64(7), "model": s,
     },
     "Lightning": lambda s: {"state_dict": {**{f"generator.{k}": t for k, t in s.items()}, **of(judge(), "discriminator.")}},
     "Lightning, deeper": lambda s: {"state_dict": {f"model.netG.{k}": t for k, t in s.items()} | of(judge(), "model.netD.")},
@@ -284,3 +284,22 @@ def test_spectral_and_weight_norms_are_computed(norm, tmp_path):
         torch.save(theirs.eval().state_dict(), tmp_path / "net.pth")
         ours.load_state_dict(load_weights(tmp_path / "net.pth", ours))
         torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_a_network_that_is_known_is_named_where_another_is_wanted(tmp_path):
+    torch.save(nets.build("unet128", ngf=2).state_dict(), tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r"does not fit: .*; it holds unet128 with ngf = 2; check \[net\]"):
+        load_weights(tmp_path / "net.pth", tiny())
+
+
+def test_a_u_net_is_not_matched_by_shapes_alone(tmp_path):
+    """Codes differ in which half of a decoder's inputs is the skip, and all shapes are the same."""
+    network = nets.build("unet128", ngf=2)
+    state = {f"net.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({name.replace("down", "enc"): tensor for name, tensor in state.items()}, tmp_path / "net.pth")
+    with pytest.raises(
+        ValueError, match="names are neither ours nor pix2pix's, .* order a U-Net joins skips"
+    ):
+        load_weights(tmp_path / "net.pth", network)
+    torch.save(state, tmp_path / "net.pth")  # ours, with a prefix
+    assert same(load_weights(tmp_path / "net.pth", network), network.state_dict())

@@ -1,5 +1,6 @@
 """A user's checkpoint without a recipe: imported, made small, opened from Python; what is in it is told where that fails."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from torch import nn
 
 import ganshrink
 from ganshrink import nets
-from ganshrink.workflow.checkpoints import import_checkpoint, recipe_for, reversed_colours
+from ganshrink.workflow.checkpoints import import_checkpoint, open_checkpoint, recipe_for, reversed_colours
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import read_recipe
+from ganshrink.workflow.saved_networks import load_network
 
 SHORT = ["data.size=32", "student.max_steps=1", "latency.enabled=false", "export.onnx=false"]
 X = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -159,3 +161,36 @@ def test_bgr_becomes_rgb(name, options):
     torch.testing.assert_close(network(X), wanted)
     with pytest.raises(ValueError, match="BGR is for generators of 3 channels, this one has 1"):
         reversed_colours(nets.build(name, **options, in_channels=1).state_dict())
+
+
+def test_a_cyclegan_that_others_trained_and_published():
+    """vintagify's release: its names are nobody else's, and all of its tensors find their place."""
+    root = os.environ.get("GANSHRINK_WEIGHTS")
+    if not root:
+        pytest.skip("GANSHRINK_WEIGHTS is not set: no vintagify_G_A2B_epoch33.pth")
+    found = open_checkpoint(Path(root) / "vintagify_G_A2B_epoch33.pth")
+    assert found.net == {"name": "resnet9", "affine": True}
+    given = torch.load(found.source, map_location="cpu", weights_only=True)
+    assert sum(tensor.numel() for tensor in given.values()) == 11_388_675
+    pairs = zip(given.values(), found.state.values(), strict=True)
+    assert all(torch.equal(theirs, ours) for theirs, ours in pairs)
+    assert "model.1 is down.1" in found.said[1]
+
+
+def test_grey_pictures_and_values_of_the_network_go_into_the_recipe(photos, tmp_path):
+    file = tmp_path / "grey.pth"
+    torch.save(nets.build("resnet6", ngf=2, in_channels=1, out_channels=2).state_dict(), file)
+    recipe, _ = recipe_for(file, photos, ["net.range=[0, 1]", "net.norm=instance"])
+    assert (recipe.data.in_channels, recipe.data.out_channels) == (1, 2)
+    assert recipe.net.range == (0, 1) and recipe.net.options["norm"] == "instance"
+
+
+@torch.no_grad()
+def test_a_super_resolution_network_is_imported_with_its_values_of_0_to_1(tmp_path):
+    torch.manual_seed(0)
+    network = nets.build("srvgg", ngf=4, convs=2, scale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "realesr.pth")
+    found = import_checkpoint(tmp_path / "realesr.pth", tmp_path / "out")
+    torch.testing.assert_close(ganshrink.load(found["weights"])(X), network(X))
+    converting, _ = load_network(found["weights"])
+    torch.testing.assert_close(converting(X), network(X / 2 + 0.5) * 2 - 1)

@@ -79,11 +79,18 @@ def compress(
     recipe: Annotated[
         Path,
         typer.Argument(
-            metavar="RECIPE|CHECKPOINT PICTURES",
-            help="a recipe; or a generator's weights, as `import` reads them, and the folder of pictures it works on",
+            metavar="RECIPE|CHECKPOINT",
+            help="a recipe; or a generator's weights, as `import` reads them, then a folder of pictures",
         ),
     ],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PICTURES] [KEY=VALUE]...",
+            help="pictures for a checkpoint; values to change, such as `data.size=128`; `--explain` lists the keys",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(

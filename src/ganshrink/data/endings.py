@@ -12,9 +12,9 @@ _LABEL_IDS = "labelIds"
 _LEAST = 0.5  # of the first folder's images must find a partner by an ending
 
 
-def common_endings(first: Sequence[str], second: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The ending of all names in one folder, and those by which names in another belong to most of them; None: there is
-    no such. The first may be empty."""
+def common_endings(first: Sequence[str], second: Sequence[str]) -> tuple[str, dict[str, int]] | None:
+    """The ending of all names in one folder, and those by which names in another belong to half of them or more, with
+    how many; None: there is no such. Endings may be empty."""
     for ending in _endings_of_all(first):
         bases = {key.removesuffix(ending) for key in first}
         found: Counter[str] = Counter()
@@ -22,14 +22,13 @@ def common_endings(first: Sequence[str], second: Sequence[str]) -> tuple[str, li
             for end in _endings(key):
                 if key.removesuffix(end) in bases:
                     found[end] += 1
-        most = max(found.values(), default=0)
-        if most and most >= _LEAST * len(bases):
-            return ending, [end for end, count in found.items() if count == most]
+        if many := {end: count for end, count in found.items() if count >= _LEAST * len(bases)}:
+            return ending, many
     return None
 
 
 def partners(
-    files: Mapping[str, Path], bases: Collection[str], endings: Sequence[str], *, setting: str
+    files: Mapping[str, Path], bases: Collection[str], endings: Mapping[str, int], *, setting: str
 ) -> dict[str, Path]:
     """The files of the one ending by which they belong to others, by their names without it; those of further endings are
     pictures of another kind. Of several kinds of label map the one of class ids is taken.
@@ -37,16 +36,16 @@ def partners(
     Raises:
         ValueError: if several may be meant.
     """
-    if len(endings) > 1:
-        ids = [end for end in endings if end.endswith(_LABEL_IDS)]
-        if len(ids) != 1 or setting != "labels":
-            names = ", ".join(f"*{end}" for end in sorted(endings))
-            raise ValueError(
-                f"data.{setting}: several images belong to each, {names}: say which, such as data.{setting} = "
-                f"'FOLDER/*{min(endings)}.*'"
-            )
-        endings = ids
-    [ending] = endings
+    found = [end for end in endings if setting == "labels" and end.endswith(_LABEL_IDS)]
+    if len(found) != 1:
+        found = sorted(end for end, count in endings.items() if count == max(endings.values()))
+    if len(found) > 1:
+        names = ", ".join(f"*{end}" for end in found)
+        raise ValueError(
+            f"data.{setting}: several images belong to each, {names}: say which, such as data.{setting} = "
+            f"'FOLDER/*{found[0]}.*'"
+        )
+    [ending] = found
     stripped = {key.removesuffix(ending): path for key, path in files.items() if key.endswith(ending)}
     return stripped if ending else {key: path for key, path in stripped.items() if key in bases}
 

@@ -5,7 +5,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ State = dict[str, Tensor]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin", ".pkl")
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, AveragedModel and torch.compile
 COUNTERS = ("total_ops", "total_params", "n_averaged")  # of THOP and AveragedModel: no weights
-AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged)([._]|$)", re.IGNORECASE)
+AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged|shadow|g_running)([._]|$)", re.IGNORECASE)
 DEPTH = 3  # of the prefixes, such as `model.generator.`, that may stand before a network's own names
 
 # What else than tensors a checkpoint may hold: plain records of settings and scores, whose classes run no code.
-HARMLESS: list[Any] = [argparse.Namespace, np.dtype, *{type(np.dtype(kind)) for kind in "fdilqB?"}]
+HARMLESS: list[Any] = [argparse.Namespace, PosixPath, np.dtype, *{type(np.dtype(kind)) for kind in "fdilqB?"}]
 _scalar = np.float64(0).__reduce__()[0]  # whose path differs between versions of numpy
 HARMLESS += [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 

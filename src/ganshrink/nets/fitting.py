@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.nets import cartoongan
+from ganshrink.nets import cartoongan, unet
 
 State = dict[str, Tensor]
 Leaves = dict[str, Tensor]  # of one module: its tensors by the last part of their names
@@ -53,6 +53,10 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> Fit:
     result, done = Fit({}), set[str]()
     pairs = _pairs(theirs, ours, network)
     result.renamed = [(given, own) for given, own in pairs if given != own]
+    if result.renamed and isinstance(network, unet.UNet) and not any(map(unet.RELEASED.match, state)):
+        raise Misfit(
+            "shapes fit, but names are neither ours nor pix2pix's, and shapes do not tell in which order a U-Net joins skips"
+        )
     norms = dict(_followed_by_norm(network))
     folded: State = {}
     zeroed = _without_bias(pairs, theirs, ours, network)
@@ -152,7 +156,7 @@ def _without_bias(
         if "bias" in ours[own] and isinstance(network.get_submodule(own), CONVS)
     ]
     lacking = {own for given, own in biased if "bias" not in theirs[given]}
-    return lacking if 2 * len(lacking) > len(biased) else set()
+    return lacking if len(lacking) > 1 and 2 * len(lacking) > len(biased) else set()
 
 
 def _leaves(

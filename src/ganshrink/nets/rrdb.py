@@ -1,6 +1,8 @@
 """The generator of ESRGAN (Wang et al. 2018, section 3.1) and Real-ESRGAN (Wang et al. 2021): residual in residual dense
 blocks. Modules bear BasicSR's names, so that its files load as they are."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,6 +52,8 @@ class RRDBNet(nn.Module):
     Raises:
         ValueError: if `scale` is not 1, 2 or 4.
     """
+
+    value_range: ClassVar[tuple[float, float]] = (0, 1)
 
     def __init__(
         self,

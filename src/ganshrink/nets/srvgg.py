@@ -1,5 +1,7 @@
 """Real-ESRGAN's compact generator: plain convolutions at the size of the input, and one pixel shuffle at the end."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +17,8 @@ class SRVGG(nn.Module):
     Raises:
         ValueError: if `scale` is not 1 to 4, or the channels differ.
     """
+
+    value_range: ClassVar[tuple[float, float]] = (0, 1)
 
     def __init__(
         self,

@@ -1,9 +1,14 @@
 """The U-Net generator of Pix2Pix (Isola et al. 2017), of any depth."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 
 from ganshrink.nets.layers import Norm, needs_bias, norm_layer
+
+# Names of pytorch-CycleGAN-and-pix2pix's U-Net: every level is a sequence that holds the next one. Their order is ours.
+RELEASED = re.compile(r"model\.model\.\d\.")
 
 
 def down(inside: int, outside: int, norm: Norm | None, *, bias: bool, activate: bool = True) -> nn.Sequential:

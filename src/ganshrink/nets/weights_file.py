@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ganshrink.nets.checkpoint_file import levels, listed, preferred, read_networks, split_key
 from ganshrink.nets.fitting import Fit, Misfit, State, fit
+from ganshrink.nets.recognise import Unknown, recognise
 
 logger = logging.getLogger(__name__)
 SHOWN = 3  # pairs of names in a message
@@ -86,5 +87,9 @@ def _nothing_fits(where: str, networks: dict[str, State], misfits: dict[str, str
     if len(networks) > 1:
         reasons = "; ".join(f"{key or 'the file itself'}: {misfits[key]}" for key in networks)
         return f"{where} holds {listed(networks)}, and none fits the network: {reasons}"
-    [key] = networks
-    return f"{where} does not fit: {misfits[key]}; check [net], the network's name and options"
+    [(key, state)] = networks.items()
+    try:
+        held = f"; it holds {recognise(state).described}"
+    except Unknown:
+        held = ""
+    return f"{where} does not fit: {misfits[key]}{held}; check [net], the network's name and options"

@@ -135,14 +135,14 @@ def parity(run: RunFiles) -> list[dict[str, Any]]:
                     "psnr_db": f"{psnr:.1f} dB" if psnr is not None else "–",
                     "inputs": entry.get("inputs", entry.get("images", "–")),
                     "opset": entry.get("opset", "–"),
-                    "values": _values(entry),
+                    "range": _range(entry),
                     "bytes": file_size(size) if size is not None else "–",
                 }
             )
     return rows
 
 
-def _values(entry: dict[str, Any]) -> str:
+def _range(entry: dict[str, Any]) -> str:
     """Black and white of what a file takes and gives."""
     taken, given = (str(entry.get(key, "–")) for key in ("input_values", "output_values"))
     return taken if taken == given else f"{taken} to {given}"

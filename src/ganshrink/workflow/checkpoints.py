@@ -17,8 +17,9 @@ from ganshrink.nets.checkpoint_file import SUFFIXES, levels, listed, preferred, 
 from ganshrink.nets.recognise import Recognised, Unknown, is_judge, recognise
 from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
-from ganshrink.workflow.recipe import Recipe, parse_overrides, put, resolve
+from ganshrink.workflow.recipe import NetConfig, Recipe, parse_overrides, put, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, read_spec, save_network
+from ganshrink.workflow.values import of_class
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +81,7 @@ def open_checkpoint(
         ValueError: if it holds no generator that is known, or several; the message says what is in it.
     """
     file, key = nets.split_key(path)
-    file = _in_folder(file) if file.is_dir() else file if file.is_file() else weights_path(file)
-    file = file.absolute()
+    file = _found(file)
     given = dict(options or {})
     if net is None and (own := _written_here(file)):
         net, given = own["name"], {key: value for key, value in own.items() if key != "name"} | given
@@ -128,11 +128,12 @@ def import_checkpoint(
     if bgr:
         swapped = reversed_colours(found.state)
         found = Checkpoint(found.source, found.net, swapped, (*found.said, "BGR became RGB"))
-    folder = Path(out) if out is not None else Path("imported") / _stem(found)
+    folder = Path(out) if out is not None else Path("imported") / _stem(path)
     folder.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(channels=found.net.get("in_channels", 3), size=(size := _size(found.net), size))
-    whole = NetworkSpec(net=found.net, example=[list(example_input(spec).shape)], input=spec)
-    save_network(folder / IMPORTED, found.build(), whole)
+    network, shape = found.build(), list(example_input(spec).shape)
+    whole = NetworkSpec(net=found.net, example=[shape], input=spec, values=of_class(network))
+    save_network(folder / IMPORTED, network, whole)
     raw = raw_recipe(found, str((folder / IMPORTED).absolute()))
     lines = "".join(f"# {line}\n" for line in (f"Made from {found.source}:", *found.said))
     use = "# Use it: ganshrink compress THIS data.photos=PICTURES, a folder of inputs\n"
@@ -162,11 +163,13 @@ def recipe_for(
         raise ValueError(
             f"{path} is a checkpoint: give the folder of the pictures that it works on too, such as `compress {path} photos`"
         )
-    found = open_checkpoint(path, net=net, options=parse_overrides(overrides).get("net", {}))
+    said = parse_overrides(overrides).get("net", {})
+    options = {key: value for key, value in said.items() if key not in NetConfig.model_fields}
+    found = open_checkpoint(path, net=net, options=options)
     for line in found.said:
         logger.info("%s: %s", Path(found.source).name, line)
     raw = raw_recipe(found, found.source)
-    raw["run"] = f"runs/{_stem(found)}"
+    raw["run"] = f"runs/{_stem(path)}"
     raw["data"]["photos"] = _photos(Path(pictures))
     changed = copy.deepcopy(raw)
     for override in overrides:
@@ -176,10 +179,11 @@ def recipe_for(
 
 def raw_recipe(found: Checkpoint, weights: str) -> dict[str, Any]:
     """What a recipe for a checkpoint says, but for its pictures and its run."""
+    channels = {key: found.net[key] for key in ("in_channels", "out_channels") if key in found.net}
     return {
         "budget": "macs=10%",
         "net": found.net,
-        "data": {"name": "photos", "size": _size(found.net)},
+        "data": {"name": "photos", "size": _size(found.net), **channels},
         "task": {"name": "image2image"},
         "teacher": {"weights": weights},
     }
@@ -254,6 +258,16 @@ def _written_here(file: Path) -> dict[str, Any] | None:
     return spec.net
 
 
+def _found(named: Path) -> Path:
+    """The file that a path names, from the working directory or from `GANSHRINK_WEIGHTS`."""
+    if named.is_dir():
+        return _in_folder(named).absolute()
+    file = named if named.is_file() else weights_path(named)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no weights file {named}{f', nor {file}' if file != named else ''}")
+    return file.absolute()
+
+
 def _in_folder(folder: Path) -> Path:
     """The latest generator of a folder of pytorch-CycleGAN-and-pix2pix."""
     files = sorted(folder.glob("latest_net_G*.pth")) or sorted(folder.glob("*_net_G*.pth"))
@@ -282,6 +296,7 @@ def _size(net: Mapping[str, Any]) -> int:
     return 128 if net["name"] == "unet128" else 256
 
 
-def _stem(found: Checkpoint) -> str:
-    file, key = nets.split_key(found.source)
+def _stem(path: str | Path) -> str:
+    """What a checkpoint is called in the names of folders: its file or folder, and the key where one was given."""
+    file, key = nets.split_key(path)
     return "-".join([file.name.split(".")[0], *([key] if key else [])])

@@ -28,6 +28,7 @@ from ganshrink.system.own import call
 from ganshrink.system.spelling import one_line
 from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
+from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.recipe import Recipe
@@ -81,18 +82,25 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
             output = in_evaluation(original)(*batch_of_one(sample["input"]))
     except Exception as error:  # whatever a network of the user's own raises
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in as_tuple(sample["input"]))
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = sizes_told(original, sample["input"], recipe.net)
+        reason = reason or (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the generator cannot take the data's inputs {shapes}: {reason}") from error
     made = image_of(output)
     if made.ndim != 4:
         raise ValueError(f"the generator makes {tuple(made.shape)} of one input: pictures are (B, C, H, W)")
     if "target" in sample and made.shape[1:] != sample["target"].shape:
-        raise ValueError(_unlike(tuple(made.shape[1:]), tuple(sample["target"].shape)))
+        wanted = sample["target"].shape
+        sides = list(zip(made.shape[2:], as_tuple(sample["input"])[0].shape[-2:], strict=True))
+        odd = any(have % side and side % have for have, side in sides)  # else it only enlarges otherwise
+        why = sizes_told(original, sample["input"], recipe.net, tuple(wanted[1:])) if odd else ""
+        raise ValueError(_unlike(tuple(made.shape[1:]), tuple(wanted), why))
     _try_metrics(metrics, sample, made.clamp(-1, 1))
 
 
-def _unlike(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+def _unlike(made: tuple[int, ...], wanted: tuple[int, ...], why: str) -> str:
     """The line that says that a generator's images are not like the targets, and what would make them so."""
+    if why:
+        return f"the generator makes images {made}, the data's targets are {wanted}: {why}"
     ways = []
     if made[0] != wanted[0]:
         ways.append(f"data.out_channels = {made[0]}, or a generator of {wanted[0]} channels")

@@ -205,6 +205,10 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise FileNotFoundError(f"there is no recipe {path}")
     try:
         raw = tomllib.loads(path.read_text())
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path} is no recipe, a text in TOML, nor a checkpoint that is known by its ending"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:

@@ -44,6 +44,12 @@ def built(net: NetConfig, values: Values | None) -> nn.Module:
     return converting(nets.build(net.name, **net.options), values)
 
 
+def of_class(network: nn.Module) -> Values | None:
+    """What a network's class says in `value_range`, black and white of what it takes and gives."""
+    own = getattr(network, "value_range", None)
+    return None if own is None else Values(input=ValueRange(range=own), output=ValueRange(range=own))
+
+
 def values_for(net: NetConfig, network: nn.Module, images: Images, *, trained: bool) -> Values | None:
     """What a generator takes and gives by itself; None: [-1, 1], as everything here.
 
@@ -62,8 +68,7 @@ def values_for(net: NetConfig, network: nn.Module, images: Images, *, trained: b
         _image(network, batches[0])
     except Exception:  # that it cannot take these inputs is told where it is tried in full
         return said
-    if said is None and (own := getattr(network, "value_range", None)) is not None:
-        said = Values(input=ValueRange(range=own), output=ValueRange(range=own))
+    said = said or of_class(network)
     found = said.model_copy(update={"pictures": pictures}) if said else None
     with random_numbers_kept():
         if found is None:
@@ -105,7 +110,7 @@ def _guessed(
         low, high = float(made.min()), float(made.max())
         if 0 <= low < high <= 1:
             guess, why = UNIT, f"the generator gives {low:.3g} to {high:.3g} on these images"
-        elif high > 64 and float(((made < -32) | (made > 288)).float().mean()) < ALLOWED:
+        elif high > 64 and float(((made < -16) | (made > 271)).float().mean()) < 0.05:
             guess, why = BYTES, f"the generator gives {low:.3g} to {high:.3g} on these images"
     if guess is None or guess == PLAIN:
         return Values(pictures=pictures)
