@@ -29,8 +29,8 @@ RELEASED_NAME = "pt_inception-2015-12-05-6726825d.pth"
 RELEASE = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{RELEASED_NAME}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 ORIGIN = (
-    f"It is {RELEASE} (96 MB, SHA-256 {SHA256}): put it there, or have "
-    "ganshrink.metrics.inception.fetch_inception() download and check it"
+    f"metrics.inception names it: `ganshrink fetch inception` downloads and checks it. It is {RELEASE} (96 MB, SHA-256 "
+    f"{SHA256})"
 )
 NOT_TORCHVISION = (
     "fid and kid are defined on TensorFlow's weights of 2015-12-05; torchvision's inception_v3 names its tensors alike "
