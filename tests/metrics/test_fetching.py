@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ganshrink.cli.main import app
 from ganshrink.metrics import MetricsConfig, build, released
-from ganshrink.metrics.inception import RELEASE, RELEASED_NAME, SHA256, fetch_inception
+from ganshrink.metrics.inception import RELEASE, RELEASED_NAME, SHA256
 from ganshrink.metrics.squeezenet import SqueezeNet, load_squeezenet
 from ganshrink.metrics.weights import fetch_weights
 
@@ -116,9 +116,9 @@ def test_inception_comes_from_its_release_or_not_at_all(
 ) -> None:
     monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
     with pytest.raises(ValueError, match=f"expected {SHA256}"):
-        fetch_inception(source=f"{server}/whole")
+        released.fetch("inception", source=f"{server}/whole")
     with pytest.raises(ConnectionError) as caught:
-        fetch_inception(source=f"{server}/gone")
+        released.fetch("inception", source=f"{server}/gone")
     for said in (f"{server}/gone", RELEASE, SHA256, str(tmp_path / RELEASED_NAME)):
         assert said in str(caught.value)
     assert "\n" not in str(caught.value)

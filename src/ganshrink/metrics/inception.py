@@ -20,7 +20,7 @@ from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.metrics.kernel import KernelDistance
 from ganshrink.metrics.value import Listed, Protocolled, Setup, Value
-from ganshrink.metrics.weights import fetch_weights, file_hash, find_weights, load_judge, weights_path
+from ganshrink.metrics.weights import file_hash, find_weights, load_judge
 
 SIDE = 299
 DIM = 2048
@@ -228,29 +228,6 @@ def load_inception(path: str | Path = RELEASED_NAME, device: str | torch.device 
         resize=f"bilinear, not antialiased, to {SIDE}x{SIDE}",
         sha256=sha256[:12],
     )
-
-
-def fetch_inception(path: str | Path = RELEASED_NAME, *, source: str = RELEASE) -> Path:
-    """Download the released weights to where `load_inception(path)` finds them; nothing else downloads them.
-
-    A relative path starts from GANSHRINK_WEIGHTS where that is set. What is there already is checked, not fetched.
-
-    Args:
-        source: another address of the same file.
-
-    Raises:
-        FileExistsError: there is another file at `path`.
-        ConnectionError: the source does not give the file; the message says how to do without.
-        ValueError: the source gives another file; nothing is kept of it.
-    """
-    target = weights_path(path)
-    try:
-        fetch_weights(source, target, sha256=SHA256)
-    except ConnectionError as error:
-        raise ConnectionError(
-            f"{error}. Get {RELEASE} elsewhere, check that its SHA-256 is {SHA256}, and put it at {target}"
-        ) from error
-    return target
 
 
 class KernelInceptionDistance(KernelDistance):
