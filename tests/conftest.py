@@ -1,5 +1,6 @@
 """What all tests share; `tiny_recipe` is within their reach."""
 
+import gc
 import platform
 import signal
 import sys
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that none is left for one worker while the others have nothing more to do."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported is never garbage: without this it is walked through again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

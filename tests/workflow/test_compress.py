@@ -315,12 +315,12 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
     data = {"labelled": streets, "unpaired": domains, "photos": tiny_photos(folder, domains, None)["data"]}
     data["paired"] = {"name": "paired", "a": streets["photos"], "b": streets["photos"]}
     if recipe.data.name in data:
-        size = 128 if recipe.net.name.startswith("unet") else 32  # the least that these networks take
-        kept = {"size": size, "direction": recipe.data.direction}
+        kept = {"size": 32, "direction": recipe.data.direction}
         recipe = recipe.model_copy(update={"data": DataConfig(**data[recipe.data.name] | kept)})
-    # the recipe's networks, narrower, since those would take minutes; CAT's floor of widths needs room above it
-    ngf = 24 if recipe.method.name == "cat" else 12
-    narrow = NetConfig(name=recipe.net.name, **recipe.net.options | {"ngf": ngf})
+    # the recipe's networks, smaller, since those would take minutes
+    smaller = {"ngf": 24 if recipe.method.name == "cat" else 12}  # CAT's floor of widths needs room above it
+    smaller |= {"downs": 5} if recipe.net.name.startswith("unet") else {"blocks": 2}
+    narrow = NetConfig(name=recipe.net.name, **recipe.net.options | smaller)
     judged = recipe.task.model_copy(update={"ndf": 8})
     recipe = recipe.model_copy(update={"net": narrow, "task": judged})
     if recipe.teacher.weights is not None:
@@ -344,8 +344,9 @@ def stand_ins(recipe: Recipe, folder: Path, streets: dict, domains: dict) -> Rec
         recipe = recipe.model_copy(update={"method": method})
     if "latency" in recipe.budget:  # of so small a network calls take the time, which no cut shortens
         recipe = recipe.model_copy(update={"budget": "macs=50%"})
-    if recipe.method.name == "dmad":  # a search of one step goes down to half of the channels, and no further
-        recipe = recipe.model_copy(update={"budget": "macs=95%"})
+    # of few blocks less can be cut, and a search of one step goes down to half of the channels, and no further
+    budget = {"cat": "macs=60%", "dmad": "macs=95%"}.get(recipe.method.name, recipe.budget)
+    recipe = recipe.model_copy(update={"budget": budget})
     return recipe
 
 

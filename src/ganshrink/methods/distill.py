@@ -98,11 +98,15 @@ def distill(
     def learn(stage: Stage, nets: Nets) -> None:
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
+        if not config.lambda_dist:  # then nobody asks for the teacher's features, and its images can be kept
+            fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+            return
         logger.info("distilling, with features compared at %s", ", ".join(paths))
-        terms = [alignment] if config.lambda_dist else []
         with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
             taps = {"teacher": of_teacher, "G": of_student}
-            fit_nets(stage, nets, task, job.data, job.training, terms=terms, taps=taps, progress=job.progress)
+            fit_nets(
+                stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, progress=job.progress
+            )
 
     return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
 

@@ -107,27 +107,27 @@ def test_extra_terms_join_the_generator_s_and_may_not_take_a_name():
 
 
 class Counting(nn.Module):
-    """A teacher that counts its calls."""
+    """A teacher that counts the images it makes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
-        self.calls = 0
+        self.images = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.images += len(x)
         return self.inner(x)
 
 
 @pytest.mark.parametrize(
-    ("target", "real", "calls"), [("truth", "photos", 0), ("teacher", "photos", 1), ("teacher", "teacher", 1)]
+    ("target", "real", "times"), [("truth", "photos", 0), ("teacher", "photos", 1), ("teacher", "teacher", 1)]
 )
-def test_a_teacher_is_asked_once_a_step_and_only_if_needed(target, real, calls):
+def test_a_teacher_makes_each_image_once_and_only_if_needed(target, real, times):
     teacher = Counting().eval()
     task = small().as_student_task(teacher, target=target, real=real)
     nets = task.nets(generator(), 2, 3)
     terms = terms_of(task, nets)
-    assert teacher.calls == calls
+    assert teacher.images == times * len(batch()["input"])
     x, y, taught = batch()["input"], batch()["target"], teacher(batch()["input"]).detach()
     torch.testing.assert_close(
         terms["G_recon"], 100 * l1_loss(nets["G"](x), taught if target == "teacher" else y)

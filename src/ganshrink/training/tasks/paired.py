@@ -17,6 +17,7 @@ from ganshrink.system.generator import Input
 from ganshrink.training import Context, Forward, Taps, Update
 from ganshrink.training.tasks.generator_pass import GeneratorPass, Tapped
 from ganshrink.training.tasks.task import Nets, RealImages, Target, Term, adam_of, joined, new_discriminator
+from ganshrink.training.tasks.taught_images import TaughtImages
 
 
 class PairedConfig(BaseModel):
@@ -55,7 +56,8 @@ class PairedContext(Context):
     def ways(self) -> Mapping[str, GeneratorPass]:
         """The generator at work, as "G"."""
         task = self.task
-        return {"G": GeneratorPass(self.nets["G"], self.input, task.teacher, self.taps, task.conditional)}
+        G = self.nets["G"]
+        return {"G": GeneratorPass(G, self.input, task.teacher, self.taps, task.conditional, task.memory)}
 
     @property
     def input(self) -> Input:
@@ -113,6 +115,11 @@ class PairedLearning:
     target: Target = "truth"
     real: RealImages = "photos"
     conditional: bool = True
+
+    @cached_property
+    def memory(self) -> TaughtImages | None:
+        """What the teacher made of inputs that came before."""
+        return None if self.teacher is None else TaughtImages(self.teacher)
 
     @property
     def frozen(self) -> Sequence[nn.Module]:
