@@ -101,7 +101,7 @@ API = [
     "workflow.recipe.read_recipe",
     "workflow.verbs.load_networks",
     "workflow.verbs.profile_device",
-    "metrics.inception.fetch_inception",
+    "metrics.released.fetch",
 ]
 
 

@@ -244,7 +244,7 @@ def test_a_missing_file_says_where_it_comes_from(
         build(MetricsConfig(names=(name,)))
     message = str(caught.value)
     assert "\n" not in message
-    for said in (str(tmp_path / RELEASED_NAME), RELEASE, SHA256, "fetch_inception()"):
+    for said in (str(tmp_path / RELEASED_NAME), RELEASE, SHA256, "ganshrink fetch inception"):
         assert said in message
     assert not list(tmp_path.iterdir())  # nothing is downloaded unasked
 

@@ -114,7 +114,7 @@ def test_the_budget_of_one_direction_is_changed_by_its_own_key(tmp_path):
         ("data.load_size=8", "data: load_size 8 x 8 is smaller than size 64 x 64"),
         ("budget", "'budget' is no key=value"),
         ("seed.x=1", "seed: Input should be a valid integer"),
-        ("budget=3", "budget: Input should be a valid string (got 3)"),
+        ("budget=3", "budget: must be KIND=AMOUNT: macs=3%? (got 3)"),
         (
             "budget.AtoB=macs=10%",
             "budget: a table needs a limit for each direction, such as AtoB = 'macs=10%'",

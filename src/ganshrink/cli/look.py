@@ -56,6 +56,32 @@ def profile(
     )
 
 
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Example: `GANSHRINK_WEIGHTS=~/weights ganshrink fetch squeezenet`. Addresses are those of the weights' authors; "
+    "`--source` takes another one of the same file.",
+)
+def fetch(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="such as `squeezenet`; without it, the list")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="URL", help="another address of the same file")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Download the weights of a network that judges pictures, check them, and go on where a download broke off."""
+    from ganshrink.metrics import released
+
+    if name is None:
+        known = {name: f"{one.setting}, {one.address} (not tried)" for name, one in released.RELEASED.items()}
+        answer(known, json_, "\n".join(f"{name}  {about}" for name, about in known.items()))
+        return
+    file = released.fetch(name, source=source)
+    setting = released.RELEASED[name].setting
+    answer({"file": str(file), "setting": setting}, json_, f"{file}, for {setting} = '{file.name}'")
+
+
 @app.command(rich_help_panel=PANEL)
 def nets(json_: Json = False) -> None:
     """List the built-in networks and their options, and those that installed packages register."""

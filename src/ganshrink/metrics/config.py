@@ -54,7 +54,7 @@ class MetricsConfig(BaseModel):
     batch_size: int = Field(8, ge=1, description="images per batch while scoring")
     seed: int = Field(0, ge=0, description="seed of the kernel distance's random subsets")
     squeezenet: Path = Field(
-        Path("squeezenet11_features.safetensors"),
+        Path(squeezenet.FILE),
         description="weights of fd_ and kd_squeezenet",
     )
     vgg: Path = Field(

@@ -20,7 +20,7 @@ from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.metrics.kernel import KernelDistance
 from ganshrink.metrics.value import Listed, Protocolled, Setup, Value
-from ganshrink.metrics.weights import fetch_weights, file_hash, find_weights, load_judge, weights_path
+from ganshrink.metrics.weights import file_hash, find_weights, load_judge
 
 SIDE = 299
 DIM = 2048
@@ -29,8 +29,8 @@ RELEASED_NAME = "pt_inception-2015-12-05-6726825d.pth"
 RELEASE = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{RELEASED_NAME}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 ORIGIN = (
-    f"It is {RELEASE} (96 MB, SHA-256 {SHA256}): put it there, or have "
-    "ganshrink.metrics.inception.fetch_inception() download and check it"
+    f"metrics.inception names it: `ganshrink fetch inception` downloads and checks it. It is {RELEASE} (96 MB, SHA-256 "
+    f"{SHA256})"
 )
 NOT_TORCHVISION = (
     "fid and kid are defined on TensorFlow's weights of 2015-12-05; torchvision's inception_v3 names its tensors alike "
@@ -228,29 +228,6 @@ def load_inception(path: str | Path = RELEASED_NAME, device: str | torch.device 
         resize=f"bilinear, not antialiased, to {SIDE}x{SIDE}",
         sha256=sha256[:12],
     )
-
-
-def fetch_inception(path: str | Path = RELEASED_NAME, *, source: str = RELEASE) -> Path:
-    """Download the released weights to where `load_inception(path)` finds them; nothing else downloads them.
-
-    A relative path starts from GANSHRINK_WEIGHTS where that is set. What is there already is checked, not fetched.
-
-    Args:
-        source: another address of the same file.
-
-    Raises:
-        FileExistsError: there is another file at `path`.
-        ConnectionError: the source does not give the file; the message says how to do without.
-        ValueError: the source gives another file; nothing is kept of it.
-    """
-    target = weights_path(path)
-    try:
-        fetch_weights(source, target, sha256=SHA256)
-    except ConnectionError as error:
-        raise ConnectionError(
-            f"{error}. Get {RELEASE} elsewhere, check that its SHA-256 is {SHA256}, and put it at {target}"
-        ) from error
-    return target
 
 
 class KernelInceptionDistance(KernelDistance):

@@ -17,10 +17,11 @@ from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 SIDE = 227
 DIM = 512
 MEAN_BGR = (104.0, 117.0, 123.0)
+FILE = "squeezenet11_features.safetensors"
 ORIGIN = (
-    "SqueezeNet 1.1, ImageNet: convert torchvision's squeezenet1_1 state dict with "
-    "ganshrink.metrics.squeezenet.convert_torchvision, or name the tensors of the Caffe release (BGR, OIHW) "
-    "features.N.* as torchvision does; save with safetensors"
+    "metrics.squeezenet names it: `ganshrink fetch squeezenet` makes it of torchvision's squeezenet1_1. Without a network, "
+    "convert that state dict with ganshrink.metrics.squeezenet.convert_torchvision, or name the tensors of the Caffe "
+    "release (BGR, OIHW) features.N.* as torchvision does; save with safetensors"
 )
 
 

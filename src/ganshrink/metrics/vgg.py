@@ -60,8 +60,10 @@ VGG19_NORMALISED = Layout(
 )
 LAYOUTS = (VGG16, VGG19_NORMALISED)
 
+VGG16_FILE = "vgg16-397923af.pth"
 ORIGIN = (
-    "Get torchvision's vgg16-397923af.pth, or vgg_normalised.pth of a public AdaIN release, and name its path; "
+    f"`ganshrink fetch vgg16` downloads torchvision's: then set metrics.vgg = '{VGG16_FILE}'. Or get "
+    f"{VGG16_FILE}, or vgg_normalised.pth of a public AdaIN release, and name its path; "
     "or save such a state dict with safetensors"
 )
 

@@ -6,11 +6,10 @@ error that says where it comes from, no fallback.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors import SafetensorError
@@ -45,46 +44,55 @@ def find_weights(path: str | Path, *, origin: str) -> Path:
 
 
 def fetch_weights(url: str, target: Path, *, sha256: str) -> None:
-    """Download a file to `target`, which comes to exist only with the right content.
+    """Download a file to `target`, which comes to exist only with the right content. What came before a download broke
+    off is kept in a .part file beside it, and the next call goes on from there where the server can.
 
     Args:
-        sha256: all 64 hexadecimal digits of what the file must be.
+        sha256: hexadecimal digits of what the file must be, all 64 or as many of the first as are known.
 
     Raises:
         FileExistsError: there is another file at `target`; it is left alone.
-        ConnectionError: the file cannot be had from there.
+        ConnectionError: the file cannot be had from there, or not all of it.
         ValueError: what came is not the file; nothing is kept of it.
     """
     if target.exists():
-        if file_hash(target) != sha256:
+        if not file_hash(target).startswith(sha256):
             raise FileExistsError(f"{target} is another file than {url}: move it away first")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    digest = hashlib.sha256()
-    try:
-        with part.open("wb") as file:
-            for chunk in _download(url):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != sha256:
-            raise ValueError(
-                f"{url} gave a file with SHA-256 {digest.hexdigest()}, expected {sha256}: nothing was kept, try again"
-            )
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    _download(url, part)
+    found = file_hash(part)
+    if not found.startswith(sha256):
+        part.unlink()
+        raise ValueError(
+            f"{url} gave a file with SHA-256 {found}, expected {sha256}: nothing was kept, try again"
+        )
+    part.replace(target)
 
 
-def _download(url: str) -> Iterator[bytes]:
+def _download(url: str, part: Path) -> None:
+    """What `part` lacks of the file, all of it where the server cannot give the rest alone."""
+    had = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"Range": f"bytes={had}-"} if had else {})
     try:
-        with urlopen(url, timeout=TIMEOUT) as response:
-            while chunk := response.read(CHUNK):
-                yield chunk
+        with urlopen(request, timeout=TIMEOUT) as response:
+            left = response.headers.get("Content-Length")
+            with part.open("ab" if response.status == 206 else "wb") as file:
+                start = file.tell()
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+                lacking = 0 if left is None else start + int(left) - file.tell()
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is also the response, and holds the connection
+            if had and error.code == 416:  # no byte is left: all came the last time
+                return
         raise ConnectionError(f"cannot download {url}: {error}") from error
+    if lacking:
+        raise ConnectionError(
+            f"{url} broke off {lacking} bytes before its end: the same command goes on from there"
+        )
 
 
 def file_hash(file: Path) -> str:

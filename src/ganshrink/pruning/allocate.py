@@ -174,6 +174,7 @@ def cannot_be_met(channels: Channels, limits: Budget, smallest: Index) -> str:
     reached = []
     for limit in limits.limits:
         least = spending(channels, smallest, limit)
+        share = 100 * least / max(spending(channels, channels.full_widths(), limit), 1e-9)
         exact = "" if limit.kind == "latency" else f" ({least})"
-        reached.append(f"{limit.kind}={limit.write(least)}{exact}")
+        reached.append(f"{limit.kind}={limit.write(least)}{exact}, {share:.3g}% of the whole network")
     return f"the budget {limits} cannot be met; the smallest reachable cost is {', '.join(reached)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Cost
+from ganshrink.system.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from ganshrink.pruning.channels import Channels
@@ -128,7 +129,8 @@ def readable(number: float) -> str:
 def _limit(part: str) -> Limit:
     kind, equals, amount = (piece.strip() for piece in part.partition("="))
     if not equals or kind not in KINDS:
-        raise ValueError(f"budget {part!r} must be KIND=AMOUNT with KIND one of {', '.join(KINDS)}")
+        meant = did_you_mean(kind, KINDS) if equals else f"; did you mean {_with_kind(part)!r}?"
+        raise ValueError(f"budget {part!r} must be KIND=AMOUNT with KIND one of {', '.join(KINDS)}{meant}")
     if kind == "latency":
         return _latency(part, amount)
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(?:e(\d+))?\s*([kKMG]?)(B?)(%?)", amount)
@@ -139,6 +141,13 @@ def _limit(part: str) -> Limit:
         )
     number = _in_range(part, float(found[1]) * 10 ** int(found[2] or 0), percent=bool(found[5]))
     return Limit(kind, number if found[5] else round(number * SUFFIXES[found[3]]), bool(found[5]))
+
+
+def _with_kind(amount: str) -> str:
+    """An amount that came without its kind, with the likeliest."""
+    if amount.endswith("s") or "@" in amount:
+        return f"latency={amount}" + "@cpu" * ("@" not in amount)
+    return f"bytes={amount}" if amount.endswith("B") else f"macs={amount}"
 
 
 def _latency(part: str, amount: str) -> Limit:

@@ -44,10 +44,19 @@ def init_distributed() -> None:
 
     Raises:
         LostProcess: if they cannot be reached.
+        ValueError: if the port to meet at is taken.
     """
     if rank_and_world()[1] > 1 and not distributed.is_initialized():
         with _talking():
-            distributed.init_process_group(timeout=PATIENCE)  # gloo for tensors on the CPU, NCCL on GPUs
+            try:
+                distributed.init_process_group(timeout=PATIENCE)  # gloo for tensors on the CPU, NCCL on GPUs
+            except distributed.DistNetworkError as error:
+                if "EADDRINUSE" not in str(error):
+                    raise
+                raise ValueError(
+                    f"port {os.environ.get('MASTER_PORT')} of this machine is in use, by another command of several "
+                    "processes perhaps: set MASTER_PORT to a free one, or start with torchrun --standalone"
+                ) from error
         atexit.register(_leave)
 
 

@@ -17,7 +17,9 @@ from ganshrink.nets.checkpoint_file import SUFFIXES, levels, listed, preferred, 
 from ganshrink.nets.recognise import Recognised, Unknown, is_judge, recognise
 from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
-from ganshrink.workflow.recipe import NetConfig, Recipe, parse_overrides, put, resolve
+from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.overrides import parse_overrides, put
+from ganshrink.workflow.recipe import Recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, read_spec, save_network
 from ganshrink.workflow.values import of_class
 

@@ -26,7 +26,7 @@ from ganshrink.training.stamps import stamp, stamp_if_own, with_source
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
-from ganshrink.workflow.device_budget import step_of
+from ganshrink.workflow.device_budget import step_of, with_levers
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.preflight import preflight
@@ -62,7 +62,8 @@ def compress_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = T
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
     method = prepared.recipe.method_function
-    result = method(prepared.run.made_by(stamp_if_own(method)), prepared.job, prepared.method)
+    with with_levers(prepared.method):
+        result = method(prepared.run.made_by(stamp_if_own(method)), prepared.job, prepared.method)
     return finish(prepared, result, next(iter(result.students)))
 
 
@@ -71,7 +72,8 @@ def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     method, config = there.recipe.method_function, there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
-    result = method(run.made_by(stamp_if_own(method)), replace(there.job, back=back.job), config)
+    with with_levers(config):
+        result = method(run.made_by(stamp_if_own(method)), replace(there.job, back=back.job), config)
     finished = []
     for prepared, name in zip((there, back), result.students, strict=True):
         prepared.run.follow(run)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,6 +89,26 @@ def _reachable_step(step: int, channels: Channels, budget: Budget, method: Metho
 def step_of(method: MethodConfig) -> int:
     """What a method's widths are multiples of."""
     return next((int(step) for name, step in _settings(method) if name == STEP and step is not None), 1)
+
+
+@contextmanager
+def with_levers(method: MethodConfig) -> Iterator[None]:
+    """Add to what is said of a budget that cannot be met which of the method's settings stand in the way."""
+    try:
+        yield
+    except ValueError as error:
+        levers = list(_levers(method, "method"))
+        if "cannot be met" not in str(error) or not levers:
+            raise
+        raise ValueError(f"{error}; lower {' or '.join(levers)}, or raise the budget") from error
+
+
+def _levers(table: Settings, path: str) -> Iterator[str]:
+    for name, value in table:
+        if isinstance(value, Settings):
+            yield from _levers(value, f"{path}.{name}")
+        elif name in ("floor", STEP) and isinstance(value, int) and value > 1:
+            yield f"{path}.{name} (now {value})"
 
 
 def _settings(table: Settings) -> Iterator[tuple[str, Any]]:

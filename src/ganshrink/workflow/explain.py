@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ganshrink.training.train import Training
-from ganshrink.workflow.recipe import DIRECTIONS, Recipe, parse_overrides
+from ganshrink.workflow.overrides import DIRECTIONS, parse_overrides
+from ganshrink.workflow.recipe import Recipe
 
 
 class Setting(NamedTuple):

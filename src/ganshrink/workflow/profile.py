@@ -9,7 +9,7 @@ import torch
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.system.copies import in_evaluation
-from ganshrink.workflow.recipe import parse_overrides
+from ganshrink.workflow.overrides import parse_overrides
 
 
 def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)) -> dict[str, Any]:

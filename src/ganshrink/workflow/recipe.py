@@ -28,11 +28,10 @@ from ganshrink.system.spelling import did_you_mean
 from ganshrink.training.tasks import Direction, Task, Term, WithTerms
 from ganshrink.training.train import Training
 from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.overrides import DIRECTIONS, put
 from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
 
 logger = logging.getLogger(__name__)
-
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 class Config(BaseModel):
@@ -152,6 +151,8 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     @field_validator("budget", mode="before")
     @classmethod
     def _names_both_directions(cls, budget: Any) -> Any:
+        if isinstance(budget, int | float):
+            raise ValueError(f"must be KIND=AMOUNT: macs={100 * budget if budget < 1 else budget:g}%?")
         table = budget if isinstance(budget, Mapping) else dict.fromkeys(DIRECTIONS, "")
         if table.keys() != set(DIRECTIONS) or not all(isinstance(limits, str) for limits in table.values()):
             raise ValueError(
@@ -202,9 +203,9 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no recipe {path}")
+        raise FileNotFoundError(_no_recipe(path))
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ValueError(
             f"{path} is no recipe, a text in TOML, nor a checkpoint that is known by its ending"
@@ -215,6 +216,22 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         put(raw, override)
     raw.setdefault("run", f"runs/{path.parent.name}-{path.stem}")
     return resolve(raw, source=str(path))
+
+
+def _no_recipe(path: Path) -> str:
+    """What to say of a path that is no file."""
+    if not path.is_dir():
+        beside = [file.name for file in path.parent.glob("*.toml")]
+        return f"there is no recipe {path}" + (did_you_mean(path.name, beside) if beside else "")
+    if (path / "recipe.toml").is_file():
+        return (
+            f"{path} is a run: `ganshrink compress {path / 'recipe.toml'}` goes on with it; evaluate, export, quantize, "
+            "measure, predict and report work on it"
+        )
+    recipes = sorted(file.name for file in path.glob("*.toml"))
+    return f"{path} is a folder: name a recipe, a TOML file" + (
+        f", in it: {', '.join(recipes)}" if recipes else ""
+    )
 
 
 def resolve(raw: Mapping[str, Any], *, source: str = "recipe", terms: Sequence[Term] = ()) -> Recipe:
@@ -252,18 +269,6 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe", terms: Sequence[T
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as TOML, every value written out."""
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words as a nested dictionary.
-
-    Raises:
-        ValueError: for a word that is no key=value.
-    """
-    given: dict[str, Any] = {}
-    for override in overrides:
-        put(given, override)
-    return given
 
 
 def _chosen(raw: dict[str, Any], table: str, given: dict[str, Any], source: str) -> Any:
@@ -307,28 +312,6 @@ def _in_tables(raw: Mapping[str, Any], config: type[MethodConfig], source: str) 
             target = moved.setdefault(table[0], {}) if table else moved
             target[name] = value
     return moved
-
-
-def put(raw: dict[str, Any], override: str) -> None:
-    """Set `a.b=value` in a nested dictionary; the value is TOML if it is valid TOML, else a string."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"{override!r} is no key=value; write for example data.size=128")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
-    if tables == ["budget"] and isinstance(raw.get("budget"), str):
-        raw["budget"] = dict.fromkeys(DIRECTIONS, raw["budget"])  # so far the same for both
-    for table in tables:
-        raw = raw.setdefault(table, {})
-        if not isinstance(raw, dict):
-            raise ValueError(f"{override!r}: {table} is a value, not a table")
-    if isinstance(raw.get(last), dict) and isinstance(value, str) and last != "budget":
-        raw[last]["name"] = value  # `method=cat` means `method.name=cat`
-    else:
-        raw[last] = value
 
 
 def _told(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:

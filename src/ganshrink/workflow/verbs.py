@@ -20,7 +20,8 @@ from ganshrink.reports import write_report
 from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import Run
 from ganshrink.workflow import compress, int8, outputs
-from ganshrink.workflow.recipe import Recipe, parse_overrides, put, read_recipe
+from ganshrink.workflow.overrides import parse_overrides, put
+from ganshrink.workflow.recipe import Recipe, read_recipe
 from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
 
 

@@ -17,7 +17,8 @@ HEIGHT, WIDTH = 360, 480
 MEAN_BGR = (110.331, 108.409, 105.033)
 STD_BGR = (72.126, 72.691, 69.904)
 ORIGIN = (
-    "ESPNet(p=2, q=8), 12 classes: take the authors' public CamVid release and save its state dict "
+    "metrics.segmenter_weights names it. ESPNet(p=2, q=8), 12 classes: "
+    "take the authors' public CamVid release and save its state dict "
     "with safetensors under its own names"
 )
 
