@@ -193,16 +193,12 @@ class Context:
         *,
         paper: int | None = None,
         attention: bool = False,
-        once: bool = False,
     ) -> None:
-        """A call that multiplies and adds once per element of these axes; `paper` replaces the fixed part. What is made of
-        parameters alone is computed `once`, not for each image."""
+        """A call that multiplies and adds once per element of these axes; `paper` replaces the fixed part."""
         assert self.node is not None
         fixed = math.prod(size for size, axis in zip(sizes, axes, strict=True) if isinstance(axis, str))
         kept = tuple(axis for axis in axes if not isinstance(axis, str))
-        times = self.images if once else 1
-        paper = times * (fixed if paper is None else paper)
-        self.terms.append(RawTerm(self.node, times * fixed, paper, kept, attention))
+        self.terms.append(RawTerm(self.node, fixed, fixed if paper is None else paper, kept, attention))
 
     def resize(self, parameter: str | None, attribute: str, axis: Axis) -> bool:
         """The module that owns `parameter` (or else the calling one) states this axis's size as an attribute."""

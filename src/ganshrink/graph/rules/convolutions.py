@@ -138,13 +138,12 @@ def _convolved(
     fixed = math.prod(s for s, a in zip(sizes, axes, strict=True) if isinstance(a, str))
     inside, outside = kernel * math.prod(x.shape[at + 1 :]), kernel * math.prod(shape[at + 1 :])
     exact = inside if transposed else outside
-    once = not (x.from_input or weight.from_input)
-    ctx.cost([*axes, ""], [*sizes, exact], paper=fixed * outside, once=once)
+    ctx.cost([*axes, ""], [*sizes, exact], paper=fixed * outside)
     for axis in x.axes[at + 1 :]:
         ctx.fix(axis)
     ctx.flow((ctx.raw[0],), kills=(bias,))
     made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], why=x.why)
-    made.from_input = not once
+    made.from_input = x.from_input or weight.from_input
     made_by = weight.dead[1 if transposed else 0]
     if made_by is not None and not isinstance(out_axis, str):  # a kernel that is not zero for a dead channel
         made.dead[at] = np.resize(np.where(made_by == 0, 0, UNKNOWN), len(out_axis))

@@ -30,7 +30,7 @@ def contract(ctx: Context, node: fx.Node, left: Value, right: Value, spec: tuple
     for letter in axes:
         if letter not in spec[2]:
             _summed(ctx, axes[letter], [(left, spec[0]), (right, spec[1])], letter)
-    ctx.cost(list(axes.values()), list(sizes.values()), attention=not weights, once=len(weights) == 2)
+    ctx.cost(list(axes.values()), list(sizes.values()), attention=not weights)
     if not weights:
         for letter, axis in axes.items():
             if letter not in spec[2]:
