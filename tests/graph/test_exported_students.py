@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from activated_kernels import NETWORKS as ACTIVATED
 from over_channels import NETWORKS as OVER_CHANNELS
 from test_statistics import woken
 from widths_in_attributes import NETWORKS as IN_ATTRIBUTES
@@ -11,7 +12,9 @@ from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract
 
 # MUNIT's batch norm in training mode is refused as a file, cut or not.
-NETWORKS = {name: make for name, make in (OVER_CHANNELS | IN_ATTRIBUTES).items() if name != "MUNIT"}
+NETWORKS = {
+    name: make for name, make in (OVER_CHANNELS | IN_ATTRIBUTES | ACTIVATED).items() if name != "MUNIT"
+}
 
 
 @pytest.mark.slow
