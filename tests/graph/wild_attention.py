@@ -189,8 +189,7 @@ wild(
     "cbam",
     _cbam,
     plain(m=lambda: nn.Sequential(conv(8, 4, 1), nn.ReLU(), conv(4, 8, 1)), sp=lambda: conv(2, 1, 7)),
-    prunable=4,
-    frozen={"a": "(mean|max) runs over channels"},
+    prunable=12,
 )
 wild(
     "selective kernel",
@@ -380,7 +379,7 @@ wild(
     "nn.RMSNorm channels last",
     lambda s, x: s.o(s.n(s.a(x).movedim(1, -1))),
     plain(n=lambda: nn.RMSNorm(8), o=lambda: nn.Linear(8, 3)),
-    prunable=0,
+    prunable=8,
 )
 wild(
     "convnext block",
@@ -392,7 +391,7 @@ wild(
         q=lambda: nn.Linear(12, 8),
         g=lambda: nn.Parameter(torch.full((8,), 1e-6)),
     ),
-    prunable=12,
+    prunable=20,
 )
 wild(
     "a norm before everything", lambda s, x: s.b(s.a(s.n(x))), plain(n=lambda: nn.BatchNorm2d(3)), prunable=8
@@ -440,10 +439,9 @@ styled(
 )
 WILD["modulated convolution, fused"] = Wild(
     Fused,
-    prunable=0,
+    prunable=14,
     shapes=STYLED,
     other=((1, 3, 12, 8), (1, 5)),
-    frozen={"a": r"no rule for a weight that is an activation, .* stay: conv2d .*wild_attention.py:\d+"},
 )
 wild(
     "conditional instance norm",
