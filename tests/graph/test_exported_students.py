@@ -24,4 +24,6 @@ def test_a_cut_student_is_exported_with_parity(name, tmp_path):
     model, x = woken(NETWORKS[name]()), torch.randn(1, 3, 32, 32)
     channels = trace(model, x)
     student = extract(model, channels, Plan.random(channels, 0.5))
-    assert export_onnx(student, x, tmp_path / "student.onnx", dynamic_size=True)["psnr_db"] > 60
+    # a kernel per image makes as many groups as images: ONNX has their number in the file
+    options = {"dynamic_batch": name not in ACTIVATED, "dynamic_size": True}
+    assert export_onnx(student, x, tmp_path / "student.onnx", **options)["psnr_db"] > 60
