@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from activated_kernels import NETWORKS as ACTIVATED
 from test_statistics import apart, macs, woken
 from test_topologies import shaken
 from torch import nn
@@ -12,10 +13,10 @@ from ganshrink.pruning import Plan, extract, zeroed
 from ganshrink.pruning.search.supernet import Supernet
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS | ACTIVATED)
 def test_extracted_is_the_zeroed_network(name):
     torch.manual_seed(0)
-    model, x = shaken(woken(NETWORKS[name]())), torch.randn(1, 3, 16, 16)
+    model, x = shaken(woken((NETWORKS | ACTIVATED)[name]())), torch.randn(1, 3, 16, 16)
     channels = trace(model, x)
     narrowest = Plan.random(channels, 1.0)
     for plan in (Plan.random(channels, 0.4), narrowest):

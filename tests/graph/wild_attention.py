@@ -189,8 +189,7 @@ wild(
     "cbam",
     _cbam,
     plain(m=lambda: nn.Sequential(conv(8, 4, 1), nn.ReLU(), conv(4, 8, 1)), sp=lambda: conv(2, 1, 7)),
-    prunable=4,
-    frozen={"a": "(mean|max) runs over channels"},
+    prunable=12,
 )
 wild(
     "selective kernel",
@@ -266,7 +265,6 @@ for name, function in {
     "prod": lambda h: h * h.prod(1, keepdim=True),
     "argmax": lambda h: h * h.argmax(1, keepdim=True),
     "norm": lambda h: h / (h.norm(dim=1, keepdim=True, p=1) / h.shape[1]),
-    "std": lambda h: h / (1 + h.std(1, keepdim=True)),
     "sort": lambda h: h.sort(1)[0],
     "local response norm": lambda h: F.local_response_norm(h, 3),
     "roll": lambda h: h.roll(1, 1),
@@ -274,13 +272,17 @@ for name, function in {
     "median": lambda h: h - h.median(1, keepdim=True)[0],
     "cosine": lambda h: h * F.cosine_similarity(h, h.flip(3), 1)[:, None],
     "width by hand": lambda h: h * h.sum(1, keepdim=True) / h.shape[1],
-    "gram": lambda h: h * (h.flatten(2) @ h.flatten(2).mT).mean((1, 2))[:, None, None, None],
     "topk": lambda h: h * h.topk(3, 1)[0].sum(1, keepdim=True),
     "one literal channel": lambda h: h * h[:, 3:4],
     "every other channel": lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1),
     "indexed channels": lambda h: h[:, [3, 1, 2, 0, 7, 5, 6, 4]],
 }.items():
     wild(f"{name} over channels", lambda s, x, f=function: s.b(f(s.a(x))), plain(), prunable=0)
+for name, function in {
+    "std": lambda h: h / (1 + h.std(1, keepdim=True)),
+    "gram": lambda h: h * (h.flatten(2) @ h.flatten(2).mT).mean((1, 2))[:, None, None, None],
+}.items():
+    wild(f"{name} of live channels", lambda s, x, f=function: s.b(f(s.a(x))), plain(), prunable=8)
 for name, function in {
     "flip": lambda h: h.flip(1) + h,
     "sum": lambda h: h * torch.sigmoid(h.sum(1, keepdim=True)),
@@ -380,7 +382,7 @@ wild(
     "nn.RMSNorm channels last",
     lambda s, x: s.o(s.n(s.a(x).movedim(1, -1))),
     plain(n=lambda: nn.RMSNorm(8), o=lambda: nn.Linear(8, 3)),
-    prunable=0,
+    prunable=8,
 )
 wild(
     "convnext block",
@@ -392,7 +394,7 @@ wild(
         q=lambda: nn.Linear(12, 8),
         g=lambda: nn.Parameter(torch.full((8,), 1e-6)),
     ),
-    prunable=12,
+    prunable=20,
 )
 wild(
     "a norm before everything", lambda s, x: s.b(s.a(s.n(x))), plain(n=lambda: nn.BatchNorm2d(3)), prunable=8
@@ -440,10 +442,9 @@ styled(
 )
 WILD["modulated convolution, fused"] = Wild(
     Fused,
-    prunable=0,
+    prunable=14,
     shapes=STYLED,
     other=((1, 3, 12, 8), (1, 5)),
-    frozen={"a": r"no rule for a weight that is an activation, .* stay: conv2d .*wild_attention.py:\d+"},
 )
 wild(
     "conditional instance norm",

@@ -411,7 +411,7 @@ wild(
         )
     ),
     plain(b=lambda: conv(9, 3)),
-    prunable=0,
+    prunable=8,
 )
 wild(
     "lists of parameters and modules",
@@ -459,8 +459,7 @@ wild(
     "a kernel that is computed",
     lambda s, x: F.conv2d(s.a(x), s.c(x)[0, None, :, :3, :3]),
     plain(c=lambda: conv(3, 8)),
-    prunable=0,
-    frozen={"a": "no rule for a weight that is an activation"},
+    prunable=8,
 )
 
 WILD["torch.compile"] = Wild(

@@ -145,7 +145,8 @@ def _convolved(
     made = Value(shape, [*x.axes[:at], out_axis, *["" for _ in shape[at + 1 :]]], why=x.why)
     made.from_input = x.from_input or weight.from_input
     made_by = weight.dead[1 if transposed else 0]
-    if made_by is not None and not isinstance(out_axis, str):  # a kernel that is not zero for a dead channel
+    filtered = producer is None and x.dead[at] is None  # a dead channel by itself, whatever its kernel
+    if made_by is not None and not filtered and not isinstance(out_axis, str):
         made.dead[at] = np.resize(np.where(made_by == 0, 0, UNKNOWN), len(out_axis))
         made.why = made.why or weight.why
     if bias is not None or any(d is not None for d in x.dead[:at]):
