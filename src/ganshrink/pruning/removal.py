@@ -105,7 +105,8 @@ class Removals:
                 idle = self.live - self._live(covered, identities) - covered if self.follow else set()
                 unread = self._unread(idle, covered)
                 covered = covered.union(*(region.nodes for region in unread))
-                kept = next((n for n in self.nodes if n in idle - covered and n in self.parameterised), None)
+                stays = (idle - covered) & self.parameterised
+                kept = next((n for n in self.nodes if n in stays), None) if stays else None
                 if kept is not None:
                     return Removed(
                         f"nothing would read {kept.name}, which is in no module that could be removed"
