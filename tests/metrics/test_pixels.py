@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics import Pictures
-from ganshrink.metrics.pixels import Similarity, psnr_per_image, ssim_per_image
+from ganshrink.metrics.pixels import Similarity, interval_of_mean, psnr_per_image, ssim_per_image
 
 
 def picture(*shape: int, seed: int = 0) -> Tensor:
@@ -108,3 +108,12 @@ def test_agreement_is_with_the_teacher() -> None:
         "unit": "dB",
         "cap": 100.0,
     }
+
+
+def test_an_interval_of_the_mean_is_as_wide_as_its_standard_error_says():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0)).double()
+    low, high = interval_of_mean(values.tolist())
+    error = float(values.std()) / 20
+    assert low < float(values.mean()) < high
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+    assert interval_of_mean([3.0, 3.0]) == (3.0, 3.0)

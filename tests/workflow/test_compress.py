@@ -227,7 +227,7 @@ def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, m
     raw = tiny_cycle(tmp_path / "run", domains, metrics=metrics, scratch=True)
     scores = compress_recipe(resolve(raw), progress=False).metrics
     assert {name: list(found) for name, found in scores.items()} == {
-        "identity": ["kd_squeezenet"],
+        "identity": ["kd_squeezenet", "psnr_teacher"],
         "teacher": ["kd_squeezenet"],
         "student": ["kd_squeezenet", "psnr_teacher"],
         "scratch": ["kd_squeezenet", "psnr_teacher"],
@@ -238,7 +238,7 @@ def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, m
     assert identity["value"] == pytest.approx(by_itself["kd_squeezenet"].value, rel=1e-9)
 
     again = evaluate_run(tmp_path / "run", ["metrics.names=['psnr_teacher']"])
-    assert list(again) == ["teacher", "student", "scratch"]  # the input has no agreement to be scored
+    assert list(again) == ["identity", "teacher", "student", "scratch"]
     with pytest.raises(ValueError, match="metrics.names: psnr needs a target image for each input"):
         evaluate_run(tmp_path / "run", ["metrics.names=['psnr']"])
 
@@ -266,6 +266,8 @@ def test_a_generator_that_is_its_own_teacher_needs_weights_and_pictures_alone(tm
         list(outcome.metrics["student"]) == ["psnr_teacher", "ssim_teacher"]
         and outcome.metrics["teacher"] == {}
     )
+    untouched = outcome.metrics["identity"]["psnr_teacher"]  # what the student has to beat
+    assert untouched["protocol"]["low"] < untouched["value"] < untouched["protocol"]["high"]
     assert outcome.metrics["student"]["psnr_teacher"]["protocol"]["images"] == 8
     assert [path.stem for path in (tmp_path / "run/stages/distill").glob("*.safetensors")] == ["G"]
     rows = json.loads((tmp_path / "run/samples/samples.json").read_text())["rows"]

@@ -3,9 +3,10 @@
 Each is the mean over images, as the field reports it; both are computed on 0..255 values by torchmetrics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
 from ganshrink.metrics.value import AGAINST, Against, Listed, Pictures, Protocolled, Seen, Setup, Value
@@ -49,6 +50,13 @@ def ssim_per_image(images: Tensor, reference: Tensor) -> Tensor:
     return per_window[..., border:-border, border:-border].mean(dim=(1, 2, 3))
 
 
+def interval_of_mean(values: Sequence[float], resamples: int = 2000) -> tuple[float, float]:
+    """Within which 95 % of the means lie of as many values, drawn from these with replacement."""
+    drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    low, high = np.percentile(np.asarray(values)[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 MEASURES: dict[str, tuple[Measure, dict[str, Protocolled]]] = {
     "psnr": (psnr_per_image, {"peak": 255, "unit": "dB", "cap": PSNR_CAP}),
     "ssim": (ssim_per_image, {"data_range": 255, "window": "Gaussian 11x11, sigma 1.5, no border"}),
@@ -68,13 +76,13 @@ class Similarity:
 
     def reset(self) -> None:
         self.seen = Seen(self.split)
-        self.total = 0.0
+        self.values: list[float] = []
 
     def update(self, batch: Pictures) -> None:
         if batch.fake is None:
             return
         values = self.measure(batch.saved("fake"), batch.saved(self.against))
-        self.total += values.cpu().double().sum().item()
+        self.values += values.cpu().double().tolist()
         self.seen.add(batch.fake)
 
     def compute(self) -> Value:
@@ -84,7 +92,9 @@ class Similarity:
             "average": "over images",
         }
         protocol |= self.details
-        return Value(self.total / self.seen.images, "higher", protocol)
+        low, high = interval_of_mean(self.values)
+        protocol |= {"low": low, "high": high, "interval": "95 % by bootstrap over images, seed 0"}
+        return Value(float(np.mean(self.values)), "higher", protocol)
 
 
 def _listed(measure: Literal["psnr", "ssim"], against: Against, about: str) -> Listed:

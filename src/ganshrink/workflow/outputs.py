@@ -201,17 +201,17 @@ def write_metrics(
     """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
     start of their fingerprint ("data") what images these were.
 
-    On unpaired images the input itself is scored too, as what a network must be better than.
+    Where inputs are pictures like the outputs and have no targets, the input itself is scored too, by its distance to the
+    teacher's picture as well: a network must be better than the untouched picture.
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
     failed: dict[str, str] = {}
     data = images.fingerprint()[:12]
-    unpaired = not is_paired(images) and isinstance(images.sample(0, None)["input"], Tensor)
-    if unpaired and any("teacher" not in metric.needs for metric in metrics):
+    if metrics and _changes_pictures(list(networks.values())[-1], images):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
-        teacher = networks["teacher"] if name not in ("identity", "teacher") else None
+        teacher = networks["teacher"] if name != "teacher" else None
         logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
 
         def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
@@ -236,6 +236,15 @@ def write_metrics(
         raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
     found(run, "metrics.json")
     return values
+
+
+def _changes_pictures(network: nn.Module, images: Images) -> bool:
+    """Whether inputs have no targets, and are pictures of the same shape as the outputs."""
+    given = images.sample(0, None)["input"]
+    if "pairs" in offered_by(images) or not isinstance(given, Tensor):
+        return False
+    with torch.no_grad():
+        return generate(in_evaluation(network), given[None])[0].shape == given.shape
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
