@@ -107,6 +107,9 @@ def test_agreement_is_with_the_teacher() -> None:
         "peak": 255,
         "unit": "dB",
         "cap": 100.0,
+        "low": 100.0,
+        "high": 100.0,
+        "interval": "95 % by bootstrap over images, seed 0",
     }
 
 
