@@ -20,7 +20,8 @@ from ganshrink.cli.main import main
 from ganshrink.exporters.runtime import has_openvino
 
 GANSHRINK = [sys.executable, "-m", "ganshrink"]
-SHORT = ["teacher.max_steps=24", "latency.seconds=0.5"]  # of 96 steps
+SMALL = 'net={name="resnet9",ngf=8,blocks=1}'
+SHORT = [SMALL, "teacher.max_steps=8", "latency.seconds=0.5"]  # of 96 steps
 pytestmark = pytest.mark.slow
 
 

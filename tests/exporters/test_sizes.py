@@ -69,7 +69,7 @@ def test_what_is_accepted_is_right_wherever_the_network_runs(
     entry = export_onnx(net, torch.rand(1, 3, 32, 32), path, dynamic_size=True)
     assert entry["size_multiple"] == multiple and entry["size_least"] <= 16
     said = {one.key: one.value for one in onnx.load(path).metadata_props}
-    assert said == {name: str(entry[name]) for name in ("size_multiple", "size_least")}
+    assert said.items() >= {name: str(entry[name]) for name in ("size_multiple", "size_least")}.items()
     session, compared = open_session(path, threads=1), 0
     for number, size in enumerate(SIZES):
         batch = torch.rand(1 + number % 3, 3, *size) * 2 - 1

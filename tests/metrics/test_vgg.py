@@ -188,7 +188,7 @@ def test_other_files_are_refused_with_what_is_accepted(
     file = tmp_path / "w.safetensors"
     save_file(make(), file)
     with pytest.raises(
-        ValueError, match=rf"{file} .*{message}.* Get torchvision's vgg16-397923af.pth"
+        ValueError, match=rf"{file} .*{message}.* `ganshrink fetch vgg16` downloads torchvision's"
     ) as error:
         load_vgg(file)
     assert "\n" not in str(error.value)

@@ -1,5 +1,7 @@
 """Closed-form costs against published integers and against counters run on real networks."""
 
+import functools
+
 import pytest
 import torch
 from test_topologies import shaken
@@ -9,11 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.pruning import Plan, extract
+from ganshrink.pruning import Channels, Plan, extract
 
 pytestmark = pytest.mark.slow
 
 IMAGE = torch.zeros(1, 3, 256, 256)
+
+
+@functools.cache
+def traced(name: str, **options: str | int) -> tuple[nn.Module, Channels]:
+    """A network of the published size, and its channels at 256 x 256."""
+    model = nets.build(name, **options)
+    return model, trace(model, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -22,10 +31,8 @@ IMAGE = torch.zeros(1, 3, 256, 256)
         ("resnet9", {}, 11_378_179, 49_551_507_456, 56_799_264_768),
         ("resnet9", {"ngf": 32}, 2_850_563, 12_696_158_208, 14_508_097_536),
         ("unet256", {}, 54_413_955, 6_048_186_368, 18_140_364_800),
-        ("unet256", {"ngf": 48}, 30_611_427, 3_430_416_384, 10_288_889_856),
         ("unet256", {"ngf": 32}, 13_608_259, 1_549_795_328, 4_648_337_408),
         ("incres9", {}, 8_154_255, 36_242_644_992, 43_490_402_304),
-        ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992, 43_490_402_304),
         ("mobile_resnet9", {}, 1_987_075, 11_066_671_104, 18_314_428_416),
         ("mobile_resnet9", {"ngf": 48}, 1_130_883, 6_488_064_000, 10_564_927_488),
         ("mobile_resnet9", {"ngf": 32}, 514_307, 3_117_416_448, 4_929_355_776),
@@ -36,8 +43,7 @@ IMAGE = torch.zeros(1, 3, 256, 256)
     ],
 )
 def test_published_integers(name, options, params, exact, paper):
-    model = nets.build(name, **options)
-    channels = trace(model, IMAGE)
+    model, channels = traced(name, **options)
     assert channels.cost().macs == exact
     assert channels.cost(convention="paper").macs == paper
     assert channels.cost().params == params == sum(p.numel() for p in model.parameters())
@@ -55,8 +61,8 @@ def test_published_integers(name, options, params, exact, paper):
 def test_gan_slimming_counts_in_binary_units(name, options, gibi, weights, mebi):
     """r_s is of the paper's multiply-accumulates in 2^30, r_c of weights in 2^20 of 4 bytes each: the numbers in tensors
     of more than one axis, so no bias and no norm."""
-    model = nets.build(name, **options)
-    assert f"{trace(model, IMAGE).cost(convention='paper').macs / 2**30:.4f}" == gibi
+    model, channels = traced(name, **options)
+    assert f"{channels.cost(convention='paper').macs / 2**30:.4f}" == gibi
     counted = sum(p.numel() for p in model.parameters() if p.ndim > 1)
     assert counted == weights
     assert f"{4 * counted / 2**20:.2f}" == mebi

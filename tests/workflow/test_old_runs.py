@@ -80,7 +80,7 @@ def test_its_scores_are_what_they_were(old):
 
 
 def test_it_is_exported(old):
-    assert export_run(old)["student.onnx"]["max_abs_diff"] < 1e-4
+    assert export_run(old)["student.onnx"]["max_abs_diff"] < 0.01  # of 255 levels
 
 
 @pytest.mark.parametrize("old", RUNS, indirect=True)

@@ -152,9 +152,8 @@ def test_where_the_band_holds_few_all_of_them_are_the_population():
         (lambda widths: float(11 * widths[4]), [2, 3, 0, 0, 5]),  # many cost as much
     ],
 )
-@pytest.mark.parametrize("seed", range(3))
-def test_of_equals_the_cheaper_wins_then_the_first_by_widths(cost, first, seed):
-    evolution = Evolution(TINY, cost, (55, 120), seed=seed)
+def test_of_equals_the_cheaper_wins_then_the_first_by_widths(cost, first):
+    evolution = Evolution(TINY, cost, (55, 120), seed=1)
     assert evolve(evolution, lambda members: [0.0] * len(members)).tolist() == first
 
 

@@ -54,10 +54,10 @@ def effects(model, masks, x) -> dict[str, float]:
 
 
 BUILT_IN = [  # network, its options, masked layers: all but the head
-    ("resnet9", {"ngf": 4}, 23),
-    ("resnet9", {"ngf": 4, "norm": "batch"}, 23),
-    ("mobile_resnet9", {"ngf": 4}, 23),
-    ("mobile_resnet9", {"ngf": 4, "norm": "batch"}, 23),
+    ("resnet9", {"ngf": 4, "blocks": 2}, 9),
+    ("resnet9", {"ngf": 4, "blocks": 2, "norm": "batch"}, 9),
+    ("mobile_resnet9", {"ngf": 4, "blocks": 2}, 9),
+    ("mobile_resnet9", {"ngf": 4, "blocks": 2, "norm": "batch"}, 9),
     ("unet256", {"ngf": 4, "downs": 5}, 9),
     ("unet256", {"ngf": 4, "downs": 5, "norm": "instance"}, 9),
     ("incres9", {"ngf": 6, "blocks": 2}, 29),
