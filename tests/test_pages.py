@@ -15,6 +15,7 @@ from PIL import Image
 import ganshrink
 from ganshrink import nets
 from ganshrink.cli.main import app
+from ganshrink.exporters import export_onnx
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Settings
 from ganshrink.workflow.recipe import read_recipe
@@ -124,7 +125,7 @@ def run_python(code: str, **names: Any) -> dict[str, Any]:
 def test_the_python_of_every_page_is_run():
     """Here, or where it is said."""
     elsewhere = {"README.md": "test_readme.py", "docs/bring-your-own-model.md": "test_tutorial.py"}
-    here = {"docs/decig.md": 1, "docs/int8.md": 1}
+    here = {"docs/decig.md": 1, "docs/export.md": 1, "docs/int8.md": 1}
     found = {page: len(blocks) for page, blocks in PYTHON.items() if blocks and page not in elsewhere}
     assert found == here and elsewhere.keys() <= PYTHON.keys()
 
@@ -164,3 +165,12 @@ def test_a_student_is_put_into_integers(tmp_path, monkeypatch):
     images = [torch.rand(2, 3, 32, 32) * 2 - 1 for _ in range(2)]
     names = run_python(PYTHON["docs/int8.md"][0], student=student, images=images)
     assert names["entry"]["psnr_db"] >= 40 and (tmp_path / "student-int8.onnx").is_file()
+
+
+def test_a_file_of_free_size_says_its_multiple(tmp_path, monkeypatch, capsys):
+    """export.md."""
+    monkeypatch.chdir(tmp_path)
+    student = torch.nn.Conv2d(3, 3, 3, padding=1)
+    export_onnx(student, torch.rand(1, 3, 16, 16), Path("runs/mine/student.onnx"), dynamic_size=True)
+    run_python(PYTHON["docs/export.md"][0])
+    assert capsys.readouterr().out.split() == ["1", "1"]
