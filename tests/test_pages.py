@@ -16,6 +16,7 @@ from torch import nn
 import ganshrink
 from ganshrink import nets
 from ganshrink.cli.main import app
+from ganshrink.exporters import export_onnx
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Settings
 from ganshrink.workflow.recipe import read_recipe
@@ -174,3 +175,12 @@ def test_a_student_is_put_into_integers(tmp_path, monkeypatch):
     images = [torch.rand(2, 3, 32, 32) * 2 - 1 for _ in range(2)]
     names = run_python(PYTHON["docs/int8.md"][0], student=student, images=images)
     assert names["entry"]["psnr_db"] >= 40 and (tmp_path / "student-int8.onnx").is_file()
+
+
+def test_a_file_of_free_size_says_its_multiple(tmp_path, monkeypatch, capsys):
+    """export.md."""
+    monkeypatch.chdir(tmp_path)
+    student = torch.nn.Conv2d(3, 3, 3, padding=1)
+    export_onnx(student, torch.rand(1, 3, 16, 16), Path("runs/mine/student.onnx"), dynamic_size=True)
+    run_python(PYTHON["docs/export.md"][0])
+    assert capsys.readouterr().out.split() == ["1", "1"]

@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from ganshrink import nets
 from ganshrink.cli.main import main
+from ganshrink.cli.terminal import start_logging
 from ganshrink.exporters.runtime import has_openvino
 
 GANSHRINK = [sys.executable, "-m", "ganshrink"]
@@ -260,3 +261,11 @@ def test_a_checkpoint_and_pictures_stand_in_place_of_a_recipe(here, tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"\x08\x80\xff")
     _, err = here("compress", tmp_path / "net.onnx", photos, code=1)
     assert "is no recipe, a text in TOML, nor a checkpoint" in err
+
+
+def test_a_line_of_the_log_is_not_said_twice_in_a_row(here):
+    start_logging(quiet=False)
+    log = logging.getLogger("ganshrink.data")
+    for line in ("dark", "dark", "torn", "dark"):
+        log.warning(line)
+    assert here("--version")[1].split() == ["dark", "torn", "dark"]

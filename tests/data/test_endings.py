@@ -78,15 +78,18 @@ def test_which_of_several_is_meant_must_be_said(tmp_path):
     ],
 )
 def test_names_of_other_data_sets(tmp_path, a, b, pattern):
-    write(tmp_path / "a", a, RGB)
-    write(tmp_path / "b", b, RGB)
-    sides = {side: text.format(root=tmp_path) for side, text in zip("ab", pattern, strict=True)}
+    write(tmp_path / "train/a", a, RGB)
+    write(tmp_path / "train/b", b, RGB)
+    sides = {
+        side: text.replace("{root}", f"{tmp_path}/{{split}}")
+        for side, text in zip("ab", pattern, strict=True)
+    }
     assert len(open_dataset(DataConfig(name="paired", size=16, **sides))) == 2
 
 
 def test_a_pattern_tells_two_kinds_in_one_folder_apart(tmp_path):
-    write(tmp_path, ["cmp_1_photo", "cmp_2_photo", "cmp_1_map", "cmp_2_map"], RGB)
-    sides = {"a": str(tmp_path / "cmp_*_map.png"), "b": str(tmp_path / "cmp_*_photo.png")}
+    write(tmp_path / "train", ["cmp_1_photo", "cmp_2_photo", "cmp_1_map", "cmp_2_map"], RGB)
+    sides = {"a": str(tmp_path / "{split}/cmp_*_map.png"), "b": str(tmp_path / "{split}/cmp_*_photo.png")}
     assert names(open_dataset(DataConfig(name="paired", size=16, **sides))) == ["1", "2"]
     with pytest.raises(ValueError, match=r"no images in .* of names like \*_edges.png"):
         open_dataset(DataConfig(name="photos", size=16, photos=str(tmp_path / "*_edges.png")))
@@ -117,3 +120,16 @@ def test_the_split_that_is_there_is_named(tmp_path, kind, there, wanted):
         write(tmp_path / folder, ["1"], RGB)
     with pytest.raises(FileNotFoundError, match=f'{wanted}A? does not exist .*set metrics.split = "{there}"'):
         open_dataset(DataConfig(size=16, **configs[kind]), wanted)
+
+
+@pytest.mark.parametrize("name", ["paired", "labelled"])
+def test_pairs_in_folders_for_all_splits_are_trained_on_or_scored_not_both(tmp_path, name):
+    keys = [f"{number:02d}" for number in range(12)]
+    write(tmp_path / "a", keys, RGB)
+    write(tmp_path / "b", keys, IDS if name == "labelled" else RGB)
+    sides = dict(zip(("photos", "labels") if name == "labelled" else ("a", "b"), ("a", "b"), strict=True))
+    settings = {key: str(tmp_path / folder) for key, folder in sides.items()}
+    settings |= {"num_classes": 34} if name == "labelled" else {}
+    config = DataConfig(name=name, size=16, **settings)
+    train, test = (names(open_dataset(config, split)) for split in ("train", "test"))
+    assert test == ["00", "10"] and sorted(train + test) == keys

@@ -161,13 +161,13 @@ def test_images_are_written_with_the_depth_and_channels_that_they_have(tmp_path)
 def pairs(tmp_path, small: tuple[int, int], large: tuple[int, int], count: int = 2) -> dict[str, str]:
     """Pictures in two folders, the second so much larger, whose pixels tell where they are; DIV2K's names."""
     for folder, (height, width), ending in (("lr", small, "x4"), ("hr", large, "")):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train").mkdir(parents=True)
         rows, columns = np.mgrid[0:height, 0:width]
         scale = large[0] // height, large[1] // width
         pixels = np.stack([rows * scale[0], columns * scale[1], 0 * rows], -1).astype(np.uint8)
         for index in range(count):
-            Image.fromarray(pixels).save(tmp_path / folder / f"{index:04d}{ending}.png")
-    return {"a": str(tmp_path / "lr"), "b": str(tmp_path / "hr")}
+            Image.fromarray(pixels).save(tmp_path / folder / f"train/{index:04d}{ending}.png")
+    return {"a": str(tmp_path / "lr/{split}"), "b": str(tmp_path / "hr/{split}")}
 
 
 @pytest.mark.parametrize(

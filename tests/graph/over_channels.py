@@ -30,7 +30,7 @@ class Inverted(nn.Module):
 
 
 def anime() -> nn.Module:
-    trunk = [Inverted(8, 16), Inverted(16, 16), Inverted(16, 16)]
+    trunk = [Inverted(8, 16), Inverted(16, 16)]
     return nn.Sequential(Normed(3, 8), *trunk, Normed(16, 8), nn.Conv2d(8, 3, 1), nn.Tanh())
 
 
@@ -67,7 +67,7 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     def __init__(self, width: int = 16) -> None:
         super().__init__()
-        self.intro, self.blocks = conv(3, width), nn.Sequential(NAFBlock(width), NAFBlock(width))
+        self.intro, self.blocks = conv(3, width), nn.Sequential(NAFBlock(width))
         self.ending = conv(width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Tokens(nn.Module):
     def __init__(self, norm: type[nn.Module], width: int = 16) -> None:
         super().__init__()
         self.first, self.last, self.norm = conv(3, width), conv(width, 3), norm(width)
-        self.blocks = nn.Sequential(Mixer(width, norm), Mixer(width, norm))
+        self.blocks = nn.Sequential(Mixer(width, norm))
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.first(x)

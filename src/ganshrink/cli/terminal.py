@@ -92,6 +92,17 @@ def start_logging(quiet: bool) -> None:
     """The package's messages on stderr."""
     level = logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
+    handler.addFilter(_Once())
     package = logging.getLogger("ganshrink")
     package.handlers[:] = [handler]
     package.setLevel(level)
+
+
+class _Once(logging.Filter):
+    """Leaves out a line that says what the line before said: a file or folder may be opened several times."""
+
+    last: str | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        before, self.last = self.last, record.getMessage()
+        return self.last != before

@@ -7,13 +7,11 @@ import numpy as np
 import torch
 
 from ganshrink.data.config import DataConfig
-from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, share, too_small
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.views import view_image, view_of
-
-HELD = 10  # of a folder without {split}, one in so many is scored and not trained on
 
 
 class Photos:
@@ -33,8 +31,7 @@ class Photos:
             self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
             self._files += [(prefix + key, path) for key, path in files.items()]
-        if not any("{split}" in name for name in names):
-            self._files = _share(self._files, split)
+        self._files = share(self._files, names, split)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -60,10 +57,3 @@ class Photos:
     def preview(self, input: torch.Tensor) -> np.ndarray:
         """An input as a picture, uint8."""
         return preview_input(input, self.spec)
-
-
-def _share(files: list[tuple[str, Path]], split: str) -> list[tuple[str, Path]]:
-    """The files of a split where one folder holds all: every tenth is kept out of training; a single one is for all."""
-    if len(files) == 1:
-        return files
-    return [file for number, file in enumerate(files) if (number % HELD == 0) == (split != "train")]
