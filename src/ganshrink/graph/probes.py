@@ -136,10 +136,12 @@ def _try(plain: nn.Module, channels: Channels, plan: Plan) -> str | None:
 
 def _reason(channels: Channels, number: int, problem: str) -> str:
     atoms = channels.groups[number].atoms.numpy()
-    for literal, text in channels.literal:
-        if np.isin(atoms, literal).any():
-            return f"{text}: when cut, {problem}"
-    return f"when cut, {problem}"
+    written = [text for literal, text in channels.literal if np.isin(atoms, literal).any()]
+    place = getattr(problem, "place", "")
+    if not written:
+        return f"when cut, {problem}"
+    at_fault = next((text for text in written if place and place in text), written[0])
+    return f"{at_fault}: when cut, {problem}"
 
 
 def _without_failing_removals(plain: nn.Module, channels: Channels) -> Channels:

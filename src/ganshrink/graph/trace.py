@@ -1,12 +1,14 @@
 """From a model and example inputs to its `Channels`: export once, read the graph, probe what the graph cannot tell."""
 
+import io
 import logging
 import re
+import sys
 import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from ganshrink.pruning.untouched import untouched
 from ganshrink.system.copies import in_evaluation
 
 MOST_STAND_INS = 8  # submodules in which an export fails, one after the other
+NOISY = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
 STANDARD = sysconfig.get_path("stdlib")
 
 
@@ -190,19 +193,18 @@ def _around(tried: Sequence[Any], frozen: dict[str, str]) -> list[tuple[tuple[An
     """The attempt to go on with: stand-ins also for the submodules in which one of the last failed; notes why."""
     for inputs, images, stand_ins, failure, net in reversed(tried):
         paths = {id(module): path for path, module in net.named_modules() if path}
-        new = re.findall(
-            r"(?<=[ ,])([\w.]+)\.lifted_tensor_\d+", str(failure)
-        )  # torch's words for a constant
+        constants = re.findall(r"(?<=[ ,])([\w.]+)\.lifted_tensor_\d+", str(failure))  # torch's word for them
+        new = constants
         if not new:
             frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
             called = (paths.get(id(frame.f_locals.get("self"))) for frame in reversed(frames))
             new = [path for path in called if path is not None][:1]
         new = [path for path in new if path in paths.values() and path not in stand_ins]
         if new:
-            place = _user_frame(failure)
-            frozen |= {
-                p: f"the submodule {p} cannot be exported: {_first_line(failure)}, at {place}" for p in new
-            }
+            place = f"{_first_line(failure)}, at {_user_frame(failure)}"
+            if constants:
+                place = "it keeps a tensor that its forward makes, as by writing .data"
+            frozen |= {p: f"the submodule {p} cannot be exported: {place}" for p in new}
             return [(inputs, images, [*stand_ins, *new])]
     return []
 
@@ -245,13 +247,18 @@ def _attempts(example: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """An attempt that fails is no news: torch would log it as an error."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
+    """An attempt that fails is no news: torch would log it as an error, or print the graph so far."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    before, sink = [logger.disabled for logger in loggers], io.StringIO()
+    for logger in loggers:
+        logger.disabled = True
     try:
-        yield
+        with redirect_stderr(sink):
+            yield
+        sys.stderr.write(sink.getvalue())
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _user_frame(error: BaseException) -> str:

@@ -67,6 +67,7 @@ class Failure(str):
     """
 
     modules: tuple[str, ...] = ()
+    place = ""
     checked = False
 
 
@@ -77,9 +78,10 @@ def _failure(error: Exception, net: nn.Module) -> Failure:
     code = linecache.getline(file, line).strip()
     checked = not file.startswith(TORCH) and bool(re.search(r"\b(assert|raise)\b", code))
     text = next(iter(str(error).splitlines()), "") or code or "-"
-    found = Failure(
-        f"it fails with {type(error).__name__}: {text}" + (f" ({file}:{line})" if checked else "")
-    )
+    files = ((f.f_code.co_filename, number) for f, number in frames)
+    place = next((f" ({name}:{number})" for name, number in files if not name.startswith((TORCH, "<"))), "")
+    found = Failure(f"it fails with {type(error).__name__}: {text}{place}")
+    found.place = place.strip()
     found.checked = checked
     paths = {id(module): path for path, module in net.named_modules()}
     selves = [id(frame.f_locals.get("self")) for frame, _ in frames]

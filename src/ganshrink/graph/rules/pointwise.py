@@ -36,7 +36,7 @@ def pointwise(ctx: Context, node: fx.Node, *args: Any) -> Value:
     call = _call(ctx, node, args)
     dead = [_dead(call, operands, d, len(shape), size, axes[d]) for d, size in enumerate(shape)]
     _flow(ctx, node, call, operands, nodes)
-    spoiled = any(d is not None for d in dead)
+    spoiled = any(d is not None and (d != 0).any() for d in dead)
     earlier = [
         o
         for o, kind in zip(operands, call[2], strict=True)
@@ -47,7 +47,7 @@ def pointwise(ctx: Context, node: fx.Node, *args: Any) -> Value:
         shape,
         axes,
         dead,
-        why=next((o.why for o in earlier if o.why), "") or (ctx.where() if spoiled else ""),
+        why=(next((o.why for o in earlier if o.why), "") or ctx.where()) if spoiled else "",
         origin=origins.pop() if len(origins) == 1 and operands[0].shape == shape else None,
         from_input=any(o.from_input for o in operands),
     )
