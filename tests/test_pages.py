@@ -11,7 +11,6 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from torch import nn
 
 import ganshrink
 from ganshrink import nets
@@ -129,15 +128,6 @@ def test_the_python_of_every_page_is_run():
     here = {"docs/decig.md": 1, "docs/export.md": 1, "docs/int8.md": 1}
     found = {page: len(blocks) for page, blocks in PYTHON.items() if blocks and page not in elsewhere}
     assert found == here and elsewhere.keys() <= PYTHON.keys()
-
-
-def test_a_file_says_which_sizes_it_takes(tmp_path, monkeypatch, capsys):
-    """export.md, on the file of a network that halves its pictures."""
-    monkeypatch.chdir(tmp_path)
-    halving = nn.Sequential(nn.Conv2d(3, 3, 4, 2, 1), nn.ConvTranspose2d(3, 3, 4, 2, 1))
-    ganshrink.export(halving, torch.rand(1, 3, 16, 16), "runs/mine/student.onnx", dynamic_size=True)
-    run_python(PYTHON["docs/export.md"][0])
-    assert capsys.readouterr().out == "2 2\n"
 
 
 def test_faces_and_masks_are_laid_side_by_side(tmp_path, monkeypatch):
