@@ -22,7 +22,7 @@ from ganshrink.exporters.runtime import has_openvino
 
 GANSHRINK = [sys.executable, "-m", "ganshrink"]
 SMALL = 'net={name="resnet9",ngf=8,blocks=1}'
-SHORT = [SMALL, "teacher.max_steps=8", "latency.seconds=0.5"]  # of 96 steps
+SHORT = [SMALL, "method.search.floor=2", "teacher.max_steps=8", "latency.seconds=0.5"]  # of 96 steps
 pytestmark = pytest.mark.slow
 
 
