@@ -79,7 +79,7 @@ def test_the_commands_run(tmp_path):
     parity = json.loads((tmp_path / "runs/mine/parity.json").read_text())
     assert parity["student.onnx"]["dynamic_size"] is True
     with Image.open(tmp_path / "out.png") as out:
-        assert out.size == (32, 32)
+        assert out.size == (50, 40)  # its own
     assert (tmp_path / "imported/latest_net_G/recipe.toml").is_file()
     runpy.run_path("docs/picture.py")["draw"](tmp_path / "runs/mine", tmp_path / "strip.png", rows=2)
     with Image.open(tmp_path / "strip.png") as strip:

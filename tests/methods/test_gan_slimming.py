@@ -144,7 +144,7 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer):
         cosine = 0.5 if step == 2 else 1.0  # (1 + cos(pi epoch / 2)) / 2
         falling = cosine if optimizer == "code" else 1.0  # linear from half: 2 (1 - epoch / 2)
         losses = hand.step(batches.at(step)["input"], rate=LR * falling, eta=ETA * cosine)
-        assert line["losses"] == pytest.approx(losses, rel=1e-4, abs=1e-7)
+        assert line["losses"] == pytest.approx(losses, rel=1e-3, abs=1e-7)
         assert line["lr"] == pytest.approx(LR * falling)
     assert all(0 < dead.sum() < len(dead) for dead in hand.dead)
     for name, wanted in hand.folded().items():

@@ -32,7 +32,7 @@ def test_a_path_that_is_no_recipe(tmp_path):
         f"{tmp_path} is a run: `ganshrink compress {tmp_path}/recipe.toml` goes on"
     )
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
-    assert told(tmp_path / "photo.png").startswith(f"{tmp_path}/photo.png: not valid TOML")
+    assert told(tmp_path / "photo.png").startswith(f"{tmp_path}/photo.png is no recipe")
 
 
 @pytest.mark.parametrize(

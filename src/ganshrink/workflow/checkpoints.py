@@ -1,7 +1,7 @@
 """A user's checkpoint without a recipe: its network is recognised, and the recipe written."""
 
-import copy
 import logging
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ganshrink.nets.checkpoint_file import SUFFIXES, levels, listed, preferred, 
 from ganshrink.nets.recognise import Recognised, Unknown, is_judge, recognise
 from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
+from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.overrides import parse_overrides, put
 from ganshrink.workflow.recipe import Recipe, resolve
@@ -48,7 +49,7 @@ class Checkpoint:
         """The generator with its weights, in eval mode."""
         network = nets.build(**self.net)
         network.load_state_dict(self.state)
-        return network.eval()
+        return in_evaluation(network)
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -173,7 +174,7 @@ def recipe_for(
     raw = raw_recipe(found, found.source)
     raw["run"] = f"runs/{_stem(path)}"
     raw["data"]["photos"] = _photos(Path(pictures))
-    changed = copy.deepcopy(raw)
+    changed = tomllib.loads(tomli_w.dumps(raw))
     for override in overrides:
         put(changed, override)
     return resolve(changed, source=str(path)), raw

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink import nets
+from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.net_config import NetConfig
 
 MULTIPLES = [2**power for power in range(1, 10)]
@@ -52,7 +53,7 @@ def _relative(net: NetConfig, input: Tensor, target: Size | None) -> str | None:
         if name == net.name or not (isinstance(made, partial) and isinstance(other, partial)):
             continue
         if other.func is made.func and _fits(
-            nets.build(name, **net.options).eval(), input, (input.shape[1], input.shape[2]), target
+            in_evaluation(nets.build(name, **net.options)), input, (input.shape[1], input.shape[2]), target
         ):
             return name
     return None

@@ -16,6 +16,7 @@ from ganshrink.exporters import exporter
 from ganshrink.exporters.runtime import has_openvino, open_openvino, runtime_version
 from ganshrink.pruning.folding import copy_of
 from ganshrink.quant.layers import find_layers
+from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import generate
 from ganshrink.system.spelling import one_line
 from ganshrink.training.stages import Run
@@ -50,7 +51,7 @@ def check_repeatable(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         first = generate(network, inputs)
     alike = _alike(first, generate(network, inputs))
     if alike and drawn:  # noise whose strength starts at zero does not show yet
-        shaken = copy_of(network).eval()
+        shaken = in_evaluation(copy_of(network))
         with torch.no_grad():
             for parameter in shaken.parameters():
                 if parameter.is_floating_point() and not parameter.any():

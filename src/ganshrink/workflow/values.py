@@ -125,7 +125,9 @@ def _guessed(
 def last_operator(network: nn.Module, inputs: Sequence[Tensor]) -> str:
     """What computed a generator's image last, as autograd calls it, such as Tanh or Sigmoid; "" where that is not seen."""
     with torch.enable_grad():
-        given = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs]
+        given = [t.detach().clone() for t in inputs]
+        for tensor in given:
+            tensor.requires_grad_(tensor.is_floating_point())
         made = generate(network, tuple(given)).grad_fn
     while made is not None and any(word in type(made).__name__ for word in _MOVING):
         made = made.next_functions[0][0] if made.next_functions else None
