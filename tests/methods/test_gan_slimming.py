@@ -89,7 +89,7 @@ class ByHand:
         for adam in self.adams:
             adam.param_groups[0]["lr"] = rate
         with torch.no_grad():
-            taught = self.teacher(x)
+            taught = torch.cat([self.teacher(image) for image in x.split(1)])  # each alone, as it is kept
         fake = self.forward(x)
         gan = 0.7 * (self.score(fake) - 1).square().mean()
         distance = BETA * (fake - taught).square().mean()
@@ -144,7 +144,7 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer):
         cosine = 0.5 if step == 2 else 1.0  # (1 + cos(pi epoch / 2)) / 2
         falling = cosine if optimizer == "code" else 1.0  # linear from half: 2 (1 - epoch / 2)
         losses = hand.step(batches.at(step)["input"], rate=LR * falling, eta=ETA * cosine)
-        assert line["losses"] == pytest.approx(losses, rel=1e-3, abs=1e-7)
+        assert line["losses"] == pytest.approx(losses, rel=1e-4, abs=1e-7)
         assert line["lr"] == pytest.approx(LR * falling)
     assert all(0 < dead.sum() < len(dead) for dead in hand.dead)
     for name, wanted in hand.folded().items():
