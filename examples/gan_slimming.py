@@ -43,6 +43,8 @@ def main(folder: str = "runs/examples/gan_slimming", steps: int = 200) -> None:
             "finetune": {"lr": 1e-3},
         },
         student={"max_steps": steps, "batch_size": 4},
+        export={"onnx": False},  # examples/cat.py has the whole road
+        latency={"enabled": False},
         metrics={"names": ["psnr_teacher"]},
         run=folder,
     )

@@ -47,6 +47,8 @@ def main(folder: str = "runs/examples/ugc", steps: int = 150) -> None:
             "search": {"population": 8, "generations": 3, "fitness": "agreement"},
         },
         student={"max_steps": steps, "batch_size": 4},
+        export={"onnx": False},  # examples/cat.py has the whole road
+        latency={"enabled": False},
         run=folder,
     )
     for name, found in json.loads((finished.path / "search.json").read_text())["networks"].items():

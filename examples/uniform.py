@@ -38,6 +38,8 @@ def main(folder: str = "runs/examples/uniform", steps: int = 200) -> None:
             method={"name": "uniform", "teaching": teaching, "round_to": 2},
             task={"name": "pix2pix", "ndf": 16},
             student={"max_steps": steps, "batch_size": 4},
+            export={"onnx": False},  # examples/cat.py has the whole road
+            latency={"enabled": False},
             run=f"{folder}/{teaching}",
         )
         scores = {net: round(found["psnr"]["value"], 2) for net, found in finished.metrics.items()}
