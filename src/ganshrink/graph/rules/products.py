@@ -124,13 +124,22 @@ def _vector_product(ctx: Context, node: fx.Node, left: Value, right: Value) -> V
     return contract(ctx, node, left, right, (one, two, (one + two).replace("j", "")))
 
 
+def _meet_bias(ctx: Context, out: Value, bias: Value) -> list[Any]:
+    """Tie a bias to the product that it is added to; the axes of it that are spread over the product's."""
+    spread = []
+    for d, axis in enumerate(bias.axes):
+        at = out.ndim - bias.ndim + d
+        if bias.shape[d] == out.shape[at]:
+            out.axes[at] = ctx.meet(out.axes[at], axis)
+        else:
+            spread.append(axis)
+    return spread
+
+
 def addmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *_: Any) -> Value:
     ctx.raw = ctx.raw[1:]
     out = matmul(ctx, node, left, right)
-    for d in range(bias.ndim):
-        at = out.ndim - bias.ndim + d
-        if bias.shape[d] == out.shape[at]:
-            out.axes[at] = ctx.meet(out.axes[at], bias.axes[d])
+    _meet_bias(ctx, out, bias)
     if bias.ndim > 1 or bias.from_input:
         for axis in out.axes:
             ctx.freeze(axis, f"no rule for this form of {ctx.where()}")
@@ -141,12 +150,8 @@ def addmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *
 def baddbmm(ctx: Context, node: fx.Node, bias: Value, left: Value, right: Value, *_: Any) -> Value:
     ctx.raw = ctx.raw[1:]
     out = matmul(ctx, node, left, right)
-    for d in range(bias.ndim):
-        at = out.ndim - bias.ndim + d
-        if bias.shape[d] == out.shape[at]:
-            out.axes[at] = ctx.meet(out.axes[at], bias.axes[d])
-        else:
-            ctx.fix(bias.axes[d])
+    for axis in _meet_bias(ctx, out, bias):
+        ctx.fix(axis)
     spoil(ctx, out, range(out.ndim))
     ctx.flows.pop(node, None)
     return out
