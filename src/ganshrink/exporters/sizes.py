@@ -139,7 +139,9 @@ class _Conditions:
         """The first condition that images of a size do not keep, in words; as many as were traced, or another number."""
         count = count or self.count
         given = [torch.empty(resized(t, count, size, size_of(self.batch)), device="meta") for t in self.batch]
-        symbols = torch.fx.experimental.symbolic_shapes.SYMPY_INTERP  # what a trace has imported; it takes a second
+        symbols = (
+            torch.fx.experimental.symbolic_shapes.SYMPY_INTERP
+        )  # what a trace has imported; it takes a second
         scope: dict[str, Any] = {**symbols, "inf": float("inf")}
         scope["L"] = self.signature.bind(*given).arguments
         return next((_words(text) for text, code in self.codes.items() if not _holds(code, scope)), None)

@@ -97,7 +97,9 @@ def sum_over_processes(values: Tensor) -> Tensor:
     """
     if rank_and_world()[1] == 1:
         return values
-    return torch.compiler.disable(_Sum.apply)(values)  # not above: it imports torch.compile, which takes seconds
+    return torch.compiler.disable(_Sum.apply)(
+        values
+    )  # not above: it imports torch.compile, which takes seconds
 
 
 class _Sum(torch.autograd.Function):
