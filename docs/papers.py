@@ -3,7 +3,7 @@
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ PAGE = Path(__file__).with_suffix(".md")
 FACTS: dict[str, Any] = tomllib.loads(PAGE.with_suffix(".toml").read_text())
 RECIPES = PAGE.parent.parent / "recipes/papers"
 PAPERS = [name for name, table in FACTS.items() if "rows" in table]
-PRINTED = {"paper": "{} MACs", "macs": "{} MACs (exact)", "params": "{} parameters"}
+PRINTED = {"paper": "{} MACs", "macs": "{} exact MACs", "params": "{} parameters"}
 KINDS = {"paper": "paper_macs", "macs": "macs", "params": "params"}  # of budgets, by those of papers.toml
 
 # Of GPU hours: the FLOPs of a multiply-accumulate forward and back, what a GPU sustains, and the least time of a step.
@@ -51,9 +51,9 @@ with what is missing. None of them has been trained to its end here; what has is
 `ganshrink compress recipes/papers/cat/horse2zebra.toml` trains a row, once its data lie below `GANSHRINK_DATA` and the
 weights of its judges below `GANSHRINK_WEIGHTS` ([quickstart.md](quickstart.md)).
 
-**MACs** are for one 256 x 256 image. The papers count transposed convolutions at their output resolution: "in the
-paper's way", `paper_macs`; "exact" is what is computed. What a search will keep cannot be known before it, so beside
-what a paper prints stands what a uniform cut of the same generator has at that cost, in both ways of counting.
+**MACs** are for one 256 x 256 image, in the papers' way of counting, with transposed convolutions at their output
+resolution (`paper_macs` in a budget); exact ones are what is computed. What a search will keep cannot be known before
+it, so beside what a paper prints stands what a uniform cut of the same generator has at that cost.
 
 **GPU hours** are arithmetic, not a measurement: images of the original's training and of the longest one after it, times
 the MACs of its generators' and judges' passes, 6 FLOPs each, at 20 TFLOP/s, and no step under 30 ms. For that second
@@ -136,7 +136,8 @@ class Row:
         """What its networks cost at full size."""
         if self.missing:
             return ""
-        hours = f" About {gpu_hours(self.recipe, self.channels().cost().macs):.2g} GPU hours."
+        hours = float(f"{gpu_hours(self.recipe, self.channels().cost().macs):.2g}")
+        hours = f" About {hours:g} GPU hours."
         plan = self.student()
         if plan is None:
             return hours
@@ -155,9 +156,9 @@ def channels_of(net: tuple[tuple[str, Any], ...]) -> Channels:
 
 
 def counts(channels: Channels, plan: Plan | None = None) -> str:
-    """Both kinds of MACs, and parameters."""
+    """MACs in the paper's way and exact ones, and parameters."""
     exact, paper = (channels.cost(plan, convention) for convention in ("exact", "paper"))
-    return f"{paper.macs:,} MACs in the paper's way, {exact.macs:,} exact, {exact.params:,} parameters"
+    return f"{paper.macs:,} MACs, {exact.macs:,} exact, {exact.params:,} parameters"
 
 
 def agrees(printed: str, number: float) -> bool:
@@ -193,7 +194,7 @@ def gpu_hours(recipe: Recipe, macs: int) -> float:
 
 def page() -> str:
     """The whole page."""
-    lines = [*paragraphs(INTRO), "## The originals", *_originals()]
+    lines = [*paragraphs(INTRO), "## The originals", _originals(), "## Data sets", _data_sets()]
     for paper in PAPERS:
         table = FACTS[paper]
         lines += [f"## {table['title']}", *paragraphs(table["text"])]
@@ -203,7 +204,7 @@ def page() -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _originals() -> Iterator[str]:
+def _originals() -> str:
     entries = []
     for original in FACTS["original"]:
         options = " ".join(f"{key}={value}" for key, value in original["net"].items() if key != "name")
@@ -214,7 +215,17 @@ def _originals() -> Iterator[str]:
         entries.append(
             _wrapped(f"- {name}, {original['by']}.{f' Printed: {said}.' if said else ''} Here {found}.", "  ")
         )
-    yield "\n".join(entries)
+    return "\n".join(entries)
+
+
+def _data_sets() -> str:
+    entries = FACTS["data"].items()
+    return "\n".join(
+        _wrapped(
+            f"- `{folder}`, {about['name']}: {about['layout']}. {about['epoch']:,} images an epoch.", "  "
+        )
+        for folder, about in entries
+    )
 
 
 def _without(entry: tuple[str, str]) -> str:
