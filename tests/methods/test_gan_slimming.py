@@ -13,6 +13,7 @@ from ganshrink import nets
 from ganshrink.data import Batches
 from ganshrink.graph import trace
 from ganshrink.methods.gan_slimming import GanSlimmingConfig, gan_slimming
+from ganshrink.methods.gan_slimming.gan_slimming import objective
 from ganshrink.pruning import Channels, Plan, add_affine, extract, zeroed
 from ganshrink.pruning.scores import norm_scale
 from ganshrink.pruning.search.gates import Gates
@@ -184,21 +185,91 @@ def test_the_rates_are_the_preset_s_unless_they_are_given(tmp_path, optimizer, s
         assert [line["lr"] for line in tiny.logged(tmp_path, stage)] == pytest.approx(rates)
 
 
+@pytest.mark.parametrize(
+    ("settings", "task", "rates"),
+    [
+        ({}, {}, (1e-5, 1e-4)),
+        ({}, {"lr": 2e-4}, (1e-5, 1e-4)),  # the default of every task: a run writes it into its recipe
+        ({}, {"lr": 3e-3}, (3e-3, 3e-3)),
+        ({"search": {"lr": 7e-4}}, {"lr": 3e-3}, (7e-4, 3e-3)),
+        ({"optimizer": "paper"}, {"lr": 3e-3}, (3e-3, 3e-3)),
+    ],
+)
+def test_the_task_s_rate_is_read_where_no_nearer_one_is_given(settings, task, rates):
+    config = GanSlimmingConfig(**settings)
+    given = Pix2PixConfig(**task)
+    assert tuple(config.adam(stage, given)["lr"] for stage in ("search", "finetune")) == rates
+    betas = (0.9, 0.5) if config.optimizer == "paper" else (0.5, 0.999)
+    assert config.adam("search", given)["betas"] == betas
+    assert config.adam("search", Pix2PixConfig(beta1=0.3))["betas"] == (0.3, betas[1])
+
+
+def test_the_search_and_finetuning_have_batches_of_their_own(tmp_path):
+    """Of four pictures, an epoch each."""
+    work = tiny.job(max_steps=None, epochs=1)
+    config = tiny.settings(search={"batch_size": 4}, finetune={"batch_size": 1})
+    gan_slimming(Run(tmp_path), work, config)
+    assert [len(tiny.logged(tmp_path, stage)) for stage in ("search", "finetune")] == [1, 4]
+
+
 def conditional() -> Pix2Pix:
     return Pix2Pix(Pix2PixConfig(gan_mode="lsgan", lambda_gan=0.7, ndf=4, d_layers=1, d_norm="none"))
 
 
-@pytest.mark.parametrize("task", [tiny.image2image, conditional])
-@pytest.mark.parametrize("real", ["teacher", "photos"])
-def test_what_d_is_shown_as_real(tmp_path, task, real):
+@pytest.mark.parametrize(
+    ("task", "variant", "real", "shown"),
+    [
+        (tiny.image2image, "gs", None, "teacher"),
+        (tiny.image2image, "gs", "photos", "photos"),
+        (tiny.image2image, "cp", None, "photos"),  # the ablation's pruning knows no teacher
+        (tiny.image2image, "cp", "teacher", "teacher"),
+        (conditional, "gs", None, "teacher"),
+        (conditional, "gs", "photos", "photos"),
+    ],
+)
+def test_what_d_is_shown_as_real(tmp_path, task, variant, real, shown):
     work = tiny.job(task=task(), data=tiny.pairs(), max_steps=1)
-    gan_slimming(Run(tmp_path), work, tiny.settings(real=real, search={"rho": 0.0}))
+    gan_slimming(Run(tmp_path), work, tiny.settings(variant=variant, real=real, search={"rho": 0.0}))
     batch, trained = Batches(work.data, batch_size=2, seed=0).at(0), work.teacher()
     with torch.no_grad():
-        shown = batch["target"] if real == "photos" else trained["G"].eval()(batch["input"])
-        seen = torch.cat([batch["input"], shown], 1) if task is conditional else shown
+        image = batch["target"] if shown == "photos" else trained["G"].eval()(batch["input"])
+        seen = torch.cat([batch["input"], image], 1) if task is conditional else image
         wanted = 0.5 * (trained["D"](seen).mean((1, 2, 3)) - 1).square().mean()
     assert tiny.logged(tmp_path, "search")[0]["losses"]["D_real"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_pruning_by_the_gan_loss_says_where_d_distils_for_want_of_photos(tmp_path, caplog):
+    gan_slimming(Run(tmp_path), tiny.job(max_steps=0), tiny.settings(variant="cp"))
+    told = [m for m in caplog.messages if "no images of the target domain" in m]
+    assert len(told) == 2 and "this distils by way of D" in told[0]
+
+
+def test_a_narrow_student_is_distilled_as_in_gd(tmp_path):
+    """L1 of the images, and of what the teacher's D makes of them before its last convolution."""
+    work = tiny.job()
+    trained, small = work.teacher(), tiny.generator()
+    small[0].weight.data *= -1
+    task = work.task.as_student_task(trained["G"].eval(), target="teacher", real="teacher")
+    nets = task.nets(small, 3, 3)
+    x = Batches(work.data, batch_size=2, seed=0).at(0)
+    for narrow, feature in (({}, 10.0), ({"lambda_feature": 0}, 0.0)):
+        config = tiny.settings(variant="d", narrow=narrow)
+        [generation, _] = objective(config, None, "narrow", task, nets, None, trained["D"])
+        [losses] = generation.losses(task.forward(nets)(x, 0, 0))
+        with torch.no_grad():
+            fake, taught = small(x["input"]), trained["G"](x["input"])
+            before_last = trained["D"].layers[:-1]
+            wanted = 10 * (fake - taught).abs().mean()
+            wanted += feature * (before_last(fake) - before_last(taught)).abs().mean()
+        assert losses["G_dist"].item() == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_d_stays_the_teacher_s_in_the_search_if_asked(tmp_path):
+    work = tiny.job(max_steps=1)
+    gan_slimming(Run(tmp_path), work, tiny.settings(search={"fixed_discriminator": True}))
+    trained = work.teacher()["D"].state_dict()
+    assert tiny.same(tiny.saved(tmp_path, "search", "D"), trained)
+    assert not tiny.same(tiny.saved(tmp_path, "finetune", "D"), trained)
 
 
 def test_an_earlier_image_is_not_shown_beside_another_input(tmp_path):

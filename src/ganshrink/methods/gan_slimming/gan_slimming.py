@@ -18,7 +18,7 @@ from torch.nn.functional import l1_loss, mse_loss
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss, generator_loss
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.gan_slimming.config import GanSlimmingConfig, NarrowConfig, SearchConfig
+from ganshrink.methods.gan_slimming.config import GanSlimmingConfig, NarrowConfig, SearchConfig, changed
 from ganshrink.methods.gan_slimming.section import about_dead, ratios
 from ganshrink.metrics.vgg import VGG, load_vgg
 from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
@@ -325,6 +325,10 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
         what = f"method.variant = {config.variant!r}" if weight else f"{name} = 0"
         raise ValueError(
             f"{what} leaves nothing but the GAN loss, and task.lambda_gan is 0: set it, to 1 say"
+        )
+    if changed(job.task.config, "lambda_recon") and not any(_by_features(config, s) for s in config.stages):
+        logger.warning(
+            "task.lambda_recon is not read by this student: method.beta weighs its distance to the teacher's images"
         )
     fresh = "narrow" in config.stages or search.start == "fresh"
     if fresh and bits is not None and bits.activations == "observed":
