@@ -22,11 +22,12 @@ _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
-    "paired": {"root", "a", "b", "unlabelled", "target_size"} | _FILES | _FEW,
-    "unpaired": {"root", "a", "b"} | _FILES,
+    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed"} | _FILES | _FEW,
+    "unpaired": {"root", "a", "b", "split_seed"} | _FILES,
     "labelled": {
         "photos",
         "labels",
+        "split_seed",
         "num_classes",
         "void",
         "label_size",
@@ -35,7 +36,7 @@ _ONLY: dict[str, set[str]] = {
         "out_channels",
     }
     | _FEW,
-    "photos": {"photos"} | _FILES,
+    "photos": {"photos", "split_seed"} | _FILES,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -66,17 +67,22 @@ class DataConfig(BaseModel):
     )
     root: str | None = Field(
         None,
-        description="paired: folder holding train/, val/, test/ with A|B files side by side; "
+        description="paired: folder holding train/, val/, test/ with A|B files side by side, or the files themselves; "
         "unpaired: folder holding trainA/, trainB/, testA/, testB/",
     )
     a: str | None = Field(None, description='two folders: the A images, such as "{split}A"')
     b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
     photos: str | tuple[str, ...] | None = Field(
         None,
-        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders, and of one without '
-        "{split} trains on nine tenths",
+        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders',
     )
     labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
+    split_seed: int = Field(
+        0,
+        ge=0,
+        description="of folders whose names hold no {split} a tenth of the files is scored and not trained on, by a hash of "
+        "their names: which tenth",
+    )
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
     load_size: int | Size | Literal["native"] | None = Field(
         None,
@@ -284,37 +290,38 @@ class DataConfig(BaseModel):
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
         new = {key for key in _FILES | {"target_size"} if getattr(self, key) is None}
-        beside = {"label_size", "unlabelled"} | new | _FEW
+        beside = {"label_size", "unlabelled", "split_seed"} | new | _FEW
         settings = self.model_dump(mode="json", exclude=beside | self._others())
         load = "native" if self.native else list(self.load_height_width)
         return settings | {"size": list(self.height_width), "load_size": load}
 
 
-def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
-    """The existing folder that `path` names for a split, or the one called `inside` in it.
+def folder_of(path: str, split: str) -> Path:
+    """The folder that `path` names for a split, {split} replaced in it: a relative path starts at the folder in the
+    environment variable GANSHRINK_DATA, or at the working directory where that is not set."""
+    return (
+        Path(os.environ.get(ROOT_VARIABLE) or ".") / Path(path.replace("{split}", split)).expanduser()
+    ).absolute()
 
-    `{split}` is replaced in both. A relative path starts at the folder in the environment variable
-    GANSHRINK_DATA, or at the working directory where that is not set.
+
+def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
+    """The existing folder that `path` names for a split (see `folder_of`), or the one called `inside` in it.
 
     Raises:
         FileNotFoundError: no such folder; the message names the path tried and the ways to set it.
     """
-    base = Path(os.environ.get(ROOT_VARIABLE) or ".")
-    named = Path(path.replace("{split}", split)).expanduser() / inside.replace("{split}", split)
-    folder = (base / named).absolute()
-    if not folder.is_dir():
-        for other in ("val", "test") if split != "train" else ():
-            beside = (base / path.replace("{split}", other)).expanduser() / inside.replace("{split}", other)
-            if beside.absolute() != folder and beside.is_dir():
-                raise FileNotFoundError(
-                    f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}), but "
-                    f'{printable(beside.absolute())} does: set metrics.split = "{other}" to score on that'
-                )
-        start = (
-            f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"
-        )
-        raise FileNotFoundError(
-            f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}, {start}): "
-            f"give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
-        )
-    return folder
+    folder = folder_of(f"{path}/{inside}", split)
+    if folder.is_dir():
+        return folder
+    tried = f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}"
+    for other in ("val", "test") if split != "train" else ():
+        beside = folder_of(f"{path}/{inside}", other)
+        if beside != folder and beside.is_dir():
+            raise FileNotFoundError(
+                f'{tried}), but {printable(beside)} does: set metrics.split = "{other}" to score on that'
+            )
+    base = os.environ.get(ROOT_VARIABLE)
+    start = f"{ROOT_VARIABLE} = {base}" if base else f"{ROOT_VARIABLE} is not set"
+    raise FileNotFoundError(
+        f"{tried}, {start}): give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
+    )

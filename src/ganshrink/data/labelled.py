@@ -24,7 +24,7 @@ class LabelledImages:
         self.in_channels, self.size = self.spec.channels, self.spec.size
         self.out_channels, self._reader = config.out_channels or 3, readers(config)[1]
         self._pairs, self._problems = open_pairs(
-            (config.photos, config.labels), split, settings=("photos", "labels")
+            (config.photos, config.labels), split, settings=("photos", "labels"), seed=config.split_seed
         )
 
     def __len__(self) -> int:
@@ -51,6 +51,10 @@ class LabelledImages:
         found = examine_pairs(pairs, (self._reader, self._read_ids), partner="label map", least=least)
         warn_dark([self._reader])
         return self._problems + found
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The photo of each sample: label maps of two photos may be alike."""
+        return [(photo,) for _, photo, _ in self._pairs]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

@@ -20,6 +20,7 @@ from ganshrink.data.folders import (
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import printable, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.splits import is_flat, share
 from ganshrink.data.views import View, view_image, view_of
 
 
@@ -39,12 +40,16 @@ class PairedImages:
         # key, input, target; no target where both stand side by side in one file
         self._pairs: list[tuple[str, Path, Path | None]]
         if config.root is not None:
-            inside = "" if "{split}" in config.root else "{split}"
+            alone = is_flat(config)
+            inside = "" if alone or "{split}" in config.root else "{split}"
             _, files, self._problems = open_folder(config.root, split, setting="root", inside=inside)
-            self._pairs = [(key, path, None) for key, path in files.items()]
+            whole: list[tuple[str, Path, Path | None]] = [(key, path, None) for key, path in files.items()]
+            self._pairs = share(whole, (config.root,), split, seed=config.split_seed) if alone else whole
             return
         assert config.a is not None and config.b is not None
-        pairs, self._problems = open_pairs((config.a, config.b), split, settings=("a", "b"))
+        pairs, self._problems = open_pairs(
+            (config.a, config.b), split, settings=("a", "b"), seed=config.split_seed
+        )
         self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
 
     @property
@@ -82,6 +87,10 @@ class PairedImages:
         problems += examine_pairs(pairs, self._readers, partner="partner", scale=scale, least=least)
         warn_dark(self._readers)
         return problems
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The files of each sample in evaluation."""
+        return [(first,) if second is None else (first, second) for _, first, second in self._pairs]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

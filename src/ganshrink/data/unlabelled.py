@@ -15,7 +15,7 @@ import torch
 from ganshrink.data.batches import LABELS, counter_rng
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
-from ganshrink.data.images import Images, num_inputs
+from ganshrink.data.images import Images, files_of, num_inputs
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.labelled import label_maps, read_ids
 from ganshrink.data.pictures import to_tensor
@@ -57,6 +57,9 @@ class InputsAlone:
         """ "input" and "name" of the sample, and where it has them the input's "labels"."""
         sample = self.whole.sample(index, rng)
         return {key: sample[key] for key in ("input", "labels", "name") if key in sample}
+
+    def files(self) -> list[tuple[Path, ...]] | None:
+        return files_of(self.whole)
 
     def fingerprint(self) -> str:
         return self.whole.fingerprint()
@@ -100,6 +103,10 @@ class InputFolder:
         warn_dark([self._reader])
         return problems
 
+    def files(self) -> list[tuple[Path, ...]]:
+        """The file of each sample."""
+        return [(path,) for _, path in self._files]
+
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
         return hash_files({"unlabelled": True, **self.config.relevant()}, self._files)
@@ -127,6 +134,10 @@ class Joined:
         part = self.parts[place]
         sample = part.sample(index - self._ends[place] + len(part), rng)
         return {key: value for key, value in sample.items() if key in self._keys}
+
+    def files(self) -> list[tuple[Path, ...]] | None:
+        found = [files_of(part) for part in self.parts]
+        return None if None in found else [sample for files in found if files for sample in files]
 
     def fingerprint(self) -> str:
         prints = " ".join(part.fingerprint() for part in self.parts)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import is_paired, num_inputs
+from ganshrink.data.overlap import trained_on
 from ganshrink.data.passes import all_batches, spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
@@ -196,18 +197,27 @@ def write_cost(
 
 
 def write_metrics(
-    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    images: Images,
+    config: MetricsConfig,
+    split: str,
+    *,
+    trained: Sequence[Images | None] | None,
 ) -> dict[str, Any]:
     """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
-    start of their fingerprint ("data") what images these were.
+    start of their fingerprint ("data") what images these were, and how many of them were trained on where some were.
 
     Where inputs are pictures like the outputs and have no targets, the input itself is scored too, by its distance to the
     teacher's picture as well: a network must be better than the untouched picture.
+
+    Args:
+        trained: what the networks were trained on; none: it is not known.
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    data = images.fingerprint()[:12]
+    said = {"data": images.fingerprint()[:12], **_trained_on(images, trained, config.limit)}
     if metrics and _changes_pictures(list(networks.values())[-1], images):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
@@ -228,7 +238,7 @@ def write_metrics(
                 except Exception as error:
                     failed.setdefault(metric.name, one_line(error))
         values[name] = {
-            metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
+            metric: replace(value, protocol={**value.protocol, **said}).to_json()
             for metric, value in of_network.items()
         }
     run.write("metrics.json", values)
@@ -236,6 +246,14 @@ def write_metrics(
         raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
     found(run, "metrics.json")
     return values
+
+
+def _trained_on(images: Images, trained: Sequence[Images | None] | None, limit: int | None) -> dict[str, str]:
+    """What protocols say of images that were trained on, nothing where none was."""
+    if trained is None:
+        return {"trained_on": "unknown: the training images are not here"}
+    found = len(trained_on(images, *trained, limit=limit))
+    return {"trained_on": f"{found} of {min(len(images), limit or len(images))} images"} if found else {}
 
 
 def _changes_pictures(network: nn.Module, images: Images) -> bool:
