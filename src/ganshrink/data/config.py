@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from ganshrink.data.cityscapes import SCORED
 from ganshrink.data.pictures import printable
 
 Split = Literal["train", "val", "test"]
@@ -17,24 +18,27 @@ Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
 _FILES = {"in_channels", "out_channels", "white"}  # for what is read from files
+_SCORED = {"num_classes", "void", "label_size", "label_ids"}  # for label maps
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
-    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed"} | _FILES | _FEW,
+    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed", "labels"}
+    | _SCORED
+    | _FILES
+    | _FEW,
     "unpaired": {"root", "a", "b", "split_seed"} | _FILES,
     "labelled": {
         "photos",
         "labels",
         "split_seed",
-        "num_classes",
-        "void",
-        "label_size",
+        "edges",
         "unlabelled",
         "white",
         "out_channels",
     }
+    | _SCORED
     | _FEW,
     "photos": {"photos", "split_seed"} | _FILES,
 }
@@ -76,7 +80,20 @@ class DataConfig(BaseModel):
         None,
         description='the photos, such as "camvid/{split}"; name = "photos" takes several folders',
     )
-    labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
+    labels: str | None = Field(
+        None,
+        description='the label-id PNGs, such as "camvid/{split}annot": inputs of labelled data, and what miou is scored on, '
+        "also of paired data",
+    )
+    label_ids: Literal["cityscapes"] | None = Field(
+        None,
+        description="cityscapes: the PNGs hold its 34 ids as they ship, and miou is scored on its 19 classes; inputs have "
+        "num_classes = 20, these and one for all else, unless it is 35, all ids",
+    )
+    edges: bool = Field(
+        False,
+        description="labelled: the PNGs are Cityscapes' instanceIds, and the edges of instances become one channel more",
+    )
     split_seed: int = Field(
         0,
         ge=0,
@@ -120,15 +137,13 @@ class DataConfig(BaseModel):
         "both: a student for each, with task cyclegan",
     )
     num_classes: int | None = Field(
-        None, ge=2, le=1024, description="labelled: one-hot channels, void included where it has one"
+        None, ge=2, le=1024, description="classes in the label maps, void included where it has a channel"
     )
     void: int | None = Field(
-        None,
-        ge=0,
-        description="labelled: the channel of pixels without a class; ids out of range and 255 go there",
+        None, ge=0, description="the channel of pixels without a class; ids out of range and 255 go there"
     )
     label_size: int | Size | None = Field(
-        None, description="labelled: size of the label maps that segmentation is scored on; none: size"
+        None, description="size of the label maps that segmentation is scored on; none: size"
     )
     label_fraction: float = Field(
         1.0,
@@ -167,6 +182,14 @@ class DataConfig(BaseModel):
             pass
         raise ValueError('a share is written as "25%", or as a number above 0 and at most 1')
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_classes(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("label_ids") != "cityscapes":
+            return given
+        given = {**given, "num_classes": given.get("num_classes") or SCORED + 1}
+        return given if given.get("void") is not None else {**given, "void": given["num_classes"] - 1}
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         for key in sorted(self._others()):
@@ -175,7 +198,16 @@ class DataConfig(BaseModel):
         if self.name in ("paired", "unpaired"):
             self._check_folders()
         if self.name == "labelled":
-            self._check_labelled()
+            if isinstance(self.photos, tuple):
+                raise ValueError("labelled data have one folder of photos, not several")
+            if self.photos is None:
+                raise ValueError("labelled data need photos")
+        if self.name == "labelled" or self.labels is not None:
+            self._check_labels()
+        elif self.name == "paired" and (
+            stray := [key for key in sorted(_SCORED) if getattr(self, key) is not None]
+        ):
+            raise ValueError(f"{stray[0]} is for label maps: give labels, their folder, or remove it")
         if self.name == "photos" and not self.photos:
             raise ValueError("photos need photos, the folder that holds them")
         if self.name in ("labelled", "photos") and self.direction != "AtoB":
@@ -197,15 +229,17 @@ class DataConfig(BaseModel):
         if (self.a is None) != (self.b is None):
             raise ValueError(f"{self.name} data in two folders need both a and b")
 
-    def _check_labelled(self) -> None:
-        if isinstance(self.photos, tuple):
-            raise ValueError("labelled data have one folder of photos, not several")
-        for key in ("photos", "labels", "num_classes"):
+    def _check_labels(self) -> None:
+        for key in ("labels", "num_classes"):
             if getattr(self, key) is None:
-                raise ValueError(f"labelled data need {key}")
+                raise ValueError(f"{self.name} data need {key}")
         if self.void is not None and self.num_classes is not None and self.void >= self.num_classes:
             raise ValueError(
                 f"void = {self.void} is outside the {self.num_classes} channels: num_classes counts void too"
+            )
+        if self.label_ids == "cityscapes" and (self.num_classes, self.void) not in ((20, 19), (35, 34)):
+            raise ValueError(
+                f"label_ids = 'cityscapes' goes with num_classes = 20 (and void = 19) or 35 (and 34), got {self.num_classes}"
             )
 
     def _check_sizes(self) -> None:
@@ -289,8 +323,14 @@ class DataConfig(BaseModel):
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        new = {key for key in _FILES | {"target_size"} if getattr(self, key) is None}
-        beside = {"label_size", "unlabelled", "split_seed"} | new | _FEW
+        late = _FILES | {"target_size", "label_ids", "edges"}
+        beside = (
+            {key for key in late if not getattr(self, key)}
+            | {"label_size", "unlabelled", "split_seed"}
+            | _FEW
+        )
+        if self.name == "paired":
+            beside |= _SCORED | {"labels"}
         settings = self.model_dump(mode="json", exclude=beside | self._others())
         load = "native" if self.native else list(self.load_height_width)
         return settings | {"size": list(self.height_width), "load_size": load}

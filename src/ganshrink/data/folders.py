@@ -12,7 +12,7 @@ from typing import Any
 from ganshrink.data.config import find_folder
 from ganshrink.data.endings import common_endings, partners
 from ganshrink.data.pictures import SUFFIXES, printable, read_size
-from ganshrink.data.splits import pattern_of, share
+from ganshrink.data.splits import pattern_of
 
 DECODE_LIMIT = 3000  # images that `check` decodes; of the others it reads headers and sizes only
 _HASH_LIMIT = 256 * 2**20  # bytes; beyond, names, sizes and times stand for the contents
@@ -41,7 +41,7 @@ def open_folder(
 
 
 def open_pairs(
-    names: tuple[str, str], split: str, *, settings: tuple[str, str], seed: int
+    names: tuple[str, str], split: str, *, settings: tuple[str, str]
 ) -> tuple[list[tuple[str, Path, Path]], list[str]]:
     """(key, first, second) of the images in two folders that have equal keys, and a line for each problem.
 
@@ -62,7 +62,7 @@ def open_pairs(
         second = partners(second, first, others, setting=settings[1])
     keys, missing = match_pairs(first, second, folders=(folder_a, folder_b))
     pairs = [(key, first[key], second[key]) for key in keys]
-    return share(pairs, names, split, seed=seed), problems + missing
+    return pairs, problems + missing
 
 
 def list_images(folder: Path, pattern: str = "*") -> tuple[dict[str, Path], list[str]]:

@@ -31,22 +31,25 @@ def _hash(key: str, seed: int) -> bytes:
 
 def split_taken(config: DataConfig, split: str) -> str:
     """The split whose folders are opened: `val` where there is no `test`, as many data sets are published."""
-    places = _places(config)
-    if split != "test" or all(_exists(place, split) for place in places):
+    if split != "test":
         return split
-    return "val" if all(_exists(place, "val") for place in places) else split
+    if config.label_ids == "cityscapes":  # of whose test images nobody has the labels
+        return "val"
+    places = folders_of(config)
+    is_there, is_val = (all(_exists(place, each) for place in places) for each in ("test", "val"))
+    return "val" if is_val and not is_there else split
 
 
 def split_said(config: DataConfig, split: str) -> str:
     """The split as protocols name it: which one was taken instead, or how folders were divided."""
     taken = split_taken(config, split)
     said = split if taken == split else f"{taken} (there is no {split})"
-    if any("{split}" not in place for place in _places(config)):
+    if any("{split}" not in place for place in folders_of(config)):
         said += f", a tenth of the files by a hash of their names, split_seed {config.split_seed}"
     return said
 
 
-def is_flat(config: DataConfig) -> bool:
+def _is_flat(config: DataConfig) -> bool:
     """Whether the pairs of `root` lie in it, not in a folder for each split."""
     root = folder_of(config.root or "", "train")
     if "{split}" in (config.root or "") or (root / "train").is_dir() or not root.is_dir():
@@ -61,15 +64,17 @@ def pattern_of(name: str) -> tuple[str, str]:
     return (name, "*") if first is None else ("/".join(parts[:first]) or ".", parts[-1])
 
 
-def _places(config: DataConfig) -> list[str]:
-    """The folders that hold the images, as the settings write them; none of what is not read from folders."""
+def folders_of(config: DataConfig) -> list[str]:
+    """The folders that hold a data set's images, as the settings write them: of pairs those of A, of B, of label maps; none
+    of what is not read from folders."""
     photos = (config.photos,) if isinstance(config.photos, str) else config.photos or ()
     given = [place for place in (config.a, config.b, *photos, config.labels) if place is not None]
     if config.root is None:
         return given
     if config.name == "unpaired":
         return [f"{config.root}/{{split}}{side}" for side in "AB"]
-    return [config.root if "{split}" in config.root or is_flat(config) else f"{config.root}/{{split}}"]
+    whole = "{split}" in config.root or _is_flat(config)
+    return [config.root if whole else f"{config.root}/{{split}}", *given]
 
 
 def _exists(place: str, split: str) -> bool:

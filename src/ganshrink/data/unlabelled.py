@@ -17,8 +17,8 @@ from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
 from ganshrink.data.images import Images, files_of, num_inputs
 from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.labelled import label_maps, read_ids
-from ganshrink.data.pictures import to_tensor
+from ganshrink.data.labelled import LabelReader, label_maps
+from ganshrink.data.pictures import read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.views import view_image, view_of
 
@@ -88,18 +88,19 @@ class InputFolder:
         pixels = self._read(path)
         view = view_of(self.config, pixels.shape, rng)
         if self.spec.kind == "labels":
-            maps = label_maps(pixels, view, self.config, augmented=rng is not None)
+            maps = label_maps(pixels, view, self.config, augmented=rng is not None, where=path)
             return {**maps, "name": sample_name(key)}
         return {"input": to_tensor(view_image(pixels, view)), "name": sample_name(key)}
 
     def _read(self, path: Path) -> np.ndarray:
-        """Class ids (H, W), or pixels (H, W, C)."""
-        return read_ids(path, self.spec) if self.spec.kind == "labels" else self._reader(path)
+        """The numbers of a label map (H, W), or pixels (H, W, C)."""
+        return read_labels(path) if self.spec.kind == "labels" else self._reader(path)
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; at most 3000 images are decoded."""
         files = [path for _, path in self._files]
-        problems = self._problems + examine_all(files, self._read, flaw=too_small(self.config.least))
+        read = LabelReader(self.spec) if self.spec.kind == "labels" else self._reader
+        problems = self._problems + examine_all(files, read, flaw=too_small(self.config.least))
         warn_dark([self._reader])
         return problems
 
