@@ -2,6 +2,7 @@
 
 from ganshrink.metrics.config import METRICS, MetricsConfig, build
 from ganshrink.metrics.evaluation import evaluate
+from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.value import Listed, Metric, Pictures, Setup, Value, to_uint8
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Metric",
     "MetricsConfig",
     "Pictures",
+    "Segmenter",
     "Setup",
     "Value",
     "build",

@@ -65,8 +65,19 @@ class MetricsConfig(BaseModel):
         Path(inception.RELEASED_NAME),
         description="weights of fid and kid: TensorFlow's of 2015-12-05, not torchvision's",
     )
-    segmenter: Literal["espnet-camvid"] = Field("espnet-camvid", description="the network that judges miou")
-    segmenter_weights: Path = Field(Path("espnet_camvid.safetensors"), description="the segmenter's weights")
+    segmenter: str = Field(
+        "espnet-camvid",
+        description="the network that judges miou: espnet-camvid, drn-d-105-cityscapes, an ONNX file, or MODULE:NAME of "
+        "your own",
+    )
+    segmenter_weights: Path | None = Field(
+        None, description="the segmenter's weights; none: the file name of their release"
+    )
+    segmenter_void: int | None = Field(
+        None,
+        ge=0,
+        description="the class that miou leaves out; none: the segmenter's own, of ONNX files one past its classes",
+    )
 
     @field_validator("names")
     @classmethod

@@ -254,7 +254,8 @@ def _recipe(path: Path, overrides: Sequence[str], own: Sequence[str]) -> Recipe:
 
 
 def _names(tables: Mapping[str, Any]) -> list[str]:
-    """The names of data set, task, method, metrics and exporters in tables of a recipe."""
+    """The names of data set, task, method, metrics, segmenter and exporters in tables of a recipe."""
     named = [tables[table].get("name", "") for table in ("data", "task", "method") if table in tables]
+    named.append(tables.get("metrics", {}).get("segmenter", ""))
     lists = (tables.get("metrics", {}).get("names"), tables.get("export", {}).get("formats"))
     return [*named, *(name for names in lists for name in names or ())]
