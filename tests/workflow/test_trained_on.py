@@ -1,13 +1,16 @@
 """Scores of images that were trained on say so: in metrics.json and in the report."""
 
+import pytest
 import torch
 from torch import nn
 
 from ganshrink.data import TensorPairs
 from ganshrink.metrics import MetricsConfig
+from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.reports import write_report
 from ganshrink.training.stages import Run
-from ganshrink.workflow.outputs import write_metrics
+from ganshrink.workflow.outputs import score, write_metrics
 
 
 def test_the_protocol_and_the_report_name_images_that_were_trained_on(tmp_path):
@@ -26,3 +29,24 @@ def test_the_protocol_and_the_report_name_images_that_were_trained_on(tmp_path):
     assert told([TensorPairs(pairs[3:]), TensorPairs(pairs[1:4])]) == "1 of 2 images"
     write_report(tmp_path)
     assert "Scored on images that were trained on: 1 of 2 images." in (tmp_path / "report.html").read_text()
+
+
+class Mean(nn.Module):
+    """The mean colour of each picture."""
+
+    def forward(self, pictures):
+        return pictures.float().mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(("reals", "count"), [("train", 6), ("all", 9)])
+def test_training_images_can_be_the_reals(tmp_path, reals, count):
+    pairs = [(torch.rand(3, 16, 16), torch.rand(3, 16, 16)) for _ in range(9)]
+    network = FeatureNetwork("mean", Mean(), dim=3, resize="none", sha256="0" * 12)
+    config = MetricsConfig(names=(FrechetDistance("fd", network, split="test", reals=reals),), reals=reals)
+    images, networks = TensorPairs(pairs[:3]), {"teacher": nn.Identity(), "student": nn.Identity()}
+    trained = [TensorPairs(pairs[3:]), None]
+    scores = write_metrics(Run(tmp_path), networks, images, config, "test", trained=trained)
+    assert scores["student"]["fd"] == scores["teacher"]["fd"]
+    assert scores["student"]["fd"]["protocol"]["targets"] == count
+    with pytest.raises(ValueError, match="needs training images, which are not given here"):
+        score(nn.Identity(), images, config)

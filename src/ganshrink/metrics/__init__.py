@@ -1,7 +1,7 @@
 """Image quality and fidelity, measured in one streaming pass; every number carries its protocol."""
 
 from ganshrink.metrics.config import METRICS, MetricsConfig, build
-from ganshrink.metrics.evaluation import evaluate
+from ganshrink.metrics.evaluation import evaluate, give_reals
 from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.value import Listed, Metric, Pictures, Setup, Value, to_uint8
 
@@ -16,5 +16,6 @@ __all__ = [
     "Value",
     "build",
     "evaluate",
+    "give_reals",
     "to_uint8",
 ]

@@ -19,7 +19,7 @@ from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
-from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate
+from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate, give_reals
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
@@ -218,6 +218,8 @@ def write_metrics(
     values: dict[str, Any] = {}
     failed: dict[str, str] = {}
     said = {"data": images.fingerprint()[:12], **_trained_on(images, trained, config.limit)}
+    for source in {"train": (trained or ())[:1], "all": (*(trained or ())[:1], images)}.get(config.reals, ()):
+        give_reals(metrics, all_batches(source, config.batch_size) if source is not None else ())
     if metrics and _changes_pictures(list(networks.values())[-1], images):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
@@ -226,7 +228,8 @@ def write_metrics(
 
         def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
             batches = all_batches(images, config.batch_size)
-            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit)
+            truncate = config.quantisation == "truncate"
+            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit, truncate=truncate)
 
         try:
             of_network = scored(metrics)
@@ -393,4 +396,9 @@ def score(
     batches = all_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given", offered=offered_by(images))
-    return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)
+    if config.reals != "scored":
+        raise ValueError(
+            f"metrics.reals = {config.reals!r} needs training images, which are not given here: score a run"
+        )
+    options: dict[str, Any] = {"limit": config.limit, "truncate": config.quantisation == "truncate"}
+    return evaluate(generator, batches, judges, teacher=teacher, device=device, **options)
