@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import is_paired, num_inputs
-from ganshrink.data.overlap import trained_on
 from ganshrink.data.passes import all_batches, spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
@@ -32,6 +31,7 @@ from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
+from ganshrink.workflow.protocol import Trained, reals_of, said_of
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -203,23 +203,22 @@ def write_metrics(
     config: MetricsConfig,
     split: str,
     *,
-    trained: Sequence[Images | None] | None,
+    trained: Trained,
 ) -> dict[str, Any]:
     """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
-    start of their fingerprint ("data") what images these were, and how many of them were trained on where some were.
+    start of their fingerprint ("data") what images these were, and what else `said_of` says.
 
     Where inputs are pictures like the outputs and have no targets, the input itself is scored too, by its distance to the
     teacher's picture as well: a network must be better than the untouched picture.
 
     Args:
-        trained: what the networks were trained on; none: it is not known.
+        trained: what the networks were trained on.
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    said = {"data": images.fingerprint()[:12], **_trained_on(images, trained, config.limit)}
-    for source in {"train": (trained or ())[:1], "all": (*(trained or ())[:1], images)}.get(config.reals, ()):
-        give_reals(metrics, all_batches(source, config.batch_size) if source is not None else ())
+    said = said_of(images, trained, networks.values(), config)
+    give_reals(metrics, reals_of(images, trained, config))
     if metrics and _changes_pictures(list(networks.values())[-1], images):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
@@ -249,14 +248,6 @@ def write_metrics(
         raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
     found(run, "metrics.json")
     return values
-
-
-def _trained_on(images: Images, trained: Sequence[Images | None] | None, limit: int | None) -> dict[str, str]:
-    """What protocols say of images that were trained on, nothing where none was."""
-    if trained is None:
-        return {"trained_on": "unknown: the training images are not here"}
-    found = len(trained_on(images, *trained, limit=limit))
-    return {"trained_on": f"{found} of {min(len(images), limit or len(images))} images"} if found else {}
 
 
 def _changes_pictures(network: nn.Module, images: Images) -> bool:

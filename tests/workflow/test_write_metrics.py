@@ -1,9 +1,10 @@
-"""Scores of images that were trained on say so: in metrics.json and in the report."""
+"""What metrics.json says besides values: images that were trained on, which are the reals, what a batch changes."""
 
 import pytest
 import torch
 from torch import nn
 
+from ganshrink import nets
 from ganshrink.data import TensorPairs
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.features import FeatureNetwork
@@ -50,3 +51,20 @@ def test_training_images_can_be_the_reals(tmp_path, reals, count):
     assert scores["student"]["fd"]["protocol"]["targets"] == count
     with pytest.raises(ValueError, match="needs training images, which are not given here"):
         score(nn.Identity(), images, config)
+
+
+def test_a_network_that_sees_its_batch_is_scored_at_a_size_that_is_named(tmp_path):
+    images = TensorPairs([(torch.rand(3, 16, 16), torch.rand(3, 16, 16)) for _ in range(5)])
+    values = {}
+    for name in ("batch_stats", "instance"):
+        torch.manual_seed(0)
+        network = nets.build("resnet6", ngf=4, blocks=1, norm=name).eval()
+        networks = {"teacher": network, "student": network}
+        for size in (1, 4):
+            config = MetricsConfig(names=("psnr",), batch_size=size)
+            scores = write_metrics(Run(tmp_path), networks, images, config, "test", trained=[None])
+            values[name, size] = scores["student"]["psnr"]["value"]
+            wanted = size if name == "batch_stats" else None
+            assert scores["student"]["psnr"]["protocol"].get("batch_size") == wanted
+    assert abs(values["batch_stats", 1] - values["batch_stats", 4]) > 1e-4
+    assert abs(values["instance", 1] - values["instance", 4]) < 1e-4
