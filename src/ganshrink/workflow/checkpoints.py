@@ -315,9 +315,10 @@ def _in_folder(folder: Path) -> Path:
 def _photos(folder: Path) -> str:
     """A folder of pictures as a setting: with one folder for each split where it has them."""
     for inside in ("{split}", "{split}A"):
-        if (folder / inside.format(split="train")).is_dir() and (
-            folder / inside.format(split="test")
-        ).is_dir():
+        train, val, test = (
+            (folder / inside.format(split=each)).is_dir() for each in ("train", "val", "test")
+        )
+        if train and (val or test):
             return str((folder / inside).absolute())
     return str(folder.absolute()) if folder.is_dir() else str(folder)
 
