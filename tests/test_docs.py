@@ -10,7 +10,7 @@ import pytest
 from ganshrink.data import DATASETS, DataConfig
 from ganshrink.exporters import EXPORTERS
 from ganshrink.methods import METHODS
-from ganshrink.metrics import METRICS
+from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.nets import NETS
 from ganshrink.training.tasks import TASKS
 from ganshrink.workflow.recipe import resolve
@@ -51,12 +51,13 @@ def test_a_recipe_in_a_page_is_valid(text):
     assert resolve(raw).budget == raw["budget"]
 
 
-def test_the_data_tables_of_the_quickstart_are_valid():
-    page = Path("docs/quickstart.md").read_text()
-    tables = [tomllib.loads(block)["data"] for block in re.findall(r"```toml\n(\[data\].*?)```", page, re.S)]
-    assert {table["name"] for table in tables} == {"paired", "unpaired", "labelled", "photos"}
-    for table in tables:
-        DataConfig(**table)
+def test_the_data_tables_of_the_pages_are_valid():
+    pages = Path("docs/quickstart.md").read_text() + Path("docs/pictures.md").read_text()
+    recipes = [tomllib.loads(block) for block in re.findall(r"```toml\n(\[data\].*?)```", pages, re.S)]
+    assert {recipe["data"]["name"] for recipe in recipes} == {"paired", "unpaired", "labelled", "photos"}
+    for recipe in recipes:
+        DataConfig(**recipe["data"])
+        MetricsConfig(**recipe.get("metrics", {}))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)

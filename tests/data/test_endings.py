@@ -101,35 +101,3 @@ def test_a_pattern_tells_two_kinds_in_one_folder_apart(tmp_path):
 )
 def test_names_that_only_look_alike_are_not_paired(first, second):
     assert common_endings(first, second) is None
-
-
-@pytest.mark.parametrize(("there", "wanted"), [("val", "test"), ("test", "val")])
-@pytest.mark.parametrize("kind", ["paired", "two folders", "unpaired", "photos", "labelled"])
-def test_the_split_that_is_there_is_named(tmp_path, kind, there, wanted):
-    configs = {
-        "paired": {"name": "paired", "root": str(tmp_path)},
-        "two folders": {"name": "paired", "a": str(tmp_path / "{split}A"), "b": str(tmp_path / "{split}B")},
-        "unpaired": {"name": "unpaired", "root": str(tmp_path)},
-        "photos": {"name": "photos", "photos": str(tmp_path / "{split}")},
-        "labelled": {
-            "name": "labelled", "photos": str(tmp_path / "{split}"), "labels": str(tmp_path / "{split}A"),
-            "num_classes": 34,
-        },
-    }  # fmt: skip
-    for folder in (there, f"{there}A", f"{there}B"):
-        write(tmp_path / folder, ["1"], RGB)
-    with pytest.raises(FileNotFoundError, match=f'{wanted}A? does not exist .*set metrics.split = "{there}"'):
-        open_dataset(DataConfig(size=16, **configs[kind]), wanted)
-
-
-@pytest.mark.parametrize("name", ["paired", "labelled"])
-def test_pairs_in_folders_for_all_splits_are_trained_on_or_scored_not_both(tmp_path, name):
-    keys = [f"{number:02d}" for number in range(12)]
-    write(tmp_path / "a", keys, RGB)
-    write(tmp_path / "b", keys, IDS if name == "labelled" else RGB)
-    sides = dict(zip(("photos", "labels") if name == "labelled" else ("a", "b"), ("a", "b"), strict=True))
-    settings = {key: str(tmp_path / folder) for key, folder in sides.items()}
-    settings |= {"num_classes": 34} if name == "labelled" else {}
-    config = DataConfig(name=name, size=16, **settings)
-    train, test = (names(open_dataset(config, split)) for split in ("train", "test"))
-    assert test == ["00", "10"] and sorted(train + test) == keys

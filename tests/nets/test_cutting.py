@@ -14,7 +14,7 @@ SMALL = {
     "mobile_resnet9": ({"ngf": 8, "blocks": 2, "affine": True}, (16, 24)),
     "unet256": ({"ngf": 8, "downs": 5}, (32, 64)),
     "unet128": ({"ngf": 8, "downs": 6, "norm": "instance"}, (128, 64)),
-    "incres9": ({"ngf": 12, "blocks": 2}, (16, 24)),
+    "incres9": ({"ngf": 12, "blocks": 2, "norm": "batch_stats"}, (16, 24)),
     "cartoongan": ({"ngf": 8, "blocks": 2}, (16, 24)),
     "rrdb": ({"ngf": 8, "growth": 4, "blocks": 1, "scale": 2}, (16, 24)),
     "srvgg": ({"ngf": 8, "convs": 2}, (16, 24)),
@@ -25,7 +25,7 @@ SMALL = {
 def shaken(model: nn.Module) -> nn.Module:
     """Norms with random statistics, scales and shifts, so that a forgotten one shows."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
         if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.affine:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from ganshrink.data.cityscapes import SCORED
 from ganshrink.data.pictures import printable
 
 Split = Literal["train", "val", "test"]
@@ -17,25 +18,29 @@ Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
 _FILES = {"in_channels", "out_channels", "white"}  # for what is read from files
+_SCORED = {"num_classes", "void", "label_size", "label_ids"}  # for label maps
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
-    "paired": {"root", "a", "b", "unlabelled", "target_size"} | _FILES | _FEW,
-    "unpaired": {"root", "a", "b"} | _FILES,
+    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed", "labels"}
+    | _SCORED
+    | _FILES
+    | _FEW,
+    "unpaired": {"root", "a", "b", "split_seed"} | _FILES,
     "labelled": {
         "photos",
         "labels",
-        "num_classes",
-        "void",
-        "label_size",
+        "split_seed",
+        "edges",
         "unlabelled",
         "white",
         "out_channels",
     }
+    | _SCORED
     | _FEW,
-    "photos": {"photos"} | _FILES,
+    "photos": {"photos", "split_seed"} | _FILES,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -66,17 +71,35 @@ class DataConfig(BaseModel):
     )
     root: str | None = Field(
         None,
-        description="paired: folder holding train/, val/, test/ with A|B files side by side; "
+        description="paired: folder holding train/, val/, test/ with A|B files side by side, or the files themselves; "
         "unpaired: folder holding trainA/, trainB/, testA/, testB/",
     )
     a: str | None = Field(None, description='two folders: the A images, such as "{split}A"')
     b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
     photos: str | tuple[str, ...] | None = Field(
         None,
-        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders, and of one without '
-        "{split} trains on nine tenths",
+        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders',
     )
-    labels: str | None = Field(None, description='labelled: the label-id PNGs, such as "camvid/{split}annot"')
+    labels: str | None = Field(
+        None,
+        description='the label-id PNGs, such as "camvid/{split}annot": inputs of labelled data, and what miou is scored on, '
+        "also of paired data",
+    )
+    label_ids: Literal["cityscapes"] | None = Field(
+        None,
+        description="cityscapes: the PNGs hold its 34 ids as they ship, and miou is scored on its 19 classes; inputs have "
+        "num_classes = 20, these and one for all else, unless it is 35, all ids",
+    )
+    edges: bool = Field(
+        False,
+        description="labelled: the PNGs are Cityscapes' instanceIds, and the edges of instances become one channel more",
+    )
+    split_seed: int = Field(
+        0,
+        ge=0,
+        description="of folders whose names hold no {split} a tenth of the files is scored and not trained on, by a hash of "
+        "their names: which tenth",
+    )
     size: int | Size = Field(256, description="what the network sees: one side, or [height, width]")
     load_size: int | Size | Literal["native"] | None = Field(
         None,
@@ -114,15 +137,13 @@ class DataConfig(BaseModel):
         "both: a student for each, with task cyclegan",
     )
     num_classes: int | None = Field(
-        None, ge=2, le=1024, description="labelled: one-hot channels, void included where it has one"
+        None, ge=2, le=1024, description="classes in the label maps, void included where it has a channel"
     )
     void: int | None = Field(
-        None,
-        ge=0,
-        description="labelled: the channel of pixels without a class; ids out of range and 255 go there",
+        None, ge=0, description="the channel of pixels without a class; ids out of range and 255 go there"
     )
     label_size: int | Size | None = Field(
-        None, description="labelled: size of the label maps that segmentation is scored on; none: size"
+        None, description="size of the label maps that segmentation is scored on; none: size"
     )
     label_fraction: float = Field(
         1.0,
@@ -161,6 +182,14 @@ class DataConfig(BaseModel):
             pass
         raise ValueError('a share is written as "25%", or as a number above 0 and at most 1')
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_classes(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("label_ids") != "cityscapes":
+            return given
+        given = {**given, "num_classes": given.get("num_classes") or SCORED + 1}
+        return given if given.get("void") is not None else {**given, "void": given["num_classes"] - 1}
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         for key in sorted(self._others()):
@@ -169,7 +198,16 @@ class DataConfig(BaseModel):
         if self.name in ("paired", "unpaired"):
             self._check_folders()
         if self.name == "labelled":
-            self._check_labelled()
+            if isinstance(self.photos, tuple):
+                raise ValueError("labelled data have one folder of photos, not several")
+            if self.photos is None:
+                raise ValueError("labelled data need photos")
+        if self.name == "labelled" or self.labels is not None:
+            self._check_labels()
+        elif self.name == "paired" and (
+            stray := [key for key in sorted(_SCORED) if getattr(self, key) is not None]
+        ):
+            raise ValueError(f"{stray[0]} is for label maps: give labels, their folder, or remove it")
         if self.name == "photos" and not self.photos:
             raise ValueError("photos need photos, the folder that holds them")
         if self.name in ("labelled", "photos") and self.direction != "AtoB":
@@ -191,15 +229,17 @@ class DataConfig(BaseModel):
         if (self.a is None) != (self.b is None):
             raise ValueError(f"{self.name} data in two folders need both a and b")
 
-    def _check_labelled(self) -> None:
-        if isinstance(self.photos, tuple):
-            raise ValueError("labelled data have one folder of photos, not several")
-        for key in ("photos", "labels", "num_classes"):
+    def _check_labels(self) -> None:
+        for key in ("labels", "num_classes"):
             if getattr(self, key) is None:
-                raise ValueError(f"labelled data need {key}")
+                raise ValueError(f"{self.name} data need {key}")
         if self.void is not None and self.num_classes is not None and self.void >= self.num_classes:
             raise ValueError(
                 f"void = {self.void} is outside the {self.num_classes} channels: num_classes counts void too"
+            )
+        if self.label_ids == "cityscapes" and (self.num_classes, self.void) not in ((20, 19), (35, 34)):
+            raise ValueError(
+                f"label_ids = 'cityscapes' goes with num_classes = 20 (and void = 19) or 35 (and 34), got {self.num_classes}"
             )
 
     def _check_sizes(self) -> None:
@@ -283,38 +323,45 @@ class DataConfig(BaseModel):
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        new = {key for key in _FILES | {"target_size"} if getattr(self, key) is None}
-        beside = {"label_size", "unlabelled"} | new | _FEW
+        late = _FILES | {"target_size", "label_ids", "edges"}
+        beside = (
+            {key for key in late if not getattr(self, key)}
+            | {"label_size", "unlabelled", "split_seed"}
+            | _FEW
+        )
+        if self.name == "paired":
+            beside |= _SCORED | {"labels"}
         settings = self.model_dump(mode="json", exclude=beside | self._others())
         load = "native" if self.native else list(self.load_height_width)
         return settings | {"size": list(self.height_width), "load_size": load}
 
 
-def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
-    """The existing folder that `path` names for a split, or the one called `inside` in it.
+def folder_of(path: str, split: str) -> Path:
+    """The folder that `path` names for a split, {split} replaced in it: a relative path starts at the folder in the
+    environment variable GANSHRINK_DATA, or at the working directory where that is not set."""
+    return (
+        Path(os.environ.get(ROOT_VARIABLE) or ".") / Path(path.replace("{split}", split)).expanduser()
+    ).absolute()
 
-    `{split}` is replaced in both. A relative path starts at the folder in the environment variable
-    GANSHRINK_DATA, or at the working directory where that is not set.
+
+def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
+    """The existing folder that `path` names for a split (see `folder_of`), or the one called `inside` in it.
 
     Raises:
         FileNotFoundError: no such folder; the message names the path tried and the ways to set it.
     """
-    base = Path(os.environ.get(ROOT_VARIABLE) or ".")
-    named = Path(path.replace("{split}", split)).expanduser() / inside.replace("{split}", split)
-    folder = (base / named).absolute()
-    if not folder.is_dir():
-        for other in ("val", "test") if split != "train" else ():
-            beside = (base / path.replace("{split}", other)).expanduser() / inside.replace("{split}", other)
-            if beside.absolute() != folder and beside.is_dir():
-                raise FileNotFoundError(
-                    f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}), but "
-                    f'{printable(beside.absolute())} does: set metrics.split = "{other}" to score on that'
-                )
-        start = (
-            f"{ROOT_VARIABLE} = {base}" if os.environ.get(ROOT_VARIABLE) else f"{ROOT_VARIABLE} is not set"
-        )
-        raise FileNotFoundError(
-            f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}, {start}): "
-            f"give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
-        )
-    return folder
+    folder = folder_of(f"{path}/{inside}", split)
+    if folder.is_dir():
+        return folder
+    tried = f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}"
+    for other in ("val", "test") if split != "train" else ():
+        beside = folder_of(f"{path}/{inside}", other)
+        if beside != folder and beside.is_dir():
+            raise FileNotFoundError(
+                f'{tried}), but {printable(beside)} does: set metrics.split = "{other}" to score on that'
+            )
+    base = os.environ.get(ROOT_VARIABLE)
+    start = f"{ROOT_VARIABLE} = {base}" if base else f"{ROOT_VARIABLE} is not set"
+    raise FileNotFoundError(
+        f"{tried}, {start}): give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
+    )

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ganshrink.data.config import find_folder
 from ganshrink.data.endings import common_endings, partners
 from ganshrink.data.pictures import SUFFIXES, printable, read_size
+from ganshrink.data.splits import pattern_of
 
 DECODE_LIMIT = 3000  # images that `check` decodes; of the others it reads headers and sizes only
-HELD = 10  # of folders without {split}, one picture in so many is scored and not trained on
 _HASH_LIMIT = 256 * 2**20  # bytes; beyond, names, sizes and times stand for the contents
 
 Decode = Callable[[Path], Any]
-T = TypeVar("T")
 
 
 def open_folder(
@@ -33,19 +32,12 @@ def open_folder(
     Raises:
         FileNotFoundError: no such folder.
     """
-    place, pattern = _pattern_of(name)
+    place, pattern = pattern_of(name)
     folder = find_folder(place, split, setting=setting, inside=inside)
     files, problems = list_images(folder, pattern)
     if not files and not problems:
         problems = [empty_folder(folder, pattern)]
     return folder, files, problems
-
-
-def _pattern_of(name: str) -> tuple[str, str]:
-    """A setting's folder, and the pattern of file names in it."""
-    parts = name.split("/")
-    first = next((place for place, part in enumerate(parts) if "*" in part), None)
-    return (name, "*") if first is None else ("/".join(parts[:first]) or ".", parts[-1])
 
 
 def open_pairs(
@@ -70,15 +62,7 @@ def open_pairs(
         second = partners(second, first, others, setting=settings[1])
     keys, missing = match_pairs(first, second, folders=(folder_a, folder_b))
     pairs = [(key, first[key], second[key]) for key in keys]
-    return share(pairs, names, split), problems + missing
-
-
-def share(files: Sequence[T], names: Sequence[str], split: str) -> list[T]:
-    """The files of a split. Folders whose names hold no {split} are for all splits: of them every tenth file is kept out
-    of training; a single one is for all."""
-    if len(files) == 1 or any("{split}" in name for name in names):
-        return list(files)
-    return [file for number, file in enumerate(files) if (number % HELD == 0) == (split != "train")]
+    return pairs, problems + missing
 
 
 def list_images(folder: Path, pattern: str = "*") -> tuple[dict[str, Path], list[str]]:

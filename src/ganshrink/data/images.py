@@ -1,5 +1,6 @@
 """What every data set offers, and whether a given one keeps to it, so that a run does not fail at image 4711."""
 
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,9 +18,10 @@ class Images(Protocol):
     randomness comes from `rng`; None means evaluation, without augmentation. Sets of inputs alone have no
     "target".
 
-    Three attributes are optional, read by functions of these names: `paired = False` says that a sample's input and target
+    Four members are optional, read by functions of these names: `paired = False` says that a sample's input and target
     do not belong together (`is_paired`), `num_inputs` that in evaluation only the first so many samples hold an "input",
-    `target_size` that targets have another size than inputs.
+    `target_size` that targets have another size than inputs, `files()` which files a sample is of (`files_of`), so that
+    what is scored can be told from what was trained on.
 
     For a generator of several inputs "input" is a tuple of tensors in the order of its arguments: images as above, and
     float32 or int64 of any other shape. `in_channels` are then the channels of all images of `size` among them
@@ -52,6 +54,11 @@ def num_inputs(images: Images) -> int:
 def target_size(images: Images) -> tuple[int, int]:
     """(H, W) of the targets; that of the inputs unless the set says otherwise."""
     return getattr(images, "target_size", images.size)
+
+
+def files_of(images: Images) -> list[tuple[Path, ...]] | None:
+    """The files of each sample as it is in evaluation; None where a set does not say them."""
+    return images.files() if hasattr(images, "files") else None
 
 
 def whole_of(images: Images) -> Images:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from ganshrink.data import cityscapes
 from ganshrink.data.config import DataConfig
 from ganshrink.data.pictures import convert_labels, printable, read_labels, to_tensor
 from ganshrink.data.pixels import PictureReader, as_picture
@@ -25,13 +26,24 @@ class InputSpec(BaseModel):
     kind: Literal["image", "labels"] = Field(
         "image", description="image: pictures in [-1, 1]; labels: one-hot 0/1"
     )
-    channels: PositiveInt = Field(3, description="channels of the input tensor; labels: number of classes")
+    channels: PositiveInt = Field(
+        3, description="channels of the input tensor; labels: classes, and edges of instances where there are"
+    )
     size: tuple[PositiveInt, PositiveInt] = Field(description="height and width it was trained at")
     void: int | None = Field(None, description="labels: the channel of pixels without a class")
+    label_ids: Literal["cityscapes"] | None = Field(None, description="labels: what a map's numbers are")
+    edges: bool = Field(
+        False, description="labels: whether maps hold instances, whose edges are the last channel"
+    )
     white: float | None = Field(
         None,
         description="image: the value of white in files of more than 8 bits; none: the largest of their type",
     )
+
+    @property
+    def classes(self) -> int:
+        """labels: the channels that are classes."""
+        return self.channels - self.edges
 
 
 class _Described(Protocol):
@@ -44,8 +56,14 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
     if isinstance(source, DataConfig):
         if source.name == "labelled":
             assert source.num_classes is not None
-            size, classes = source.height_width, source.num_classes
-            return InputSpec(kind="labels", channels=classes, size=size, void=source.void)
+            return InputSpec(
+                kind="labels",
+                channels=source.num_classes + source.edges,
+                size=source.height_width,
+                void=source.void,
+                label_ids=source.label_ids,
+                edges=source.edges,
+            )
         return InputSpec(channels=source.in_channels or 3, size=source.height_width, white=source.white)
     spec = getattr(source, "spec", None)
     if isinstance(spec, InputSpec):
@@ -82,8 +100,7 @@ def prepare(
     target = (pixels.shape[0], pixels.shape[1]) if size == "own" else size or spec.size
     view = View(target, target)
     if spec.kind == "labels":
-        known = map_ids(view_labels(pixels, view), spec.channels, void=spec.void, where=where)
-        return one_hot(torch.from_numpy(known), spec.channels)
+        return label_input(view_labels(pixels, view), spec, where=where)
     return to_tensor(view_image(pixels, view))
 
 
@@ -108,6 +125,30 @@ def _label_ids(image: str | Path | Image.Image | np.ndarray) -> tuple[np.ndarray
     if image.ndim != 2 or image.dtype.kind not in "iu":
         raise ValueError(f"a label map is an integer array (H, W), this is {image.dtype} {image.shape}")
     return image.astype(np.int32), "the label map"
+
+
+def label_input(numbers: np.ndarray, spec: InputSpec, *, where: str) -> torch.Tensor:
+    """The input (channels, H, W) of a label map's numbers (H, W). Raises as `map_ids`."""
+    planes = one_hot(torch.from_numpy(class_ids(numbers, spec, where=where)), spec.classes)
+    if not spec.edges:
+        return planes
+    return torch.cat([planes, torch.from_numpy(cityscapes.edges(numbers)).float()[None]])
+
+
+def class_ids(numbers: np.ndarray, spec: InputSpec, *, where: str) -> np.ndarray:
+    """The classes, int64, that a generator knows of a label map's numbers (H, W). Raises as `map_ids`."""
+    ids = cityscapes.ids_of_instances(numbers) if spec.edges else numbers
+    if spec.label_ids is not None and spec.classes == cityscapes.SCORED + 1:
+        ids = cityscapes.train_ids(ids)
+    return map_ids(ids, spec.classes, void=spec.void, where=where)
+
+
+def scored_ids(numbers: np.ndarray, spec: InputSpec, *, where: str) -> np.ndarray:
+    """The classes, int64, that metrics see of a label map's numbers (H, W). Raises as `map_ids`."""
+    if spec.label_ids is None:
+        return class_ids(numbers, spec, where=where)
+    ids = cityscapes.ids_of_instances(numbers) if spec.edges else numbers
+    return cityscapes.train_ids(ids).astype(np.int64)
 
 
 def map_ids(ids: np.ndarray, num_classes: int, *, void: int | None, where: str) -> np.ndarray:
@@ -136,7 +177,7 @@ def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 def preview_input(tensor: torch.Tensor, spec: InputSpec | None = None) -> np.ndarray:
     """A person's view of one input (channels, H, W), uint8: the picture (see `as_picture`), or a colour per class."""
     if spec is not None and spec.kind == "labels":
-        return class_colours(spec.channels, void=spec.void)[tensor.argmax(0).cpu().numpy()]
+        return class_colours(spec.classes, void=spec.void)[tensor[: spec.classes].argmax(0).cpu().numpy()]
     return as_picture(tensor)
 
 

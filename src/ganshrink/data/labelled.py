@@ -6,11 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from ganshrink.data.cityscapes import VOID
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_pairs, hash_files, open_pairs, sample_name
-from ganshrink.data.inputs import InputSpec, input_spec, map_ids, one_hot, preview_input
+from ganshrink.data.inputs import (
+    InputSpec,
+    class_ids,
+    input_spec,
+    label_input,
+    preview_input,
+    scored_ids,
+)
 from ganshrink.data.pictures import printable, read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.splits import share
 from ganshrink.data.views import View, view_image, view_labels, view_of
 
 
@@ -23,9 +32,9 @@ class LabelledImages:
         self.spec = input_spec(config)
         self.in_channels, self.size = self.spec.channels, self.spec.size
         self.out_channels, self._reader = config.out_channels or 3, readers(config)[1]
-        self._pairs, self._problems = open_pairs(
-            (config.photos, config.labels), split, settings=("photos", "labels")
-        )
+        names = (config.photos, config.labels)
+        pairs, self._problems = open_pairs(names, split, settings=("photos", "labels"))
+        self._pairs = share(pairs, names, split, seed=config.split_seed)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -37,20 +46,22 @@ class LabelledImages:
         key, photo, label = self._pairs[index]
         pixels = self._reader(photo)
         view = view_of(self.config, pixels.shape, rng)
-        maps = label_maps(self._read_ids(label), view, self.config, augmented=rng is not None)
+        maps = label_maps(read_labels(label), view, self.config, augmented=rng is not None, where=label)
         target = to_tensor(view_image(pixels, view))
         return {**maps, "target": target, "name": sample_name(key)}
-
-    def _read_ids(self, path: Path) -> np.ndarray:
-        return read_ids(path, self.spec)
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; at most 3000 pairs are decoded."""
         pairs = [(photo, label) for _, photo, label in self._pairs]
         least = self.config.least, self.config.least
-        found = examine_pairs(pairs, (self._reader, self._read_ids), partner="label map", least=least)
+        labels = LabelReader(self.spec)
+        found = examine_pairs(pairs, (self._reader, labels), partner="label map", least=least)
         warn_dark([self._reader])
-        return self._problems + found
+        return self._problems + (found or labels.problems())
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The photo of each sample: label maps of two photos may be alike."""
+        return [(photo,) for _, photo, _ in self._pairs]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
@@ -62,18 +73,40 @@ class LabelledImages:
         return preview_input(input, self.spec)
 
 
-def read_ids(path: Path, spec: InputSpec) -> np.ndarray:
-    """The class ids of a label PNG as a generator's input knows them. Raises as `map_ids`."""
-    return map_ids(read_labels(path), spec.channels, void=spec.void, where=printable(path))
+class LabelReader:
+    """Reads label maps to see whether they can be used, and whether any of their pixels has a class."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.spec, self.read, self.classes = spec, 0, False
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """The numbers (H, W) of a map. Raises as `map_ids`."""
+        numbers = read_labels(path)
+        ids = scored_ids(numbers, self.spec, where=printable(path))
+        class_ids(numbers, self.spec, where=printable(path))
+        void = VOID if self.spec.label_ids else self.spec.void
+        self.read, self.classes = self.read + 1, self.classes or bool((ids != void).any())
+        return numbers
+
+    def problems(self) -> list[str]:
+        """The line that says that no map has a class, as where labels of a test set are not published."""
+        if self.classes or not self.read:
+            return []
+        return [
+            f"no pixel of the {self.read} label maps has a class: where labels of a test set are not published, set "
+            "metrics.split = 'val'"
+        ]
 
 
 def label_maps(
-    ids: np.ndarray, view: View, config: DataConfig, *, augmented: bool
+    numbers: np.ndarray, view: View, config: DataConfig, *, augmented: bool, where: Path
 ) -> dict[str, torch.Tensor]:
-    """ "input" and "labels" of class ids, as in `LabelledImages.sample`."""
-    assert config.num_classes is not None
-    seen = scored = torch.from_numpy(view_labels(ids, view).astype(np.int64))
+    """ "input" and "labels" of a label map's numbers (H, W), as in `LabelledImages.sample`."""
+    spec, named = input_spec(config), printable(where)
+    seen = view_labels(numbers, view)
+    scored = seen
     if not augmented and not config.native:
         size = config.label_height_width
-        scored = torch.from_numpy(view_labels(ids, View(size, size)).astype(np.int64))
-    return {"input": one_hot(seen, config.num_classes), "labels": scored}
+        scored = view_labels(numbers, View(size, size))
+    labels = torch.from_numpy(scored_ids(scored, spec, where=named))
+    return {"input": label_input(seen, spec, where=named), "labels": labels}

@@ -1,5 +1,6 @@
 """From settings to an open data set that has been checked."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from ganshrink.data.config import DataConfig, Split
@@ -8,10 +9,13 @@ from ganshrink.data.images import Images, check
 from ganshrink.data.labelled import LabelledImages
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
+from ganshrink.data.splits import split_taken
 from ganshrink.data.tensors import Subset
 from ganshrink.data.unlabelled import InputFolder, InputsAlone, joined, labelled_indices
 from ganshrink.data.unpaired import UnpairedImages
 from ganshrink.system.own import call, chosen
+
+logger = logging.getLogger(__name__)
 
 DATASETS: Mapping[str, Callable[[DataConfig, str], Images]] = {
     "facades-synthetic": SyntheticFacades,
@@ -23,11 +27,14 @@ DATASETS: Mapping[str, Callable[[DataConfig, str], Images]] = {
 _SHOWN = 5  # problems quoted in the error; `check` gives all
 
 
-def open_dataset(config: DataConfig, split: Split = "train") -> Images:
+def open_dataset(config: DataConfig, split: Split = "train", *, checked: bool = True) -> Images:
     """Open a data set and check it (see `check`). Of the training pairs these are the ones that keep their targets, all of
     them unless `label_fraction` says less.
 
     What MODULE:NAME names, a class or function, is called with the config and the split.
+
+    Args:
+        checked: false for what was checked before: images are then not decoded.
 
     Raises:
         FileNotFoundError: a folder is missing; the message names the path tried and how to set it.
@@ -35,14 +42,15 @@ def open_dataset(config: DataConfig, split: Split = "train") -> Images:
             this name.
     """
     dataset = _opened(config, split)
-    _refuse(check(dataset), split)
+    if checked:
+        _refuse(check(dataset), split)
     if split != "train":
         return dataset
     kept = _labelled(dataset, config)
     return dataset if len(kept) == len(dataset) else Subset(dataset, kept)
 
 
-def open_unlabelled(config: DataConfig) -> Images | None:
+def open_unlabelled(config: DataConfig, *, checked: bool = True) -> Images | None:
     """The inputs to train on that have no target: of the pairs that `label_fraction` leaves out, and in the folder
     `unlabelled`, which is checked. None where there are neither.
 
@@ -54,7 +62,8 @@ def open_unlabelled(config: DataConfig) -> Images | None:
     folder = None
     if config.unlabelled is not None:
         folder = InputFolder(config)
-        _refuse(check(folder), "unlabelled")
+        if checked:
+            _refuse(check(folder), "unlabelled")
     return joined(_without_labels(config), folder)
 
 
@@ -70,7 +79,10 @@ def _without_labels(config: DataConfig) -> Images | None:
 def _opened(config: DataConfig, split: Split) -> Images:
     make = chosen("data", config.name, DATASETS)
     if config.name in DATASETS:
-        return make(config, split)
+        taken = split_taken(config, split)
+        if taken != split:
+            logger.info("these data have no %s images: their %s images are taken", split, taken)
+        return make(config, taken)
     dataset = call(config.name, make, config, split)
     if not isinstance(dataset, Images):
         raise ValueError(

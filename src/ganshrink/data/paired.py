@@ -17,10 +17,12 @@ from ganshrink.data.folders import (
     sample_name,
     too_small,
 )
-from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.pictures import printable, to_tensor
+from ganshrink.data.inputs import InputSpec, input_spec, preview_input, scored_ids
+from ganshrink.data.labelled import LabelReader
+from ganshrink.data.pictures import printable, read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
-from ganshrink.data.views import View, view_image, view_of
+from ganshrink.data.splits import folders_of, share
+from ganshrink.data.views import View, view_image, view_labels, view_of
 
 
 class PairedImages:
@@ -38,14 +40,25 @@ class PairedImages:
         self._readers = readers(config)
         # key, input, target; no target where both stand side by side in one file
         self._pairs: list[tuple[str, Path, Path | None]]
+        first, *others = folders_of(config)
         if config.root is not None:
-            inside = "" if "{split}" in config.root else "{split}"
+            inside = "" if first == config.root else "{split}"
             _, files, self._problems = open_folder(config.root, split, setting="root", inside=inside)
             self._pairs = [(key, path, None) for key, path in files.items()]
-            return
-        assert config.a is not None and config.b is not None
-        pairs, self._problems = open_pairs((config.a, config.b), split, settings=("a", "b"))
-        self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
+        else:
+            pairs, self._problems = open_pairs((first, others[0]), split, settings=("a", "b"))
+            self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
+        self._pairs = share(self._pairs, (first, *others), split, seed=config.split_seed)
+        self._labels = self._open_labels(first, split)
+
+    def _open_labels(self, folder: str, split: str) -> dict[Path, Path]:
+        """The label maps to score on, by their pairs' files in that folder."""
+        if self.config.labels is None:
+            return {}
+        settings = ("root" if self.config.root else "a", "labels")
+        pairs, problems = open_pairs((folder, self.config.labels), split, settings=settings)
+        self._problems += problems
+        return {path: label for _, path, label in pairs}
 
     @property
     def _back(self) -> bool:
@@ -55,7 +68,8 @@ class PairedImages:
         return len(self._pairs)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """One pair: "input" and "target" float32 (C, H, W) in [-1, 1], "name"; no `rng`, no augmentation."""
+        """One pair: "input" and "target" float32 (C, H, W) in [-1, 1], "name". Without `rng` there is no augmentation, and
+        where there are label maps "labels", int64 (H, W), of the size they are scored at."""
         key, first, second = self._pairs[index]
         if second is None:
             sides = [(0, 1), (1, 0)][self._back]
@@ -63,11 +77,28 @@ class PairedImages:
         else:
             images = [read(path) for read, path in zip(self._readers, (first, second), strict=True)]
         view, input, target = view_of_pair(self.config, images[0], images[1], rng)
-        return {
+        sample = {
             "input": to_tensor(view_image(input, view)),
             "target": to_tensor(view_image(target, view.at(self.target_size))),
             "name": sample_name(key),
         }
+        if self._labels and rng is None:
+            sample["labels"] = self._scored(self._labels[self._first(index)], view.at(self.target_size))
+        return sample
+
+    def _first(self, index: int) -> Path:
+        """The file of a pair in `root`, or in `a`."""
+        _, input, target = self._pairs[index]
+        return target if self._back and target is not None else input
+
+    def _scored(self, label: Path, view: View) -> torch.Tensor:
+        numbers, size = read_labels(label), self.config.label_height_width
+        seen = view_labels(numbers, view if self.config.native else View(size, size))
+        return torch.from_numpy(scored_ids(seen, self._label_spec, where=printable(label)))
+
+    @property
+    def _label_spec(self) -> InputSpec:
+        return input_spec(self.config.model_copy(update={"name": "labelled"}))
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; at most 3000 images are decoded."""
@@ -81,7 +112,15 @@ class PairedImages:
         scale = Fraction(tall, height), Fraction(wide, width)
         problems += examine_pairs(pairs, self._readers, partner="partner", scale=scale, least=least)
         warn_dark(self._readers)
+        if self._labels and not problems:
+            labels = LabelReader(self._label_spec)
+            files = [self._labels[self._first(index)] for index in range(len(self))]
+            problems = examine_all(files, labels) or labels.problems()
         return problems
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The files of each sample in evaluation."""
+        return [(first,) if second is None else (first, second) for _, first, second in self._pairs]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

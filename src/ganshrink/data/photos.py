@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from ganshrink.data.config import DataConfig
-from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, share, too_small
+from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import to_tensor
 from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.splits import share
 from ganshrink.data.views import view_image, view_of
 
 
@@ -30,8 +31,8 @@ class Photos:
             _, files, problems = open_folder(name, split, setting="photos")
             self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
-            self._files += [(prefix + key, path) for key, path in files.items()]
-        self._files = share(self._files, names, split)
+            mine = share(list(files.items()), (name,), split, seed=config.split_seed)
+            self._files += [(prefix + key, path) for key, path in mine]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -49,6 +50,10 @@ class Photos:
         problems = self._problems + examine_all(files, self._reader, flaw=too_small(self.config.least))
         warn_dark([self._reader])
         return problems
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The files of each sample in evaluation."""
+        return [(path,) for _, path in self._files]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganshrink.data.images import Images, is_paired, num_inputs, target_size
+from ganshrink.data.images import Images, files_of, is_paired, num_inputs, target_size
 from ganshrink.data.inputs import InputSpec, preview_input
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, image_like
 
@@ -225,6 +226,10 @@ class Subset:
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         return self.whole.sample(self.indices[index], rng)
+
+    def files(self) -> list[tuple[Path, ...]] | None:
+        whole = files_of(self.whole)
+        return None if whole is None else [whole[index] for index in self.indices]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{self.whole.fingerprint()} {self.indices}".encode()).hexdigest()[:16]

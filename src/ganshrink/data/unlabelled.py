@@ -15,10 +15,10 @@ import torch
 from ganshrink.data.batches import LABELS, counter_rng
 from ganshrink.data.config import DataConfig
 from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_name, too_small
-from ganshrink.data.images import Images, num_inputs
+from ganshrink.data.images import Images, files_of, num_inputs
 from ganshrink.data.inputs import input_spec, preview_input
-from ganshrink.data.labelled import label_maps, read_ids
-from ganshrink.data.pictures import to_tensor
+from ganshrink.data.labelled import LabelReader, label_maps
+from ganshrink.data.pictures import read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.views import view_image, view_of
 
@@ -58,6 +58,9 @@ class InputsAlone:
         sample = self.whole.sample(index, rng)
         return {key: sample[key] for key in ("input", "labels", "name") if key in sample}
 
+    def files(self) -> list[tuple[Path, ...]] | None:
+        return files_of(self.whole)
+
     def fingerprint(self) -> str:
         return self.whole.fingerprint()
 
@@ -85,20 +88,25 @@ class InputFolder:
         pixels = self._read(path)
         view = view_of(self.config, pixels.shape, rng)
         if self.spec.kind == "labels":
-            maps = label_maps(pixels, view, self.config, augmented=rng is not None)
+            maps = label_maps(pixels, view, self.config, augmented=rng is not None, where=path)
             return {**maps, "name": sample_name(key)}
         return {"input": to_tensor(view_image(pixels, view)), "name": sample_name(key)}
 
     def _read(self, path: Path) -> np.ndarray:
-        """Class ids (H, W), or pixels (H, W, C)."""
-        return read_ids(path, self.spec) if self.spec.kind == "labels" else self._reader(path)
+        """The numbers of a label map (H, W), or pixels (H, W, C)."""
+        return read_labels(path) if self.spec.kind == "labels" else self._reader(path)
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; at most 3000 images are decoded."""
         files = [path for _, path in self._files]
-        problems = self._problems + examine_all(files, self._read, flaw=too_small(self.config.least))
+        read = LabelReader(self.spec) if self.spec.kind == "labels" else self._reader
+        problems = self._problems + examine_all(files, read, flaw=too_small(self.config.least))
         warn_dark([self._reader])
         return problems
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The file of each sample."""
+        return [(path,) for _, path in self._files]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
@@ -127,6 +135,10 @@ class Joined:
         part = self.parts[place]
         sample = part.sample(index - self._ends[place] + len(part), rng)
         return {key: value for key, value in sample.items() if key in self._keys}
+
+    def files(self) -> list[tuple[Path, ...]] | None:
+        found = [files_of(part) for part in self.parts]
+        return None if None in found else [sample for files in found if files for sample in files]
 
     def fingerprint(self) -> str:
         prints = " ".join(part.fingerprint() for part in self.parts)

@@ -1,5 +1,6 @@
 """Two folders of pictures that do not belong together, in the layout of CycleGAN: trainA, trainB, testA, testB."""
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ganshrink.data.folders import examine_all, hash_files, open_folder, sample_
 from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import to_tensor
 from ganshrink.data.pixels import readers, warn_dark
+from ganshrink.data.splits import share
 from ganshrink.data.views import view_image, view_of
 
 
@@ -42,7 +44,8 @@ class UnpairedImages:
                 opened = open_folder(name, split, setting=side)
             _, files, problems = opened
             self._problems += problems
-            sides.append(list(files.items()))
+            found = list(files.items())
+            sides.append(found if name is None else share(found, (name,), split, seed=config.split_seed))
         self._inputs, self._targets = sides if config.direction != "BtoA" else sides[::-1]
         self.num_inputs = len(self._inputs)
 
@@ -76,6 +79,11 @@ class UnpairedImages:
             problems += examine_all([path for _, path in side], read, flaw=flaw)
         warn_dark(self._readers)
         return problems
+
+    def files(self) -> list[tuple[Path, ...]]:
+        """The files of each sample in evaluation."""
+        sides = [[path for _, path in side] for side in (self._inputs, self._targets)]
+        return [tuple(path for path in pair if path) for pair in zip_longest(*sides)]
 
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveInt, field_validator
 
 from ganshrink.metrics import inception, perceptual, pixels, segmenters, squeezenet
-from ganshrink.metrics.value import Listed, Metric, Setup
+from ganshrink.metrics.value import Listed, Metric, Reals, Setup
 from ganshrink.system.own import call, chosen, qualified, registered
 from ganshrink.system.spelling import did_you_mean
 
@@ -53,6 +53,23 @@ class MetricsConfig(BaseModel):
     limit: int | None = Field(None, ge=1, description="score at most this many images; none: all")
     batch_size: int = Field(8, ge=1, description="images per batch while scoring")
     seed: int = Field(0, ge=0, description="seed of the kernel distance's random subsets")
+    quantisation: Literal["round", "truncate"] = Field(
+        "round", description="how generated pictures become uint8; truncate: as the published scripts do"
+    )
+    reals: Reals = Field(
+        "scored",
+        description="which targets fid, kid, fd_ and kd_squeezenet compare with: scored: those of the images scored; train: "
+        "of the training images; all: of both",
+    )
+    fid_statistics: Path | None = Field(
+        None,
+        description="fid: mu and sigma of the reals in an .npz file, as of pytorch-fid, instead of targets",
+    )
+    kid_subsets: tuple[PositiveInt, Annotated[int, Field(ge=3)]] | None = Field(
+        None,
+        description="kid as it is usually estimated: the mean over so many random subsets of so many images, such as [100, "
+        "100], both sides drawn apart; none: over all pairs of images up to 1000",
+    )
     squeezenet: Path = Field(
         Path(squeezenet.FILE),
         description="weights of fd_ and kd_squeezenet",
@@ -65,8 +82,19 @@ class MetricsConfig(BaseModel):
         Path(inception.RELEASED_NAME),
         description="weights of fid and kid: TensorFlow's of 2015-12-05, not torchvision's",
     )
-    segmenter: Literal["espnet-camvid"] = Field("espnet-camvid", description="the network that judges miou")
-    segmenter_weights: Path = Field(Path("espnet_camvid.safetensors"), description="the segmenter's weights")
+    segmenter: str = Field(
+        "espnet-camvid",
+        description="the network that judges miou: espnet-camvid, drn-d-105-cityscapes, an ONNX file, or MODULE:NAME of "
+        "your own",
+    )
+    segmenter_weights: Path | None = Field(
+        None, description="the segmenter's weights; none: the file name of their release"
+    )
+    segmenter_void: int | None = Field(
+        None,
+        ge=0,
+        description="the class that miou leaves out; none: the segmenter's own, of ONNX files one past its classes",
+    )
 
     @field_validator("names")
     @classmethod

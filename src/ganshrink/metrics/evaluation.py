@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ganshrink.metrics.value import Metric, Pictures, Value
+from ganshrink.metrics.value import TRUNCATION, Metric, Pictures, Value
 from ganshrink.system.generator import as_tuple, generate
 
 
@@ -19,6 +20,7 @@ def evaluate(
     teacher: nn.Module | None = None,
     device: str | torch.device = "cpu",
     limit: int | None = None,
+    truncate: bool = False,
 ) -> dict[str, Value]:
     """Metric values of a generator by name, in the order of `metrics`, which are reset first.
 
@@ -30,6 +32,7 @@ def evaluate(
             (N, C, H, W) in [-1, 1]; for miou "labels"; for inputs and targets that do not belong together
             `"paired": False`, either of them left out where there are no more.
         limit: score at most this many images.
+        truncate: generated pictures to uint8, instead of rounding them.
 
     Raises:
         ValueError: no images, images of another shape than the target's, NaN in an output, labels missing, an output that
@@ -43,6 +46,7 @@ def evaluate(
         for batch in batches if wanted else ():
             batch = _first(batch, None if limit is None else limit - count)
             pictures = _generate(generator, batch, teacher=teacher, device=device)
+            pictures.truncate = truncate
             for metric in wanted:
                 metric.update(pictures)
             count += max(len(images) for images in (pictures.fake, pictures.target) if images is not None)
@@ -50,7 +54,28 @@ def evaluate(
                 break
     if wanted and not count:
         raise ValueError("there are no images to score: the split is empty")
-    return {metric.name: metric.compute() for metric in wanted}
+    values = {metric.name: metric.compute() for metric in wanted}
+    if not truncate:
+        return values
+    return {
+        name: replace(value, protocol=value.protocol | {"quantisation": TRUNCATION})
+        for name, value in values.items()
+    }
+
+
+def give_reals(
+    metrics: Iterable[Metric], batches: Iterable[dict[str, Any]], *, device: str | torch.device = "cpu"
+) -> None:
+    """Show the targets of batches to the distances that want other reals than those of the images scored; once, however
+    many networks are scored then."""
+    wanting: list[Any] = [metric for metric in metrics if getattr(metric, "reals", "scored") != "scored"]
+    for batch in batches if wanting else ():
+        if batch.get("target") is None:
+            continue
+        pictures = Pictures(fake=None, target=batch["target"].to(device), paired=False)
+        with torch.no_grad():
+            for metric in wanting:
+                metric.add_reals(pictures)
 
 
 def _first(batch: dict[str, Any], count: int | None) -> dict[str, Any]:

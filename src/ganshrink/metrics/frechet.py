@@ -6,11 +6,16 @@ not be shared with the kernel distance, and it does not make the product symmetr
 512-d, one core: 1.7 times slower, and off by 1e-6 where there are fewer images than dimensions).
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.value import AGAINST, Against, Pictures, Seen, Value
+from ganshrink.metrics.value import AGAINST, REALS, Against, Pictures, Reals, Seen, Value
+from ganshrink.metrics.weights import find_weights, short_hash
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
@@ -52,21 +57,74 @@ class Moments:
         return (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1)
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (d,) and covariance (d, d) of features that somebody else has counted, and how protocols call them."""
+
+    mu: Tensor
+    sigma: Tensor
+    said: str
+
+    def mean(self) -> Tensor:
+        return self.mu
+
+    def covariance(self) -> Tensor:
+        return self.sigma
+
+
+def load_statistics(path: str | Path, dim: int) -> Statistics:
+    """Statistics from an .npz file with `mu` and `sigma`, as pytorch-fid writes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or holds statistics of another feature network.
+    """
+    file = find_weights(
+        path, origin="metrics.fid_statistics names it: an .npz file with mu and sigma, as of pytorch-fid"
+    )
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            mean, covariance = (
+                torch.from_numpy(np.array(arrays[key], np.float64)) for key in ("mu", "sigma")
+            )
+    except Exception as error:  # a damaged archive raises anything
+        raise ValueError(f"{file} is no .npz file with mu and sigma: {str(error).splitlines()[0]}") from error
+    if mean.shape != (dim,) or covariance.shape != (dim, dim):
+        raise ValueError(
+            f"{file} holds mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}, not of {dim} features"
+        )
+    return Statistics(mean, covariance, f"{file.name}, sha256 {short_hash(file)}")
+
+
 class FrechetDistance:
     """Frechet distance between generated pictures and targets (or the teacher's outputs) over a feature network.
 
     Lower is better. With no more images than feature dimensions the covariances cannot have full rank and the distance is
     biased upward: the protocol then says `rank-deficient`, and the kernel distance is the one to compare by.
+
+    Args:
+        reals: which targets it compares with: of the images scored, or those that `add_reals` is given, which stay.
+        statistics: instead of targets.
     """
 
     def __init__(
-        self, name: str, network: FeatureNetwork, *, split: str, against: Against = "target"
+        self,
+        name: str,
+        network: FeatureNetwork,
+        *,
+        split: str,
+        against: Against = "target",
+        reals: Reals = "scored",
+        statistics: Statistics | None = None,
     ) -> None:
         self.name = name
         self.against: Against = against
-        self.needs: frozenset[str] = frozenset({against})
+        self.needs: frozenset[str] = frozenset({against} if statistics is None else ())
         self.network = network
         self.split = split
+        self.statistics = statistics
+        self.reals: Reals = reals if against == "target" and statistics is None else "scored"
+        self.given = Moments(network.dim)
         self.reset()
 
     def reset(self) -> None:
@@ -74,19 +132,31 @@ class FrechetDistance:
         self.fake = Moments(self.network.dim)
         self.target = Moments(self.network.dim)
 
+    def add_reals(self, batch: Pictures) -> None:
+        """Take in targets to compare with."""
+        self.given.add(self.network.of(batch, "target"))
+
     def update(self, batch: Pictures) -> None:
         if batch.fake is not None:
             self.fake.add(self.network.of(batch, "fake"))
-        if getattr(batch, self.against) is not None:
+        own = self.reals == "scored" and self.statistics is None
+        if own and getattr(batch, self.against) is not None:
             self.target.add(self.network.of(batch, self.against))
-        self.seen.add_batch(batch, self.against)
+        self.seen.add_batch(batch, self.against if own else None)
 
     def compute(self) -> Value:
+        target = self.target
+        if self.reals != "scored":
+            target = self.given
+            self.seen.count_reals(self.name, target.count)
         protocol = self.seen.protocol(self.name, least=2) | self.network.protocol()
-        fewest = min(self.fake.count, self.target.count)
+        fewest = min(self.fake.count, self.fake.count if self.statistics else target.count)
         protocol["rank"] = "full" if fewest > self.network.dim else "rank-deficient"
         protocol["against"] = AGAINST[self.against]
+        if said := self.statistics.said if self.statistics else REALS.get(self.reals):
+            protocol["reals"] = said
+        reals = self.statistics or target
         distance = frechet_distance(
-            self.fake.mean(), self.fake.covariance(), self.target.mean(), self.target.covariance()
+            self.fake.mean(), self.fake.covariance(), reals.mean(), reals.covariance()
         )
         return Value(distance, "lower", protocol)

@@ -11,13 +11,14 @@ Attribute names are those of the released weights.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.frechet import FrechetDistance
+from ganshrink.metrics.frechet import FrechetDistance, load_statistics
 from ganshrink.metrics.kernel import KernelDistance
 from ganshrink.metrics.value import Listed, Protocolled, Setup, Value
 from ganshrink.metrics.weights import file_hash, find_weights, load_judge
@@ -235,18 +236,25 @@ class KernelInceptionDistance(KernelDistance):
 
     def compute(self) -> Value:
         value = super().compute()
-        said: dict[str, Protocolled] = {"usual_kid": STANDARD_KID}
+        said: dict[str, Protocolled] = {} if self.usual else {"usual_kid": STANDARD_KID}
         return Value(value.value, value.better, value.protocol | said)
 
 
 def _frechet(setup: Setup) -> FrechetDistance:
     network = setup.network(load_inception, setup.config.inception)
-    return FrechetDistance("fid", network, split=setup.split)
+    path = setup.config.fid_statistics
+    statistics = None if path is None else load_statistics(path, network.dim)
+    reals = setup.config.reals
+    return FrechetDistance("fid", network, split=setup.split, reals=reals, statistics=statistics)
 
 
 def _kernel(setup: Setup) -> KernelInceptionDistance:
     network = setup.network(load_inception, setup.config.inception)
-    return KernelInceptionDistance("kid", network, split=setup.split, seed=setup.config.seed)
+    options: dict[str, Any] = {"seed": setup.config.seed, "reals": setup.config.reals}
+    if setup.config.kid_subsets is not None:
+        count, size = setup.config.kid_subsets
+        options |= {"usual": True, "subsets": count, "size": size}
+    return KernelInceptionDistance("kid", network, split=setup.split, **options)
 
 
 FID = Listed(_frechet, "lower", "target", "Frechet inception distance (2048-d)")

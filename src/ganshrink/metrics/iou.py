@@ -15,7 +15,9 @@ from ganshrink.metrics.value import Pictures, Seen, Value
 class Segmenter:
     """`predict(pictures, size)` gives class ids (N, h, w) of uint8 pictures (N, 3, H, W) at `size` = (h, w).
 
-    Ids 0 .. classes - 1. The last is `void`: it may be predicted (and is then wrong) but is not scored.
+    Ids 0 .. classes - 1. The last, or the one that is `ignored`, is `void`: it may be predicted (and is then wrong) but is
+    not scored. `resize` says in
+    words how pictures and scores are resized, `sha256` which weights these are.
     """
 
     name: str
@@ -23,10 +25,11 @@ class Segmenter:
     classes: int
     resize: str
     sha256: str
+    ignored: int | None = None
 
     @property
     def void(self) -> int:
-        return self.classes - 1
+        return self.classes - 1 if self.ignored is None else self.ignored
 
 
 class MeanIoU:
@@ -69,12 +72,14 @@ class MeanIoU:
         if labels.min() < 0 or labels.max() >= self.segmenter.classes:
             raise ValueError(
                 f"label ids {labels.min().item()}..{labels.max().item()} are not within the "
-                f"0..{self.segmenter.void} of {self.segmenter.name}: data set and segmenter do not fit"
+                f"0..{self.segmenter.classes - 1} of {self.segmenter.name}: data set and segmenter do not fit"
             )
         return labels
 
     def compute(self) -> Value:
         segmenter = self.segmenter
+        if not self._scored_classes() and self.seen.images:
+            raise ValueError("miou: no pixel of the label maps has a class that is scored")
         protocol = self.seen.protocol(self.name) | {
             "network": segmenter.name,
             "weights_sha256": segmenter.sha256,
@@ -89,5 +94,6 @@ class MeanIoU:
     def _scored_classes(self) -> int:
         """Classes that occur in the labels or the predictions; an absent class has no IoU."""
         matrix = self.jaccard.confmat
-        occurs = (matrix.sum(0) + matrix.sum(1))[: self.segmenter.void] > 0
+        occurs = matrix.sum(0) + matrix.sum(1) > 0
+        occurs[self.segmenter.void] = False
         return int(occurs.sum())

@@ -115,7 +115,7 @@ def _agreement(network: nn.Module, batches: Batches, device: torch.device | str)
 
 
 def _metric(fitness: Fitness, config: MetricsConfig, device: torch.device | str) -> Metric:
-    wanted = config.model_copy(update={"names": (fitness,)})
+    wanted = config.model_copy(update={"names": (fitness,), "reals": "scored", "fid_statistics": None})
     return build(wanted, device, split="held out of training")[0]
 
 

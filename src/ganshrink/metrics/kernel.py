@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.value import AGAINST, Against, Kind, Pictures, Protocolled, Seen, Value
+from ganshrink.metrics.value import (
+    AGAINST,
+    REALS,
+    Against,
+    Kind,
+    Pictures,
+    Protocolled,
+    Reals,
+    Seen,
+    Value,
+)
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -96,6 +106,10 @@ class KernelDistance:
 
     Lower is better. Up to `size` images: the estimate over all of them, with its jackknife error. More: as in KID, the
     mean and standard deviation over `subsets` random subsets of `size`, out of a reservoir of `capacity`.
+
+    Args:
+        reals: as in `FrechetDistance`.
+        usual: subsets however few the images are, drawn apart on both sides, all pairs in the cross term.
     """
 
     def __init__(
@@ -109,6 +123,8 @@ class KernelDistance:
         subsets: int = 100,
         size: int = 1000,
         capacity: int = 10_000,
+        reals: Reals = "scored",
+        usual: bool = False,
     ) -> None:
         self.name = name
         self.network = network
@@ -119,36 +135,49 @@ class KernelDistance:
         self.subsets = subsets
         self.size = size
         self.capacity = capacity
+        self.reals: Reals = reals if against == "target" else "scored"
+        self.usual = usual
+        self.given = self._reservoir()
         self.reset()
+
+    def _reservoir(self) -> Reservoir:
+        return Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed)
 
     def reset(self) -> None:
         self.seen = Seen(self.split)
         self.paired = True
-        kinds: tuple[Kind, Kind] = ("fake", self.against)
-        self.sides = {
-            kind: Reservoir(self.network.dim, capacity=self.capacity, seed=self.seed) for kind in kinds
-        }
+        kinds: tuple[Kind, ...] = ("fake", self.against) if self.reals == "scored" else ("fake",)
+        self.sides = {kind: self._reservoir() for kind in kinds}
+
+    def add_reals(self, batch: Pictures) -> None:
+        """Take in targets to compare with, which stay."""
+        self.given.add(self.network.of(batch, "target"))
 
     def update(self, batch: Pictures) -> None:
-        self.paired = batch.paired or self.against == "teacher"
+        alone = self.usual or self.reals != "scored"
+        self.paired = (batch.paired or self.against == "teacher") and not alone
         for kind, reservoir in self.sides.items():
             if getattr(batch, kind) is not None:
                 reservoir.add(self.network.of(batch, kind))
-        self.seen.add_batch(batch, self.against)
+        self.seen.add_batch(batch, self.against if self.reals == "scored" else None)
 
     def compute(self) -> Value:
+        if self.reals != "scored":
+            self.seen.count_reals(self.name, self.given.count)
         protocol = self.seen.protocol(self.name, least=3) | self.network.protocol()
         kernel = "(x.y/d + 1)^3, U-statistic"
         protocol |= {"kernel": kernel + (" without matching pairs" if self.paired else ""), "seed": self.seed}
         protocol["against"] = AGAINST[self.against]
+        if self.reals != "scored":
+            protocol["reals"] = REALS[self.reals]
         protocol["sampled_images"] = min(self.seen.images, self.capacity)
         value, spread = self._estimate()
         return Value(value, "lower", {**protocol, **spread})
 
     def _estimate(self) -> tuple[float, dict[str, Protocolled]]:
-        x, y = (reservoir.sample() for reservoir in self.sides.values())
+        x, y = (reservoir.sample() for reservoir in (*self.sides.values(), self.given)[:2])
         estimate = kernel_distance if self.paired else unpaired_kernel_distance
-        if max(len(x), len(y)) <= self.size:
+        if max(len(x), len(y)) <= self.size and not self.usual:
             value, error = estimate(x, y)
             return value, {"subsets": 1, "subset_size": min(len(x), len(y)), "standard_error": error}
         rng = np.random.default_rng(self.seed)

@@ -3,6 +3,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +114,8 @@ def _frechet(against: Against, about: str) -> Listed:
 
     def make(setup: Setup) -> FrechetDistance:
         network = setup.network(load_squeezenet, setup.config.squeezenet)
-        return FrechetDistance(name, network, split=setup.split, against=against)
+        reals = setup.config.reals
+        return FrechetDistance(name, network, split=setup.split, against=against, reals=reals)
 
     return Listed(make, "lower", against, about)
 
@@ -123,7 +125,9 @@ def _kernel(against: Against, about: str) -> Listed:
 
     def make(setup: Setup) -> KernelDistance:
         network = setup.network(load_squeezenet, setup.config.squeezenet)
-        return KernelDistance(name, network, split=setup.split, against=against, seed=setup.config.seed)
+        config = setup.config
+        options: dict[str, Any] = {"against": against, "seed": config.seed, "reals": config.reals}
+        return KernelDistance(name, network, split=setup.split, **options)
 
     return Listed(make, "lower", against, about)
 

@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 AGAINST: dict[str, str] = {"target": "the target", "teacher": "the teacher's output"}
 
-QUANTISATION = "rounded to uint8"
+QUANTISATION, TRUNCATION = "rounded to uint8", "generated pictures truncated to uint8"
+
+Reals = Literal["scored", "train", "all"]
+REALS: dict[str, str] = {"train": "training images", "all": "training images and those scored"}
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Value:
         return asdict(self)
 
 
-def to_uint8(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor, *, truncate: bool = False) -> Tensor:
     """Images in [-1, 1], any shape, as a saved picture holds them: clipped and rounded to 0..255.
 
     Rounding, not truncating as the field's `tensor2im` does: a picture read from a file and scaled to [-1, 1]
-    comes back unchanged, and nothing is darkened by half a level on average.
+    comes back unchanged, and nothing is darkened by half a level on average. `truncate` does what the field does.
 
     Raises:
         ValueError: a value is NaN or infinite; it would silently become black or white.
@@ -51,6 +54,8 @@ def to_uint8(images: Tensor) -> Tensor:
         return images
     if not torch.isfinite(images).all():
         raise ValueError("an image to score holds NaN or infinite values: its network has diverged")
+    if truncate:
+        return images.float().add(1).div(2).mul(255).clamp(0, 255).to(torch.uint8)
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -73,7 +78,7 @@ class Pictures:
     """One batch to score: images are float (N, C, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids.
 
     With `paired` each image and the target beside it belong together. Unpaired batches may hold more of one than of
-    the other, or one alone.
+    the other, or one alone. With `truncate` what a generator made is truncated to uint8, not rounded.
     """
 
     fake: Tensor | None
@@ -81,6 +86,7 @@ class Pictures:
     labels: Tensor | None = None
     teacher: Tensor | None = None
     paired: bool = True
+    truncate: bool = False
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +114,8 @@ class Pictures:
         images = getattr(self, kind)
         if images is None:
             raise ValueError(f"this metric compares with the {kind}, and the batch has none: pass a {kind}")
-        return self.once(("saved", kind), lambda: to_uint8(images))
+        truncate = self.truncate and kind != "target"  # targets are read from files, and would lose a level
+        return self.once(("saved", kind), lambda: to_uint8(images, truncate=truncate))
 
     def rgb(self, kind: Kind) -> Tensor:
         """As `saved`, for a network that judges colour pictures: (N, 3, H, W). Raises as `as_rgb`."""
@@ -182,13 +189,19 @@ class Seen:
         self.size = size if self.size in ("", size) else "mixed"
         self.images, self.channels = self.images + len(images), images.shape[1]
 
-    def add_batch(self, batch: Pictures, kind: Kind) -> None:
+    def add_batch(self, batch: Pictures, kind: Kind | None) -> None:
         """Count a batch's fakes, and apart from them what of `kind` they are compared with where it is unpaired."""
         if batch.fake is not None:
             self.add(batch.fake)
-        others = getattr(batch, kind)
+        others = getattr(batch, kind) if kind else None
         if not batch.paired and kind == "target" and others is not None:
             self.targets = (self.targets or 0) + len(others)
+
+    def count_reals(self, name: str, count: int) -> None:
+        """Note with how many targets that are not of these batches they are compared; ValueError where there are none."""
+        if not count:
+            raise ValueError(f"{name} compares with training images (metrics.reals), and there are none here")
+        self.targets = count
 
     def protocol(self, name: str, *, least: int = 1) -> dict[str, Protocolled]:
         """The protocol of a value; ValueError when fewer than `least` images were seen."""

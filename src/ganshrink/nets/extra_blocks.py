@@ -138,7 +138,9 @@ def _end(layers: Sequence[tuple[str, nn.Module]], at: int) -> int | None:
 
 
 def _norm_like(norm: nn.Module | None) -> Norm:
-    return norm_layer("batch" if isinstance(norm, nn.BatchNorm2d) else "instance", affine=True)
+    if not isinstance(norm, nn.BatchNorm2d):
+        return norm_layer("instance", affine=True)
+    return norm_layer("batch" if norm.track_running_stats else "batch_stats", affine=True)
 
 
 def _insert(parent: nn.Module, last: str, blocks: nn.Module) -> None:

@@ -11,22 +11,23 @@ Norm = Callable[[int], nn.Module]
 
 
 def norm_layer(norm: str, *, affine: bool | None = None) -> Norm:
-    """A norm by the field's names: `instance` (no running statistics), `batch`, or `none`.
+    """A norm by the field's names: `instance` (no running statistics), `batch`, `batch_stats` (a batch norm without running
+    statistics, which sees the batch in evaluation too), or `none`.
 
     `affine=None` takes each norm's own habit: batch norms have a scale and a shift, instance norms have none.
     """
     if norm == "instance":
         return partial(nn.InstanceNorm2d, affine=bool(affine), track_running_stats=False)
-    if norm == "batch":
-        return partial(nn.BatchNorm2d, affine=affine is not False)
+    if norm in ("batch", "batch_stats"):
+        return partial(nn.BatchNorm2d, affine=affine is not False, track_running_stats=norm == "batch")
     if norm == "none":
         return lambda channels: nn.Identity()
-    raise ValueError(f"norm must be instance, batch or none, got {norm!r}")
+    raise ValueError(f"norm must be instance, batch, batch_stats or none, got {norm!r}")
 
 
 def needs_bias(norm: str) -> bool:
     """The field's habit: convs before a batch norm carry no bias, those before an instance norm do."""
-    return norm != "batch"
+    return norm not in ("batch", "batch_stats")
 
 
 class Residual(nn.Module):

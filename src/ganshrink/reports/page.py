@@ -58,6 +58,7 @@ def render(run: RunFiles) -> str:
         parity=sections.parity(run),
         quantized=quantization(run),
         protocols=sections.protocols(run),
+        trained_on=sections.trained_on(run),
         provenance=sections.provenance(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -168,6 +168,15 @@ def protocols(run: RunFiles) -> list[dict[str, Any]]:
     return rows
 
 
+def trained_on(run: RunFiles) -> str:
+    """How many of the images that were scored were trained on, by the protocols; empty where none was or it is unknown."""
+    metrics = [scores for scores in run.get("metrics.json").values() if isinstance(scores, dict)]
+    said = [
+        str(dig(entry, "protocol", "trained_on") or "") for scores in metrics for entry in scores.values()
+    ]
+    return next((text for text in said if text[:1].isdigit()), "")
+
+
 def provenance(run: RunFiles) -> dict[str, Any]:
     """Command, machine and versions, then one row per stage."""
     env = run.get("env.json")

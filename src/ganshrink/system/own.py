@@ -1,7 +1,7 @@
 """Parts by name: of the package's own tables, of installed packages that register some, or MODULE:NAME of the user's own.
 
-A part is a network, method, metric, data set, task or exporter. MODULE:NAME runs the code that the name says, and so
-does a registered name; nothing is imported before a part is chosen.
+A part is a network, method, metric, segmenter, data set, task or exporter. MODULE:NAME runs the code that the name says,
+and so does a registered name; nothing is imported before a part is chosen.
 """
 
 import importlib
@@ -15,12 +15,13 @@ from typing import Any, Literal, get_type_hints
 
 from ganshrink.system.spelling import did_you_mean
 
-Kind = Literal["nets", "methods", "metrics", "data", "tasks", "exporters"]
+Kind = Literal["nets", "methods", "metrics", "segmenters", "data", "tasks", "exporters"]
 
 WORDS: Mapping[Kind, str] = {
     "nets": "network",
     "methods": "method",
     "metrics": "metric",
+    "segmenters": "segmenter",
     "data": "data set",
     "tasks": "task",
     "exporters": "exporter",

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ganshrink.data.splits import split_said
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import train_alone
 from ganshrink.pruning import Plan, extract
@@ -115,9 +116,12 @@ def _leave(
                 trained=result.quantization,
                 **options,
             )
-    split = recipe.metrics.split if recipe.data is not None else "held out: every tenth of the given samples"
+    split = "held out: every tenth of the given samples"
+    if recipe.data is not None:
+        split = split_said(recipe.data, recipe.metrics.split)
     with losing(run, "metrics.json"):
-        outputs.write_metrics(run, networks, held_out, recipe.metrics, split)
+        trained = (job.data, job.unlabelled)
+        outputs.write_metrics(run, networks, held_out, recipe.metrics, split, trained=trained)
     with losing(run, "samples/samples.json"):
         outputs.write_samples(run, networks, held_out)
     for exporter in recipe.export.names:

@@ -18,7 +18,7 @@ from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
-from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate
+from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate, give_reals
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import load_extra
@@ -31,6 +31,7 @@ from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
+from ganshrink.workflow.protocol import Trained, reals_of, said_of
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -196,18 +197,28 @@ def write_cost(
 
 
 def write_metrics(
-    run: Run, networks: Mapping[str, nn.Module], images: Images, config: MetricsConfig, split: str
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    images: Images,
+    config: MetricsConfig,
+    split: str,
+    *,
+    trained: Trained,
 ) -> dict[str, Any]:
     """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
-    start of their fingerprint ("data") what images these were.
+    start of their fingerprint ("data") what images these were, and what else `said_of` says.
 
     Where inputs are pictures like the outputs and have no targets, the input itself is scored too, by its distance to the
     teacher's picture as well: a network must be better than the untouched picture.
+
+    Args:
+        trained: what the networks were trained on.
     """
     metrics = build(config, split=split, offered=offered_by(images))
     values: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    data = images.fingerprint()[:12]
+    said = said_of(images, trained, networks.values(), config)
+    give_reals(metrics, reals_of(images, trained, config))
     if metrics and _changes_pictures(list(networks.values())[-1], images):
         networks = {"identity": nn.Identity(), **networks}
     for name, network in networks.items():
@@ -216,7 +227,8 @@ def write_metrics(
 
         def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
             batches = all_batches(images, config.batch_size)
-            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit)
+            truncate = config.quantisation == "truncate"
+            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit, truncate=truncate)
 
         try:
             of_network = scored(metrics)
@@ -228,7 +240,7 @@ def write_metrics(
                 except Exception as error:
                     failed.setdefault(metric.name, one_line(error))
         values[name] = {
-            metric: replace(value, protocol={**value.protocol, "data": data}).to_json()
+            metric: replace(value, protocol={**value.protocol, **said}).to_json()
             for metric, value in of_network.items()
         }
     run.write("metrics.json", values)
@@ -375,4 +387,9 @@ def score(
     batches = all_batches(images, config.batch_size)
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     judges = build(config, device, split="as given", offered=offered_by(images))
-    return evaluate(generator, batches, judges, teacher=teacher, device=device, limit=config.limit)
+    if config.reals != "scored":
+        raise ValueError(
+            f"metrics.reals = {config.reals!r} needs training images, which are not given here: score a run"
+        )
+    options: dict[str, Any] = {"limit": config.limit, "truncate": config.quantisation == "truncate"}
+    return evaluate(generator, batches, judges, teacher=teacher, device=device, **options)

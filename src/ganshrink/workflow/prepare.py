@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, open_dataset
+from ganshrink.data.overlap import warn_trained_on
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
 from ganshrink.system.distributed import init_distributed, is_main_process
@@ -71,6 +72,7 @@ def prepare(
     """
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
+        warn_trained_on(held_out, images, unlabelled, limit=recipe.metrics.limit)
         network = build()
         check_single(network)
         outputs.check_ready(recipe, network, held_out)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganshrink.data import Images, open_dataset
+from ganshrink.data import Images, open_dataset, open_unlabelled
 from ganshrink.data.config import Split
+from ganshrink.data.splits import split_said
 from ganshrink.latency.devices import device_of
 from ganshrink.latency.profile_device import measure_profile
 from ganshrink.latency.profiles import DeviceProfile, write_profile
@@ -63,7 +64,9 @@ def evaluate_run(
     recipe, run = _recipe(path, overrides, own), Run(path)
     networks = load_networks(path, net)
     images = _held_out(recipe, path)
-    metrics = outputs.write_metrics(run, networks, images, recipe.metrics, recipe.metrics.split)
+    assert recipe.data is not None
+    split, trained = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
+    metrics = outputs.write_metrics(run, networks, images, recipe.metrics, split, trained=trained)
     write_report(path)
     return metrics
 
@@ -131,7 +134,9 @@ def quantize_run(
     networks["int8"] = int8.write_int8(
         run, quantized, _example(path), settings, images, held_out, trained=trained, **options
     )
-    outputs.write_metrics(run, networks, held_out, recipe.metrics, recipe.metrics.split)
+    assert recipe.data is not None
+    split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
+    outputs.write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
     outputs.write_samples(run, networks, held_out)
     if recipe.latency.enabled:
         outputs.write_latency(
@@ -213,6 +218,16 @@ def _held_out(recipe: Recipe, path: Path, split: Split | None = None) -> Images:
     return open_dataset(recipe.data, split or recipe.metrics.split)
 
 
+def _trained(path: Path, own: Sequence[str]) -> list[Images | None] | None:
+    """The images that the networks of a run were trained on; None where they are not here."""
+    data = _recipe(path, (), own).data
+    assert data is not None
+    try:
+        return [open_dataset(data, "train", checked=False), open_unlabelled(data, checked=False)]
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
     """What a training of the run's student needs, with the teacher that the run kept."""
     teacher, task = networks["teacher"], recipe.new_task()
@@ -239,7 +254,8 @@ def _recipe(path: Path, overrides: Sequence[str], own: Sequence[str]) -> Recipe:
 
 
 def _names(tables: Mapping[str, Any]) -> list[str]:
-    """The names of data set, task, method, metrics and exporters in tables of a recipe."""
+    """The names of data set, task, method, metrics, segmenter and exporters in tables of a recipe."""
     named = [tables[table].get("name", "") for table in ("data", "task", "method") if table in tables]
+    named.append(tables.get("metrics", {}).get("segmenter", ""))
     lists = (tables.get("metrics", {}).get("names"), tables.get("export", {}).get("formats"))
     return [*named, *(name for names in lists for name in names or ())]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganshrink.metrics.iou import Segmenter
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
+FILE = "espnet_camvid.safetensors"
 CLASSES = 12  # the last one is void
 HEIGHT, WIDTH = 360, 480
 MEAN_BGR = (110.331, 108.409, 105.033)
@@ -162,14 +163,14 @@ def preprocess(pictures: Tensor) -> Tensor:
     return (x.flip(1) - mean) / std / 255
 
 
-def load_espnet(path: str | Path, device: str | torch.device = "cpu") -> Segmenter:
+def load_espnet(path: str | Path | None = None, device: str | torch.device = "cpu") -> Segmenter:
     """The CamVid segmenter from a safetensors file of exactly its tensors.
 
     Raises:
         FileNotFoundError: no such file; the message says where it comes from.
         ValueError: the file holds something else.
     """
-    file = find_weights(path, origin=ORIGIN)
+    file = find_weights(path or FILE, origin=ORIGIN)
     network = load_judge(ESPNet(), file, device=device)
 
     def predict(pictures: Tensor, size: tuple[int, int]) -> Tensor:

@@ -23,6 +23,7 @@ from ganshrink.training.tasks.pool import ImagePool
 from ganshrink.training.tasks.task import (
     TASK_NAMES,
     Direction,
+    DNorm,
     Nets,
     RealImages,
     Target,
@@ -50,7 +51,9 @@ class CycleGANConfig(PairedConfig):
         default=5, ge=0, description="of a student: weight of the L1 distance to its teacher's image"
     )
     pool_size: int = Field(default=50, ge=0, description="earlier fakes that D is shown (section 4)")
-    d_norm: Literal["batch", "instance", "none"] = Field(default="instance", description="D's norm")
+    d_norm: DNorm = Field(
+        default="instance", description="D's norm; instance_affine: one with scale and shift"
+    )
 
 
 @dataclass

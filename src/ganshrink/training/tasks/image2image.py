@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from ganshrink.losses import GanMode
 from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
-from ganshrink.training.tasks.task import TASK_NAMES, RealImages, Target
+from ganshrink.training.tasks.task import TASK_NAMES, DNorm, RealImages, Target
 
 
 class Image2ImageConfig(PairedConfig):
@@ -25,7 +25,7 @@ class Image2ImageConfig(PairedConfig):
     lambda_recon: float = Field(
         default=10, ge=0, description="weight of the L1 distance to the teacher's image"
     )
-    d_norm: Literal["batch", "instance", "none"] = Field(default="instance", description="D's norm")
+    d_norm: DNorm = Field(default="instance", description="D's norm")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Pix2Pix is this with true pairs. A student of CycleGAN, or of any trained genera
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -16,7 +16,16 @@ from ganshrink.losses import GanMode, discriminator_loss, generator_loss
 from ganshrink.system.generator import Input
 from ganshrink.training import Context, Forward, Taps, Update
 from ganshrink.training.tasks.generator_pass import GeneratorPass, Tapped
-from ganshrink.training.tasks.task import Nets, RealImages, Target, Term, adam_of, joined, new_discriminator
+from ganshrink.training.tasks.task import (
+    DNorm,
+    Nets,
+    RealImages,
+    Target,
+    Term,
+    adam_of,
+    joined,
+    new_discriminator,
+)
 from ganshrink.training.tasks.taught_images import TaughtImages
 
 
@@ -36,9 +45,7 @@ class PairedConfig(BaseModel):
     d_layers: int = Field(
         default=3, ge=1, description="D's strided convolutions; 3: judges patches of 70 pixels"
     )
-    d_norm: Literal["batch", "instance", "none"] = Field(
-        default="batch", description="D's norm, in the papers the same as the generator's"
-    )
+    d_norm: DNorm = Field(default="batch", description="D's norm, in the papers the same as the generator's")
     lr: float = Field(default=2e-4, gt=0, description="Adam's learning rate, of G and D")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's momentum")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam's decay of squared gradients")

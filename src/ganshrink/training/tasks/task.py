@@ -134,6 +134,9 @@ def joined(losses: dict[str, Tensor], terms: Sequence[Term], context: Any) -> di
     return losses
 
 
+DNorm = Literal["batch", "instance", "instance_affine", "none"]
+
+
 class Judged(Protocol):
     """The settings of a PatchGAN, as every task's config has them."""
 
@@ -154,5 +157,6 @@ def adam_of(config: Any, parameters: Iterable[nn.Parameter], *, lr: float | None
 
 def new_discriminator(in_channels: int, config: Judged) -> nn.Module:
     """A freshly initialised PatchGAN."""
-    options = {"ndf": config.ndf, "layers": config.d_layers, "norm": config.d_norm}
+    norm, _, affine = config.d_norm.partition("_")
+    options = {"ndf": config.ndf, "layers": config.d_layers, "norm": norm, "affine": bool(affine) or None}
     return initialise(build("patchgan", in_channels=in_channels, **options))
