@@ -124,10 +124,17 @@ def test_the_error_names_the_way_that_missed_its_budget_though_the_other_met_its
         assert f"{early} meets its budget at step" in caplog.text
         text = str(error.value)
         assert text.startswith(f"{late}: ") and early not in text and "\n" not in text
-        cost, allowed = re.search(r"cost macs ([\d.]+k?) of ([\d.]+k?):", text).groups()
+        cost, allowed = re.search(r"cost macs ([\d.]+k?) of ([\d.]+?k?)\. The", text).groups()
         limit = numbers(work, late[-1])["macs"]
         assert in_full(allowed) == pytest.approx(limit, rel=0.01) and in_full(cost) > limit
         assert not (tmp_path / late / "stages/search/done.json").exists()
+    given = {"lambda_spa": 0, "mask_lr": 1e-3, "if_missed": "trim"}
+    result = dmad(Run(tmp_path / late), work, tiny.settings(taps=TAPS, search=given))
+    assert (
+        macs(result, "G_A") <= numbers(work, "A")["macs"]
+        and macs(result, "G_B") <= numbers(work, "B")["macs"]
+    )
+    assert len(tiny.logged(tmp_path / late, "search")) == 6 > met(tmp_path / late, "B")
 
 
 def in_full(number: str) -> float:

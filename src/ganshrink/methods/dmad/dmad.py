@@ -20,7 +20,7 @@ from ganshrink.graph import trace
 from ganshrink.losses import Fusion, attention_loss, attention_map, co_attention, feature_distance, nearest
 from ganshrink.methods.base import Job, MethodConfig, Result, Settings
 from ganshrink.methods.distill import widest
-from ganshrink.methods.dmad.search import SearchConfig, search_masks
+from ganshrink.methods.dmad.search import SearchConfig, search_masks, stamp
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Plan, extract, initialise
 from ganshrink.pruning.allocate import share_of_each
@@ -145,11 +145,11 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
         return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
-    limits = {name: one.limits() for name, one in jobs.items()}
-    stamp = {**job.original.describe(), "method": config.for_stage("search"), "budgets": limits}
+    decided, until = stamp(job, config.search)
+    decided |= {**job.original.describe(), "method": config.for_stage("")}
     search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
     after = None if job.task.needs_teacher else ()
-    nets, found = train_stage(run, "search", begin, search, made_from=stamp | job.describe(), after=after)
+    nets, found = train_stage(run, "search", begin, search, made_from=decided, after=after, until=until)
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
     for name, plan in plans.items():
         cost = searched.cost(plan)
@@ -211,8 +211,8 @@ def distill(
             options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
             fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
 
-    stamp = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
-    return train_stage(run, "distill", begin, learn, made_from=stamp)[0]
+    made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
+    return train_stage(run, "distill", begin, learn, made_from=made_from)[0]
 
 
 class DistillationLoss:
