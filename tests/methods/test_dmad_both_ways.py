@@ -12,8 +12,8 @@ from torch.nn.functional import l1_loss
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.dmad import dmad
-from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
+from ganshrink.methods.dmad import DmadConfig, dmad
+from ganshrink.methods.dmad.dmad import DistillationLoss
 from ganshrink.pruning import add_affine
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
@@ -93,7 +93,8 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
         taps |= {name: Taps(students[name], TAPS), name.replace("G", "teacher"): Taps(teachers[name], TAPS)}
     context = work.task.with_teachers(teachers).forward(students, taps)(batch, 0, 0)
     for name, job in (("G_A", work), ("G_B", work.back)):
-        wanted |= DistillationLoss(name, DistillConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
+        config = DmadConfig().for_task(job.task).distill
+        wanted |= DistillationLoss(name, config, job.teacher()["D"], TAPS).losses(context.ways[name])
         judge = tiny.loaded(job.teacher()["D"], tiny.saved(folder, "search", name.replace("G", "D")))
         wanted[f"{name}_gan"] = (judge(context.ways[name].fake) - 1).square().mean()
         real = batch[WAYS[name[-1]][1]]

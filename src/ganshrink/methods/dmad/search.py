@@ -43,10 +43,10 @@ class SearchConfig(Settings):
         "and its mobile form, 0.5 for mobile CycleGAN (32 of 64)",
     )
     mask: MaskShape = Field(default="quadratic", description="of Eq. 3; linear: Table II's ablation")
-    lambda_spa: NonNegativeFloat = Field(
-        default=0.001,
-        description="weight of the sparsity loss (Eq. 5); the paper's for CycleGAN, 0.01 for Pix2Pix; the code's mobile "
-        "forms: 0.002 to 0.006",
+    lambda_spa: NonNegativeFloat | None = Field(
+        default=None,
+        description="weight of the sparsity loss (Eq. 5); none: the paper's, 0.01 where images are in pairs (Pix2Pix), else "
+        "0.001 (CycleGAN); the code's mobile forms: 0.002 to 0.006",
     )
     group_sparsity: Literal["paper", "code", "none"] = Field(
         default="paper",
@@ -190,6 +190,7 @@ def sparsity_loss(masks: Masks, config: SearchConfig) -> Tensor:
         away = torch.where(soft, boundary - masks.inputs.abs(), zero)
         norms = [vector_norm(away[layer.start : layer.stop]) for layer in masks.layers if layer.outer]
         loss = loss + config.polarise * sum(norms, zero.sum())
+    assert config.lambda_spa is not None  # `DmadConfig.for_task`
     return config.lambda_spa * loss
 
 
@@ -260,7 +261,7 @@ class MaskSearch:
         return (
             f"{self.name}: {self._reached()}. The search is kept and goes on with a larger budget, a larger "
             f"{self.longer}{more}, or method.search.if_missed = 'trim' or 'accept'; with a larger "
-            f"method.search.lambda_spa (now {self.config.lambda_spa:g}), mask_lr{frozen} it begins anew"
+            f"method.search.lambda_spa (now {self.config.lambda_spa}), mask_lr{frozen} it begins anew"
         )
 
     def _end(self) -> int:
