@@ -8,7 +8,7 @@ def tiny(folder: Path, **tables) -> dict:
     raw = {
         "run": str(folder),
         "budget": "macs=60%",
-        "net": {"name": "incres9", "ngf": 6, "blocks": 1},
+        "net": {"name": "resnet9", "ngf": 6, "blocks": 1},
         "data": {"size": 32, "counts": {"train": 4, "val": 2, "test": 2}},
         "task": {"name": "pix2pix", "ndf": 4},
         "method": {"name": "cat", "search": {"floor": 2}},

@@ -94,7 +94,7 @@ def in_one_process(recipe_file: Path, run: Path) -> tuple[Knowing, Budget]:
     return Knowing(job, recipe.method.search, space, channels, images, network, "agreement", scores), budget
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_agree_and_find_what_one_would_by_the_same_scores(tmp_path):
     recipe, run = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(RECIPE)

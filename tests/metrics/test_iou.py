@@ -82,6 +82,7 @@ def read(file: Path) -> Tensor:
     not (os.environ.get("GANSHRINK_DATA") and os.environ.get("GANSHRINK_WEIGHTS")),
     reason="needs real photos and the segmenter's weights: set GANSHRINK_DATA and GANSHRINK_WEIGHTS",
 )
+@pytest.mark.exhaustive
 def test_espnet_scores_53_96_on_the_real_test_photos() -> None:
     folder = Path(os.environ["GANSHRINK_DATA"]) / "camvid"
     photos = sorted((folder / "test").glob("*.jpg"))

@@ -147,7 +147,7 @@ def test_a_run_looks_at_the_machine_itself_where_nobody_has(tmp_path: Path, monk
     ("method", "budget"),
     [
         ("cat", "latency=90%@cpu,macs=20%"),
-        ("cat", "latency=50%@cpu, macs=95%"),
+        pytest.param("cat", "latency=50%@cpu, macs=95%", marks=pytest.mark.exhaustive),
         ("decig", "macs=30%,latency=70%@cpu"),
     ],
 )
@@ -266,7 +266,7 @@ def test_this_machine_by_its_file(here: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["uniform", "cat", "decig"],
+    ["cat", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("uniform", "decig"))],
 )
 def test_a_profile_with_other_times_is_another_budget(method: str, here: Path, tmp_path: Path) -> None:
     file = tmp_path / "phone.toml"

@@ -247,7 +247,7 @@ def test_a_signal_outside_of_training_ends_in_a_line(tmp_path, number):
     assert line.endswith("; the same command goes on from what is saved")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # stops of each method at each stage: tests/methods/test_contract.py
 def test_kills_at_random_and_inside_of_writes_change_nothing():
     """The short form, of a seed that kills in six phases, both trainings among them; docs/reliability.md has the figures of
     the long one."""

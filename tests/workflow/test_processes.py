@@ -19,7 +19,7 @@ from ganshrink.workflow.recipe import read_recipe
 # What needs the whole batch weighs much: batch norms in both nets, and kernel alignment before reconstruction.
 RECIPE = """
 budget = "macs=60%"
-net = { name = "incres9", ngf = 4, blocks = 1, norm = "batch" }
+net = { name = "resnet9", ngf = 4, blocks = 1, norm = "batch" }
 data = { size = 32, counts = { train = 8, val = 2, test = 2 } }
 task = { name = "pix2pix", ndf = 4, d_norm = "batch", lr = 1e-3, lambda_recon = 1 }
 method = { name = "cat", floor = 2, lambda_dist = 10 }
@@ -110,7 +110,7 @@ def test_two_processes_make_what_one_makes_of_twice_the_batch_even_if_one_is_kil
     assert student.keys() == kept.keys() and all(torch.equal(student[name], kept[name]) for name in kept)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_agree_on_what_a_device_takes(tmp_path):
     recipe, folder = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(RECIPE)

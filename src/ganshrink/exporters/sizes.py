@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import SYMPY_INTERP
 
 from ganshrink.exporters.probes import Inputs, Size, free_sides, resized, size_of
 from ganshrink.system.generator import generate
@@ -140,7 +139,10 @@ class _Conditions:
         """The first condition that images of a size do not keep, in words; as many as were traced, or another number."""
         count = count or self.count
         given = [torch.empty(resized(t, count, size, size_of(self.batch)), device="meta") for t in self.batch]
-        scope: dict[str, Any] = {**SYMPY_INTERP, "inf": float("inf")}
+        symbols = (
+            torch.fx.experimental.symbolic_shapes.SYMPY_INTERP
+        )  # what a trace has imported; it takes a second
+        scope: dict[str, Any] = {**symbols, "inf": float("inf")}
         scope["L"] = self.signature.bind(*given).arguments
         return next((_words(text) for text, code in self.codes.items() if not _holds(code, scope)), None)
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
@@ -15,9 +14,9 @@ from ganshrink.system.copies import copied
 WRAPPERS: dict[type, tuple[str, str]] = {
     nn.DataParallel: ("wrapped", "take the network that it wraps (.module)"),
     nn.parallel.DistributedDataParallel: ("wrapped", "take the network that it wraps (.module)"),
-    OptimizedModule: ("compiled", "take the network that was compiled (._orig_mod), and compile the student"),
     torch.jit.ScriptModule: ("TorchScript", "take the Python module that it was made from"),
 }
+COMPILED = ("compiled", "take the network that was compiled (._orig_mod), and compile the student")
 
 
 def folded_copy(model: nn.Module) -> nn.Module:
@@ -58,9 +57,11 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 def _refuse(module: nn.Module, name: str) -> None:
-    for kind, (problem, way_out) in WRAPPERS.items():
-        if isinstance(module, kind):
-            raise ValueError(f"{name} is {problem} ({type(module).__name__}); {way_out}")
+    wrappers = [words for kind, words in WRAPPERS.items() if isinstance(module, kind)]
+    if hasattr(module, "_orig_mod"):  # to import torch.compile's own class takes seconds
+        wrappers.append(COMPILED)
+    for problem, way_out in wrappers:
+        raise ValueError(f"{name} is {problem} ({type(module).__name__}); {way_out}")
     for parameter, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
         if is_lazy(tensor):
             raise ValueError(

@@ -87,7 +87,6 @@ def max_over_processes(values: Tensor) -> Tensor:
     return values if rank_and_world()[1] == 1 else _reduced(values, distributed.ReduceOp.MAX)
 
 
-@torch.compiler.disable
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of equally shaped tensors, one from each process, with gradients.
 
@@ -96,7 +95,11 @@ def sum_over_processes(values: Tensor) -> Tensor:
     here has the gradients that it has in one process with all of the batch, whether each process goes on to a loss
     of its own images (batch norm) or all come to the same loss (kernel alignment).
     """
-    return values if rank_and_world()[1] == 1 else _Sum.apply(values)
+    if rank_and_world()[1] == 1:
+        return values
+    return torch.compiler.disable(_Sum.apply)(
+        values
+    )  # not above: it imports torch.compile, which takes seconds
 
 
 class _Sum(torch.autograd.Function):

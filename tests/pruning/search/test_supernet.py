@@ -20,6 +20,7 @@ from ganshrink.nets.extra_blocks import extra_sites, with_extra_blocks
 from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.search.space import space_of
 from ganshrink.pruning.search.supernet import Supernet
+from telling import rest_exhaustive
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +36,7 @@ NETWORKS = {
     "cartoongan": ("cartoongan", {"ngf": 8, "blocks": 1}, (32, 40), 1),
     "incres9": ("incres9", {"ngf": 12, "blocks": 1}, (32, 40), 2),
 }
+TOLD = {"resnet6 batch", "mobile_resnet9", "unet instance"}
 TOPOLOGIES = (
     "nested residual", "dense concat", "concat with itself", "u-net", "glu by chunk", "depthwise with a multiplier",
     "grouped transposed", "functional depthwise", "shared convolution called twice", "tied weights", "scaled weights",
@@ -118,7 +120,7 @@ def assert_subnet_is_extracted(supernet, plan, inputs):
         assert_untouched(supernet.network, before)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rest_exhaustive(NETWORKS, TOLD.__contains__))
 def test_every_subnet_of_every_network_is_the_extracted_one(name):
     """With batch norms too, in evaluation by the same share of the whole network's statistics."""
     network, channels, space = grown(name)
@@ -127,7 +129,7 @@ def test_every_subnet_of_every_network_is_the_extracted_one(name):
         assert_subnet_is_extracted(supernet, plan, [torch.randn(2, 3, *size)])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rest_exhaustive(NETWORKS, TOLD.__contains__))
 def test_without_a_subnet_it_is_the_network(name):
     network, channels, _ = grown(name)
     supernet, x = Supernet(network, channels), torch.randn(2, 3, *NETWORKS[name][2])
