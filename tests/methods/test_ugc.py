@@ -120,7 +120,7 @@ def test_each_road_learns_what_its_settings_say(road):
         assert all(line.keys() == {*kinds, *subnets} for line in road.logged("supernet"))
 
 
-def test_without_a_search_teachers_are_the_original_and_the_student_with_all_blocks(walked):
+def test_without_a_search_teachers_are_a_wider_student_and_one_with_all_blocks(walked):
     """The student has the same share of every layer and none of the blocks."""
     road = walked("fixed")
     channels, plan = road.result.channels["G"], road.result.plans["G"]

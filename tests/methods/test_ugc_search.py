@@ -1,6 +1,7 @@
 """UGC's evolutionary search: bands of cost, two teachers, and a search that is a function of its seed and of scores."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,23 @@ def test_without_inserted_blocks_there_is_no_deep_teacher(base, tmp_path):
     config = few.settings(nas=False, extra_blocks=0)
     images = few.images_of(at.work, config)
     assert Ugc(Run(tmp_path / "run"), at.work, config, images).fixed().keys() == {"student", "wide"}
+
+
+def test_without_a_search_the_wide_teacher_is_so_many_times_as_wide_and_no_wider_than_the_original(
+    base, tmp_path
+):
+    config = few.settings(nas=False)
+    work = replace(base, original=replace(base.original, transforms=config.transforms()))
+    method = Ugc(Run(tmp_path), work, config, few.images_of(work, config))
+    sites = {number for site in method.space.sites for number in site}
+    for ratio, budget in ((4, "macs=12%"), (1.5, "macs=20%"), (4, "macs=60%")):
+        method.config = few.settings(nas=False, wide_ratio=ratio)
+        method.job = replace(work, budget=Budget.parse(budget).resolve(method.channels))
+        student, wide, deep = (method.channels.widths(plan).tolist() for plan in method.fixed().values())
+        for number, group in enumerate(method.channels.groups):
+            inside = number in sites
+            assert wide[number] == (0 if inside else min(len(group), math.ceil(ratio * student[number])))
+            assert deep[number] == (len(group) if inside else student[number])
 
 
 def test_where_no_teacher_costs_as_much_the_nearest_is_taken_and_its_ratio_told(base, tmp_path, caplog):

@@ -56,9 +56,8 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     job.check_reachable(method.any_plan)
     if config.finetune.lambda_cd and config.finetune.taps:
         Taps(method.network, config.finetune.taps).close()
-    if not method.space.sites:
-        why = "there is no place for any" if config.extra_blocks else "method.extra_blocks is 0"
-        logger.warning("the deep teacher is left out: it is one of inserted blocks, and %s", why)
+    if not method.space.sites:  # extra_blocks is 0, or no layer changes the size
+        logger.warning("no deep teacher: it is one of inserted blocks, and this generator has none")
 
     job.teacher()  # to compare with; a task without pairs learns from it
     if config.nas:
@@ -119,13 +118,14 @@ class Ugc:
         return {name: Plan.from_json(self.channels, found[name]) for name in made}, found["found"]
 
     def fixed(self) -> dict[str, Plan]:
-        """Without a search (OMGD): the student of uniform widths, the original as the wide teacher, and as the deep one the
-        student with all of the inserted blocks, four times as wide inside or as wide as they are."""
+        """Without a search (OMGD): the student of uniform widths; as teachers one so many times as wide, at most the
+        original, and the student with all of the inserted blocks, as wide inside as they are."""
         student = self.job.plan_within(self._uniform, self.network, self.channels)
-        deep = self.channels.widths(student)
-        for number in chain(*self.space.sites):
-            deep[number] = len(self.channels.groups[number])
-        teachers = {"wide": self.space.shallow().largest()} | ({"deep": deep} if self.space.sites else {})
+        widths, shallow = self.channels.widths(student), self.space.shallow().largest()
+        wide = np.ceil(self.config.finetune.wide_ratio * widths).astype(np.int64)
+        teachers = {"wide": np.minimum(wide, shallow)}
+        if self.space.sites:
+            teachers["deep"] = np.where(shallow == 0, self.space.largest(), widths)
         return {"student": student} | {n: self.space.plan(self.channels, w) for n, w in teachers.items()}
 
     def finetune(self, plans: dict[str, Plan], whole: Callable[[], Nets]) -> nn.Module:
