@@ -188,6 +188,14 @@ def test_the_road_ends_at_a_student_within_every_kind_of_budget(name, finished):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_every_training_begins_at_the_task_s_rate(name, finished):
+    """2e-3, which is no task's default: a rate that is given is not ignored in silence."""
+    folder, _ = finished(name)
+    logs = [file.read_text().splitlines() for file in folder.glob("stages/*/events.jsonl")]
+    assert logs and all(json.loads(lines[0])["lr"] == pytest.approx(2e-3) for lines in logs)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_teacher_is_left_as_it_was_and_further_losses_join(name, tmp_path):
     work = job()
     work = replace(work, task=WithTerms(work.task, (brightness,)))

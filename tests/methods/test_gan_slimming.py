@@ -13,6 +13,7 @@ from ganshrink import nets
 from ganshrink.data import Batches
 from ganshrink.graph import trace
 from ganshrink.methods.gan_slimming import GanSlimmingConfig, gan_slimming
+from ganshrink.methods.gan_slimming.gan_slimming import objective
 from ganshrink.pruning import Channels, Plan, add_affine, extract, zeroed
 from ganshrink.pruning.scores import norm_scale
 from ganshrink.pruning.search.gates import Gates
@@ -44,7 +45,8 @@ def straight() -> nn.Module:
 class ByHand:
     """Algorithm 1 with lsgan's numbers and the pixels' distance, for `straight` alone."""
 
-    def __init__(self, teacher: nn.Module, judge: nn.Module, optimizer: str) -> None:
+    def __init__(self, teacher: nn.Module, judge: nn.Module, optimizer: str, revive: bool) -> None:
+        self.revive = revive
         self.teacher, self.net, self.judge = teacher, copy.deepcopy(teacher), copy.deepcopy(judge)
         conv, self.norm = self.net[0], self.net[3]
         # a convolution without a norm gets scales: those of the norms at the ranks of its filters' L2 norms
@@ -53,7 +55,7 @@ class ByHand:
         self.own = nn.Parameter(own)
         with torch.no_grad():
             conv.weight /= own.view(-1, 1, 1, 1)
-            conv.bias /= own
+            conv.bias /= 1 if revive else own
         self.scales = (self.own, self.norm.weight)
         self.speed = [torch.zeros_like(scale) for scale in self.scales]
         self.dead = [torch.zeros(5, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)]
@@ -67,7 +69,8 @@ class ByHand:
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.net[0]
-        made = conv2d(x, conv.weight * self.own.view(-1, 1, 1, 1), conv.bias * self.own, padding=1)
+        bias = conv.bias if self.revive else conv.bias * self.own
+        made = conv2d(x, conv.weight * self.own.view(-1, 1, 1, 1), bias, padding=1)
         return self.net[1:](made)
 
     def score(self, image: Tensor) -> Tensor:
@@ -101,7 +104,8 @@ class ByHand:
             speed.mul_(0.5).add_(scale.grad)
             moved = scale.detach() - eta * speed  # Eq. 13
             scale.data = moved.sign() * (moved.abs() - RHO * eta).clamp_min(0)  # Eq. 14
-        self.bury()
+        if not self.revive:
+            self.bury()
         self.judge.zero_grad()
         real = 0.5 * (self.score(taught) - 1).square().mean()
         made = 0.5 * self.score(self.from_pool(fake.detach())).square().mean()
@@ -109,6 +113,16 @@ class ByHand:
         self.adams[1].step()
         losses = {"G_gan": gan, "G_dist": distance, "D_real": real, "D_fake": made}
         return {name: loss.item() for name, loss in losses.items()}
+
+    def settle(self, x: Tensor) -> None:
+        """What dead channels still carry, on average over all pixels, goes into the head's bias; the layer in the middle has
+        none, and the norm after it takes a constant out. Then they are buried."""
+        with torch.no_grad():
+            dead = self.scales[1] == 0
+            carried = self.norm.bias.relu().view(1, -1, 1, 1) * dead.view(1, -1, 1, 1)
+            over = conv2d(carried.expand(1, 6, *x.shape[2:]), self.net[5].weight, padding=1)
+            self.net[5].bias += over.mean((0, 2, 3))
+            self.bury()
 
     def bury(self) -> None:
         """A channel whose scale reached zero is gone, its filter, its shift and what reads it with it."""
@@ -124,19 +138,19 @@ class ByHand:
     def folded(self) -> dict[str, Tensor]:
         state = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
         state["0.weight"] *= self.own.detach().view(-1, 1, 1, 1)
-        state["0.bias"] *= self.own.detach()
+        state["0.bias"] *= 1 if self.revive else self.own.detach()
         return state
 
 
-@pytest.mark.parametrize("optimizer", ["code", "paper"])
-def test_the_search_is_algorithm_1(tmp_path, optimizer):
+@pytest.mark.parametrize(("optimizer", "revive"), [("code", True), ("paper", True), ("code", False)])
+def test_the_search_is_algorithm_1(tmp_path, optimizer, revive):
     """Adam's and the scales' rates fall after two steps, an epoch; the pool is full after one, so chance has a part."""
     teacher = straight()
     work = tiny.job(teacher, budget="macs=100%", max_steps=STEPS)
-    search = {"rho": RHO, "gamma_lr": ETA, "lr": LR}
+    search = {"rho": RHO, "gamma_lr": ETA, "lr": LR, "revive": revive}
     config = tiny.settings(beta=BETA, optimizer=optimizer, pool=POOL, search=search)
     gan_slimming(Run(tmp_path), work, config)
-    hand = ByHand(teacher.eval(), work.teacher()["D"], optimizer)
+    hand = ByHand(teacher.eval(), work.teacher()["D"], optimizer, revive)
     batches, lines = Batches(work.data, batch_size=2, seed=0), tiny.logged(tmp_path, "search")
     assert len(lines) == STEPS
     for step, line in enumerate(lines):
@@ -146,6 +160,8 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer):
         losses = hand.step(batches.at(step)["input"], rate=LR * falling, eta=ETA * cosine)
         assert line["losses"] == pytest.approx(losses, rel=1e-4, abs=1e-7)
         assert line["lr"] == pytest.approx(LR * falling)
+    if revive:
+        hand.settle(batches.at(0)["input"])
     assert all(0 < dead.sum() < len(dead) for dead in hand.dead)
     for name, wanted in hand.folded().items():
         torch.testing.assert_close(tiny.saved(tmp_path, "search", "G")[name], wanted, rtol=1e-4, atol=1e-5)
@@ -169,21 +185,91 @@ def test_the_rates_are_the_preset_s_unless_they_are_given(tmp_path, optimizer, s
         assert [line["lr"] for line in tiny.logged(tmp_path, stage)] == pytest.approx(rates)
 
 
+@pytest.mark.parametrize(
+    ("settings", "task", "rates"),
+    [
+        ({}, {}, (1e-5, 1e-4)),
+        ({}, {"lr": 2e-4}, (1e-5, 1e-4)),  # the default of every task: a run writes it into its recipe
+        ({}, {"lr": 3e-3}, (3e-3, 3e-3)),
+        ({"search": {"lr": 7e-4}}, {"lr": 3e-3}, (7e-4, 3e-3)),
+        ({"optimizer": "paper"}, {"lr": 3e-3}, (3e-3, 3e-3)),
+    ],
+)
+def test_the_task_s_rate_is_read_where_no_nearer_one_is_given(settings, task, rates):
+    config = GanSlimmingConfig(**settings)
+    given = Pix2PixConfig(**task)
+    assert tuple(config.adam(stage, given)["lr"] for stage in ("search", "finetune")) == rates
+    betas = (0.9, 0.5) if config.optimizer == "paper" else (0.5, 0.999)
+    assert config.adam("search", given)["betas"] == betas
+    assert config.adam("search", Pix2PixConfig(beta1=0.3))["betas"] == (0.3, betas[1])
+
+
+def test_the_search_and_finetuning_have_batches_of_their_own(tmp_path):
+    """Of four pictures, an epoch each."""
+    work = tiny.job(max_steps=None, epochs=1)
+    config = tiny.settings(search={"batch_size": 4}, finetune={"batch_size": 1})
+    gan_slimming(Run(tmp_path), work, config)
+    assert [len(tiny.logged(tmp_path, stage)) for stage in ("search", "finetune")] == [1, 4]
+
+
 def conditional() -> Pix2Pix:
     return Pix2Pix(Pix2PixConfig(gan_mode="lsgan", lambda_gan=0.7, ndf=4, d_layers=1, d_norm="none"))
 
 
-@pytest.mark.parametrize("task", [tiny.image2image, conditional])
-@pytest.mark.parametrize("real", ["teacher", "photos"])
-def test_what_d_is_shown_as_real(tmp_path, task, real):
+@pytest.mark.parametrize(
+    ("task", "variant", "real", "shown"),
+    [
+        (tiny.image2image, "gs", None, "teacher"),
+        (tiny.image2image, "gs", "photos", "photos"),
+        (tiny.image2image, "cp", None, "photos"),  # the ablation's pruning knows no teacher
+        (tiny.image2image, "cp", "teacher", "teacher"),
+        (conditional, "gs", None, "teacher"),
+        (conditional, "gs", "photos", "photos"),
+    ],
+)
+def test_what_d_is_shown_as_real(tmp_path, task, variant, real, shown):
     work = tiny.job(task=task(), data=tiny.pairs(), max_steps=1)
-    gan_slimming(Run(tmp_path), work, tiny.settings(real=real, search={"rho": 0.0}))
+    gan_slimming(Run(tmp_path), work, tiny.settings(variant=variant, real=real, search={"rho": 0.0}))
     batch, trained = Batches(work.data, batch_size=2, seed=0).at(0), work.teacher()
     with torch.no_grad():
-        shown = batch["target"] if real == "photos" else trained["G"].eval()(batch["input"])
-        seen = torch.cat([batch["input"], shown], 1) if task is conditional else shown
+        image = batch["target"] if shown == "photos" else trained["G"].eval()(batch["input"])
+        seen = torch.cat([batch["input"], image], 1) if task is conditional else image
         wanted = 0.5 * (trained["D"](seen).mean((1, 2, 3)) - 1).square().mean()
     assert tiny.logged(tmp_path, "search")[0]["losses"]["D_real"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_pruning_by_the_gan_loss_says_where_d_distils_for_want_of_photos(tmp_path, caplog):
+    gan_slimming(Run(tmp_path), tiny.job(max_steps=0), tiny.settings(variant="cp"))
+    told = [m for m in caplog.messages if "no images of the target domain" in m]
+    assert len(told) == 2 and "this distils by way of D" in told[0]
+
+
+def test_a_narrow_student_is_distilled_as_in_gd(tmp_path):
+    """L1 of the images, and of what the teacher's D makes of them before its last convolution."""
+    work = tiny.job()
+    trained, small = work.teacher(), tiny.generator()
+    small[0].weight.data *= -1
+    task = work.task.as_student_task(trained["G"].eval(), target="teacher", real="teacher")
+    nets = task.nets(small, 3, 3)
+    x = Batches(work.data, batch_size=2, seed=0).at(0)
+    for narrow, feature in (({}, 10.0), ({"lambda_feature": 0}, 0.0)):
+        config = tiny.settings(variant="d", narrow=narrow)
+        [generation, _] = objective(config, None, "narrow", task, nets, None, trained["D"])
+        [losses] = generation.losses(task.forward(nets)(x, 0, 0))
+        with torch.no_grad():
+            fake, taught = small(x["input"]), trained["G"](x["input"])
+            before_last = trained["D"].layers[:-1]
+            wanted = 10 * (fake - taught).abs().mean()
+            wanted += feature * (before_last(fake) - before_last(taught)).abs().mean()
+        assert losses["G_dist"].item() == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_d_stays_the_teacher_s_in_the_search_if_asked(tmp_path):
+    work = tiny.job(max_steps=1)
+    gan_slimming(Run(tmp_path), work, tiny.settings(search={"fixed_discriminator": True}))
+    trained = work.teacher()["D"].state_dict()
+    assert tiny.same(tiny.saved(tmp_path, "search", "D"), trained)
+    assert not tiny.same(tiny.saved(tmp_path, "finetune", "D"), trained)
 
 
 def test_an_earlier_image_is_not_shown_beside_another_input(tmp_path):
@@ -244,7 +330,7 @@ def searched_in_few_bits(
             parameter.mul_(0.05)  # of the head, so that tanh does not saturate
     channels = trace(model, torch.zeros(1, 3, 16, 24))
     twin, ranked = copy.deepcopy(model), norm_scale(model, channels)
-    gates = Gates(model, channels, initial=ranked)
+    gates = Gates(model, channels, initial=ranked, revive=False)
     known = {id(scale) for scale in gates.scales}
     adam = torch.optim.Adam([p for p in model.parameters() if id(p) not in known], lr=1e-2)
     sgd = torch.optim.SGD(gates.scales, lr=0.05, momentum=0.5)
@@ -257,7 +343,7 @@ def searched_in_few_bits(
             for optimizer in (adam, sgd):
                 optimizer.step()
             gates.shrink(0.06)
-    others = Gates(twin, channels, initial=ranked)
+    others = Gates(twin, channels, initial=ranked, revive=False)
     twin.load_state_dict(model.state_dict())
     others.load_state_dict(gates.state_dict())
     others.fold()

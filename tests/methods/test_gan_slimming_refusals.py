@@ -52,6 +52,13 @@ def no_gan_to_prune_by(variant: str) -> Callable[[], tuple[Job, dict]]:
             lambda: (tiny.job(), {"search": {"adaptive_rho": True, "rho": 0}}),
             r"method.search.adaptive_rho multiplies method.search.rho, which is 0",
         ),
+        (
+            lambda: (
+                tiny.job(),
+                {"inherit_discriminator": False, "search": {"fixed_discriminator": True}},
+            ),
+            r"method.search.fixed_discriminator .* method.inherit_discriminator = true",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_line_before_anything_is_trained(tmp_path, case, words):
@@ -65,6 +72,13 @@ def test_what_cannot_work_is_refused_in_a_line_before_anything_is_trained(tmp_pa
         gan_slimming(Run(tmp_path), work, tiny.settings(**changes))
     assert "\n" not in str(error.value)
     assert list((tmp_path / "stages").iterdir()) == []
+
+
+def test_a_discriminator_that_is_to_stay_must_have_come(tmp_path):
+    work = tiny.job()
+    object.__setattr__(work, "teacher", lambda: {"G": tiny.generator()})
+    with pytest.raises(ValueError, match="it came without: name it as teacher.discriminator"):
+        gan_slimming(Run(tmp_path), work, tiny.settings(search={"fixed_discriminator": True}))
 
 
 def test_a_budget_out_of_reach_names_the_least_and_that_the_trunk_could_be_cut(tmp_path):

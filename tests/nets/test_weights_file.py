@@ -100,7 +100,7 @@ def pickled(value: object, **how: object) -> bytes:
             "holds no named tensors of a network, only: epoch",
         ),
         ("net.pth", pickled([torch.zeros(1)]), "holds no named tensors"),
-        ("net.onnx", b"x", "must be a weights file ending in one of .safetensors, .pth, .pt, .ckpt"),
+        ("net.h5", b"x", "must be a weights file ending in one of .safetensors, .pth, .pt, .ckpt"),
     ],
 )
 def test_what_is_no_weights_file_is_one_clear_line(name, content, message, tmp_path):

@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ganshrink.nets.graph_files import GRAPHS, read_graph
+
 State = dict[str, Tensor]
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin", ".pkl")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin", ".pkl", *GRAPHS)
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, AveragedModel and torch.compile
 COUNTERS = ("total_ops", "total_params", "n_averaged")  # of THOP and AveragedModel: no weights
 AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged|shadow|g_running)([._]|$)", re.IGNORECASE)
@@ -93,6 +95,10 @@ def _content(path: Path, setting: str) -> Any:
         raise ValueError(f"{setting}: {path} is a folder; name the weights file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{setting}: there is no weights file {path}")
+    if path.suffix in GRAPHS:
+        return read_graph(path, setting).state
+    if path.suffix == ".bin" and (graph := path.with_suffix(".param")).is_file():
+        raise ValueError(f"{setting}: {path} is the weights of an ncnn network: name {graph.name}")
     if path.suffix == ".safetensors":
         try:
             return dict(sorted(load_file(path).items(), key=lambda item: _natural(item[0])))

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+import torch
 from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import InputSpec
 from ganshrink.metrics.weights import weights_path
 from ganshrink.nets.checkpoint_file import SUFFIXES, levels, listed, preferred, read_networks
+from ganshrink.nets.graph_files import GRAPHS, read_graph
 from ganshrink.nets.recognise import Recognised, Unknown, is_judge, recognise
 from ganshrink.nets.weights_file import named_network, renamed
 from ganshrink.system.atomic import write_text
@@ -27,6 +29,7 @@ from ganshrink.workflow.values import of_class
 logger = logging.getLogger(__name__)
 
 IMPORTED = "generator.safetensors"
+SAME = 1e-3  # of the picture's largest value: more is no rounding
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def open_checkpoint(
     key, found = _recognised(file, key)
     source = f"{file}:{key}" if key else str(file)
     said = [f"{found.described}, {found.layout or 'under names that are not known'}", *found.fit.notes]
-    if not found.layout and found.fit.renamed:
+    if file.suffix in GRAPHS:
+        said += _same_pictures(file, found)
+    elif not found.layout and found.fit.renamed:
         said += [
             f"its tensors are taken by order and shape: {renamed(found.fit)}",
             "padding, activations and value range are in no file; they are taken as usual: look at a picture of it",
@@ -243,6 +248,29 @@ def _recognised(file: Path, key: str | None) -> tuple[str, Recognised]:
     raise ValueError(
         f"{file} holds {what}; name its network: --as resnet9, or --as MODULE:NAME of your own code"
     )
+
+
+def _same_pictures(file: Path, found: Recognised) -> list[str]:
+    """What a network and the file that holds its graph make of one image, compared, in words.
+
+    Raises:
+        ValueError: if they differ: the weights fit, but what is around them is something else.
+    """
+    graph = read_graph(file)
+    network = nets.build(found.name, **found.options)
+    network.load_state_dict(found.fit.state)
+    image = torch.rand(graph.image, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = in_evaluation(network)(image), graph.run(image)
+    apart = (ours - theirs).abs().max().item() if ours.shape == theirs.shape else float("inf")
+    if not apart < SAME * theirs.abs().max().clamp(min=1).item():
+        raise ValueError(
+            f"{file}: its weights fit {found.described}, but it makes another picture of the same image "
+            f"({f'up to {apart:.2g} apart' if ours.shape == theirs.shape else f'of {tuple(theirs.shape)}'}): it is none of "
+            "our networks"
+        )
+    said = [f"the file's own graph makes the same picture of an image, to {apart:.1g}"]
+    return [*said, f"{graph.after}; the network does not"] if graph.after else said
 
 
 def _written_here(file: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Gates: the proximal step against its equation, and silence that is exact."""
+"""Gates: the proximal step against its equation, coming back, what the dead still carry, and silence that is exact."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def gated(name, options, chosen=lambda group: True, **settings):
     channels = trace(model, torch.randn(1, 3, 64, 96))
     left = {number: "left alone" for number, group in enumerate(channels.groups) if not chosen(group)}
     channels = channels.refrozen(left)
-    return model, channels, Gates(model, channels, **settings)
+    return model, channels, Gates(model, channels, **{"revive": False} | settings)
 
 
 @pytest.mark.parametrize(("name", "options"), NETS, ids=lambda v: str(v))
@@ -142,7 +142,7 @@ def test_networks_of_linear_layers_have_gates_too():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
     channels = trace(model, torch.randn(2, 5))
-    gates = Gates(model, channels)
+    gates = Gates(model, channels, revive=False)
     assert [len(own) for own in gates.own] == [8, 6]
     with torch.no_grad():
         gates.own[0][:3] = 0.01
@@ -153,3 +153,106 @@ def test_networks_of_linear_layers_have_gates_too():
         searched = model(x)
         gates.fold()
     torch.testing.assert_close(extract(model, channels, gates.live())(x), searched)
+
+
+def soft(x, amount):
+    """Eq. 14 as printed."""
+    return x.sign() * (x.abs() - amount).clamp_min(0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_coming_back_the_step_is_that_of_the_paper_s_equations(momentum):
+    """Eqs. 12 to 14, transcribed beside it: the scales of a norm, and of a layer without one."""
+
+    def network():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 12, 3), nn.InstanceNorm2d(12, affine=True), nn.LeakyReLU(0.2)]
+        nn.init.normal_(layers[1].weight, std=0.02)  # near zero, where they come and go
+        return nn.Sequential(*layers, nn.Conv2d(12, 9, 3), nn.ReLU(), nn.Conv2d(9, 3, 3))
+
+    eta, rho, model, twin = 0.2, 0.01, network(), network()
+    gamma, own, speeds = twin[1].weight, torch.ones(9), [0.0, 0.0]
+    gates = Gates(model, trace(model, torch.randn(2, 3, 12, 12)))
+    sgd = torch.optim.SGD(gates.scales, lr=eta, momentum=momentum)
+    zeros = []
+    for _ in range(60):
+        x = torch.randn(2, 3, 12, 12)
+        target = 2 * x[..., 3:9, 3:9] + torch.randn(2, 3, 6, 6)
+        sgd.zero_grad()
+        (model(x) - target).square().mean().backward()
+        sgd.step()
+        gates.shrink(rho * eta)
+        own.requires_grad_()
+        made = nn.functional.conv2d(twin[:3](x), twin[3].weight * own.view(-1, 1, 1, 1), twin[3].bias)
+        gradients = torch.autograd.grad((twin[4:](made) - target).square().mean(), [gamma, own])  # Eq. 12
+        speeds = [momentum * v + g for v, g in zip(speeds, gradients, strict=True)]
+        with torch.no_grad():
+            gamma.copy_(soft(gamma - eta * speeds[0], rho * eta))  # Eqs. 13 and 14
+            own = soft(own - eta * speeds[1], rho * eta)
+            wanted = torch.cat([gamma, own])
+            torch.testing.assert_close(torch.cat([*gates.scales]), wanted, rtol=1e-4, atol=1e-5)
+        zeros.append(wanted == 0)
+        assert zeros[-1].sum() == gates.dead.sum()
+    zeros = torch.stack(zeros)
+    assert (zeros[1:] & ~zeros[:-1]).any() and (zeros[:-1] & ~zeros[1:]).any()  # some went, some came back
+
+
+@pytest.mark.parametrize(("name", "options"), NETS[1:5], ids=lambda v: str(v))
+@torch.no_grad()
+def test_what_dead_channels_carry_goes_to_their_readers_and_then_the_cut_is_exact(name, options):
+    """Less is lost than by cutting them off, as the released code does; what is lost is what is said."""
+    model, channels, gates = gated(name, options, revive=True)
+    [*_, head] = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    head.weight.mul_(0.05)  # so that tanh does not saturate
+    x = torch.randn(2, 3, 64, 96)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()(x)
+    model.eval()
+    gates.shrink(0.25)
+    carried, whole = model(x), {key: value.clone() for key, value in model.state_dict().items()}
+    gates.silence()
+    cut_off = model(x)
+    model.load_state_dict(whole)
+    said = gates.settle([(image[None],) for image in x])
+    settled = model(x)
+    gates.fold()
+    torch.testing.assert_close(extract(model, channels, gates.live())(x), settled, rtol=1e-5, atol=1e-5)
+    moved = float((settled - carried).norm() / carried.norm())
+    assert said == pytest.approx(moved, rel=1e-3)
+    assert 0 < moved < 0.5 * float((cut_off - carried).norm() / carried.norm())
+
+
+@pytest.mark.parametrize("norm", [None, nn.InstanceNorm2d, nn.BatchNorm2d])
+def test_behind_reflection_the_constant_is_handed_over_exactly(norm):
+    """To a bias, to a batch norm's mean where there is none, or to an instance norm, which takes it out."""
+    torch.manual_seed(0)
+    reader = nn.Conv2d(8, 6, 3, bias=norm is None)
+    between = [] if norm is None else [norm(6, affine=True)]
+    head = [nn.ReLU(), nn.Conv2d(6, 3, 1)]
+    first = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.ReflectionPad2d(1)]
+    model = nn.Sequential(*first, reader, *between, *head).eval()
+    with torch.no_grad():
+        model[1].bias.uniform_(0.5, 1)
+        model[1].weight[:4] = 0.01
+    channels = trace(model, torch.randn(1, 3, 16, 16))
+    gates = Gates(model, channels)
+    gates.shrink(0.02)
+    x = torch.randn(2, 3, 16, 16)
+    before = model(x)
+    assert gates.dead.sum() == 4 and gates.settle([(x,)]) < 1e-6
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+    assert (model[1].bias[:4] == 0).all() and (reader.weight[:, :4] == 0).all()
+
+
+def test_a_step_can_hold_the_dead():
+    _, _, gates = gated("resnet9", {"ngf": 4, "blocks": 1}, revive=True)
+    gates.shrink(0.3)
+    dead = gates.dead.clone()
+    for hold in (True, False):
+        with torch.no_grad():
+            for scale in gates.scales:
+                scale += 0.01 * (scale == 0)
+        gates.shrink(0.0, hold=hold)
+        assert torch.equal(gates.dead, dead) if hold else not gates.dead.any()

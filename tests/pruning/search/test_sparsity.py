@@ -30,12 +30,18 @@ def network() -> nn.Module:
 
 
 def pulled(
-    channels: Channels, budget: str, *, rho: float, steered: int | None = None, floor: int = 1
+    channels: Channels,
+    budget: str,
+    *,
+    rho: float,
+    steered: int | None = None,
+    floor: int = 1,
+    revive: bool = True,
 ) -> Sparsity:
     """Scales from 0.5 to 1.5, in no order, that nothing but the pull moves."""
     model, draw = network(), torch.Generator().manual_seed(1)
     initial = 0.5 + torch.rand(channels.num_atoms, generator=draw)
-    gates = Gates(model, channels, initial=initial, floor=floor)
+    gates = Gates(model, channels, initial=initial, floor=floor, revive=revive)
     limits = Budget.parse(budget).resolve(channels)
     eta = sgd(gates.scales, lr=ETA, momentum=0.5, schedule="cosine")
     return Sparsity(gates, channels, eta, rho=rho, budget=limits, steered=steered)
@@ -146,7 +152,7 @@ def test_within_the_budget_nothing_else_is_named(channels):
 
 def test_a_dead_channel_that_momentum_moves_does_not_stand_in_for_the_last_living_one(channels):
     """Its scale is not zero when the next pull comes, but the channel is gone for good."""
-    sparsity = pulled(channels, "macs=50%", rho=0.0, floor=2)
+    sparsity = pulled(channels, "macs=50%", rho=0.0, floor=2, revive=False)
     gates = sparsity.gates
     gates.shrink(1.0)
     dead = gates.dead.clone()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
 from ganshrink.methods.original import Transforms
@@ -31,16 +31,44 @@ RATES = {  # in the search, and in the other stages
     "paper": (2e-4, 2e-4),  # not printed: CycleGAN's, whose settings the paper says it follows
 }
 
+Rate: Any = Field(
+    default=None,
+    gt=0,
+    description="Adam's; none: task.lr where that is not its default, else the optimizer's",
+)
+BatchSize: Any = Field(
+    default=None,
+    ge=1,
+    description="images a step; none: student.batch_size (the code: 8 in the search, 16 in finetuning)",
+)
+
 
 class NarrowConfig(Settings):
     """The hand-made student of variants d and d+cp."""
 
     width: float = Field(default=0.5, gt=0, le=1, description="share of a layer that d+cp's student keeps")
-    lr: float | None = Field(default=None, gt=0, description="rate in its training; none: the optimizer's")
+    loss: Literal["gd", "gs"] = Field(
+        default="gd",
+        description="what draws it to the teacher; gd: the L1 distances of images (task.lambda_recon) and of the teacher's "
+        "D's features, as Chen et al. 2020 have it but for their triplets; gs: this method's own distance",
+    )
+    lambda_feature: float = Field(
+        default=10, ge=0, description="weight of the features with loss = 'gd'; not in the paper"
+    )
+    lr: float | None = Rate
+    batch_size: int | None = BatchSize
 
 
 class SearchConfig(Settings):
     """All of Eq. 4 (section 3.2)."""
+
+    revive: bool = Field(
+        default=True,
+        description="a scale may leave zero again, as Eq. 13 has it; false: a channel that died is silent from then on",
+    )
+    fixed_discriminator: bool = Field(
+        default=False, description="D stays the teacher's in the search: what the ablation says of CEC"
+    )
 
     rho: float = Field(default=0.01, ge=0, description="weight of the L1 norm of the scales (Eq. 4)")
     adaptive_rho: bool = Field(
@@ -51,7 +79,8 @@ class SearchConfig(Settings):
     start: Literal["teacher", "fresh"] = Field(
         default="teacher", description="the search begins with the teacher's weights, or with new ones"
     )
-    lr: float | None = Field(default=None, gt=0, description="rate in the search; none: the optimizer's")
+    lr: float | None = Rate
+    batch_size: int | None = BatchSize
     epochs: int | None = Field(
         default=None, ge=0, description="epochs of the search; none: as many as of finetuning"
     )
@@ -61,7 +90,8 @@ class SearchConfig(Settings):
 class FinetuneConfig(Settings):
     """What is left of the network, trained on."""
 
-    lr: float | None = Field(default=None, gt=0, description="rate in finetuning; none: the optimizer's")
+    lr: float | None = Rate
+    batch_size: int | None = BatchSize
     round_to: RoundTo = None
 
 
@@ -83,8 +113,8 @@ class GanSlimmingConfig(MethodConfig):
     )
     variant: Literal["gs", "cp", "d", "d+cp", "cp+d", "postq"] = Field(
         default="gs",
-        description="gs: all in one; the paper's ablation: cp: pruning without distillation, d: a narrow student distilled, "
-        "d+cp and cp+d: one after the other, postq: quantization after gs in float",
+        description="gs: all in one; the paper's ablation: cp: pruning by the GAN loss without a teacher, d: a narrow "
+        "student distilled by narrow.loss, d+cp and cp+d: one after the other, postq: quantization after gs in float",
     )
     beta: float = Field(default=20, ge=0, description="weight of the distance to the teacher's image (Eq. 4)")
     distance: Literal["perceptual", "mse"] = Field(
@@ -106,9 +136,10 @@ class GanSlimmingConfig(MethodConfig):
     inherit_discriminator: bool = Field(
         default=True, description="begin with the teacher's discriminator, where there is one"
     )
-    real: Literal["teacher", "photos"] = Field(
-        default="teacher",
-        description="what D sees as real: the teacher's images (code), or the target domain's (paper)",
+    real: Literal["teacher", "photos"] | None = Field(
+        default=None,
+        description="what D sees as real: the teacher's images (code), or the target domain's (paper); none: the teacher's, "
+        "but in stages of the ablation without distillation the target domain's where the data have one",
     )
     pool: int = Field(default=50, ge=0, description="earlier images that D is shown again")
     quantization: QuantConfig | None = Field(
@@ -132,9 +163,23 @@ class GanSlimmingConfig(MethodConfig):
         """The variant's stages, and the parts of Eq. 4 that each optimises."""
         return VARIANTS[self.variant]
 
-    def rate(self, stage: str) -> float:
-        """Adam's, at first."""
+    def table(self, stage: str) -> NarrowConfig | SearchConfig | FinetuneConfig:
+        """The settings of a stage; those of finetuning are also those of what comes after it."""
+        tables: Any = {"narrow": self.narrow, "search": self.search}
+        return tables.get(stage, self.finetune)  # type: ignore[no-any-return]
+
+    def adam(self, stage: str, task: BaseModel) -> dict[str, Any]:
+        """Adam's settings in a stage, for `training.adam`: the optimizer's, but for those of the task that are not its
+        defaults, and for the stage's own rate."""
         search, other = RATES[self.optimizer]
-        if stage == "search":
-            return self.search.lr or search
-        return (self.narrow if stage == "narrow" else self.finetune).lr or other
+        preset = OPTIMIZERS[self.optimizer]
+        own = {name: getattr(task, name) for name in ("lr", "beta1", "beta2") if changed(task, name)}
+        rate = self.table(stage).lr or own.get("lr") or (search if stage == "search" else other)
+        betas = tuple(own.get(f"beta{n}", beta) for n, beta in enumerate(preset["betas"], 1))
+        return {**preset, "lr": rate, "betas": betas}
+
+
+def changed(settings: BaseModel, name: str) -> bool:
+    """Whether a setting is there, and not at its default: a recipe that a run has written names all of them."""
+    field = type(settings).model_fields.get(name)
+    return field is not None and getattr(settings, name) != field.default

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import l1_loss, mse_loss
 
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss, generator_loss
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.gan_slimming.config import OPTIMIZERS, GanSlimmingConfig, SearchConfig
+from ganshrink.methods.gan_slimming.config import GanSlimmingConfig, NarrowConfig, SearchConfig, changed
+from ganshrink.methods.gan_slimming.section import about_dead, ratios
 from ganshrink.metrics.vgg import VGG, load_vgg
 from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold, share_of_each
@@ -28,18 +29,18 @@ from ganshrink.pruning.search.gates import Gates
 from ganshrink.pruning.search.sparsity import Sparsity, advice
 from ganshrink.quant import QuantConfig, Quantizers, attached, spread
 from ganshrink.quant.layers import check_excluded, still_there
-from ganshrink.reports.numbers import times
-from ganshrink.reports.section import Section, Table, Text
 from ganshrink.system.copies import copied
-from ganshrink.training import Update, adam, extended, sgd, total_steps
+from ganshrink.training import Taps, Update, adam, extended, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.taps import activations
 from ganshrink.training.tasks.pool import ImagePool
-from ganshrink.training.tasks.task import joined
+from ganshrink.training.tasks.task import RealImages, joined
 from ganshrink.training.train import Nets, Training, batches_of, describe, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
 TRUNK = "several layers add up to it, and method.prune_trunk = false"
+SETTLED = 8  # training images on which it is seen what dead channels still carry
 CALIBRATION = 32  # training images that show the range of activations, where it is not the paper's fixed one
 
 
@@ -52,14 +53,19 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
     _check(job, config)
     ties = torch.zeros(channels.num_atoms)
     job.check_reachable(lambda budget: _plan(_searched(channels, config), ties, budget, config))
-    distils = config.beta and any("d" in parts for parts in stages.values())
-    vgg = load_vgg(config.vgg) if distils and config.distance == "perceptual" else None
+    own = config.beta and any("d" in parts and not _by_features(config, s) for s, parts in stages.items())
+    vgg = load_vgg(config.vgg) if own and config.distance == "perceptual" else None
 
     teacher = job.teacher()
+    if config.search.fixed_discriminator and "search" in stages and "D" not in teacher:
+        raise ValueError(
+            "method.search.fixed_discriminator keeps the teacher's discriminator, and it came without: name it as "
+            "teacher.discriminator"
+        )
     generator = folded_copy(job.original.transform(teacher["G"]))
     train = partial(_train, run, job, config, vgg)
     nets = {**(teacher if config.inherit_discriminator else {}), "G": copied(generator)}
-    plan, basis = Plan.full(channels), {}
+    plan, basis, dead = Plan.full(channels), {}, None
     if "narrow" in stages:
         plan = share_of_each(channels, config.narrow.width)
         if "search" not in stages:  # then it has to keep the budget
@@ -76,6 +82,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         lives = job.plan_within(lambda budget: _plan(searched, scores, budget, config), network, searched)
         steered = config.search.adaptive_rho
         logger.info(advice(searched, scores, lives, job.budget, steered=steered, **found["sparsity"]))
+        dead = found["dead"]
         basis = {group.name: "scale under L1" for group in searched.groups if group.frozen is None}
         plan = lives.whole(searched, channels, plan)
         nets, found = train("finetune", {**nets, "G": extract(nets["G"], searched, lives)})
@@ -89,7 +96,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         originals={"G": generator},
         quantization=bits,
         basis=basis,
-        sections={"G": [_ratios(generator, nets["G"], channels, plan, bits)]},
+        sections={"G": [ratios(generator, nets["G"], channels, plan, bits, dead)]},
     )
 
 
@@ -100,9 +107,14 @@ def objective(
     task: Any,
     nets: Nets,
     sparsity: Sparsity | None = None,
+    judge_of_teacher: nn.Module | None = None,
 ) -> list[Update]:
     """Eq. 4, or those parts of it that a stage has: minimised over G's weights W and scales gamma, maximised over D's theta
-    (Eq. 5), in the order of Algorithm 1. The quantizers q_a and q_w are hooks on G."""
+    (Eq. 5), in the order of Algorithm 1. The quantizers q_a and q_w are hooks on G.
+
+    Args:
+        judge_of_teacher: the teacher's D, whose features a narrow student is distilled by.
+    """
     gan = task.config
     pool = ImagePool(0 if task.conditional else config.pool)  # an earlier image belongs to another input
 
@@ -115,7 +127,9 @@ def objective(
         if gan.lambda_gan:
             scores = judged(context, context.fake)
             losses["G_gan"] = gan.lambda_gan * generator_loss(scores, mode=gan.gan_mode)
-        if "d" in config.stages[stage] and config.beta:
+        if _by_features(config, stage):
+            losses["G_dist"] = _gd(config.narrow, gan.lambda_recon, judge_of_teacher, context)
+        elif "d" in config.stages[stage] and config.beta:
             losses["G_dist"] = config.beta * _distance(config, vgg, context.fake, context.taught)
         yield joined(losses, getattr(task, "terms", ()), context)
 
@@ -125,7 +139,7 @@ def objective(
         d_real, d_fake = discriminator_loss(real, fake, mode=gan.gan_mode)
         yield {"D_real": d_real, "D_fake": d_fake}
 
-    adapted: Any = partial(adam, lr=config.rate(stage), **OPTIMIZERS[config.optimizer])
+    adapted: Any = partial(adam, **config.adam(stage, gan))
     scales = () if sparsity is None else sparsity.gates.scales
     weights = [p for p in nets["G"].parameters() if not any(p is scale for scale in scales)]
     updates = [Update("G", [adapted(weights)], generate)]
@@ -134,7 +148,7 @@ def objective(
         more: Any = {"state": {"sparsity": sparsity}, "watch": sparsity.watch}
         more["after"] = lambda context: sparsity.step(context.step)
         updates = extended(updates, "G", optimizers=[sparsity.optimizer], **more)
-    if "D" in nets:
+    if "D" in nets and not (stage == "search" and config.search.fixed_discriminator):
         updates.append(Update("D", [adapted(nets["D"].parameters())], judge, state={"pool": pool}))
     return updates
 
@@ -155,12 +169,15 @@ def _train(
 
     Returns:
         the nets, and what was kept: "quantization", what G was trained under; "scores", what each atom's scales came to,
-        -inf where it died.
+        -inf where it died; "dead", how many did, and what cutting them changes.
     """
     network, given, search, training = nets["G"], nets.get("D"), config.search, job.training
-    task = job.task.as_student_task(job.teacher()["G"], target="teacher", real=config.real)
+    task = job.task.as_student_task(job.teacher()["G"], target="teacher", real=_real(job, config, name))
+    other: dict[str, Any] = {"batch_size": config.table(name).batch_size or training.batch_size}
     if name == "search" and search.epochs is not None:
-        training = training.model_copy(update={"epochs": search.epochs, "decay_epochs": 0})
+        other |= {"epochs": search.epochs, "decay_epochs": 0}
+    training = training.model_copy(update=other)
+    judge = job.teacher().get("D") if _by_features(config, name) else None
     fresh = next(iter(config.stages)) == name and (name == "narrow" or search.start == "fresh")
 
     def make() -> Nets:
@@ -169,18 +186,21 @@ def _train(
         return made | {"D": copied(given)} if "D" in made and given is not None else made
 
     def learn(stage: Stage, made: Nets) -> Artefacts:
-        logger.info("%s: training the small network", name)
+        rate = config.adam(name, task.config)["lr"]
+        logger.info("%s: training at rate %.3g, %d images a step", name, rate, training.batch_size)
         drawn = channels if "rho" in config.stages[name] else None
         sparsity = None if drawn is None else _sparsity(job, search, training, network, drawn)
-        updates = objective(config, vgg, name, task, made, sparsity)
+        updates = objective(config, vgg, name, task, made, sparsity, judge)
         gates = {} if sparsity is None else {"gates": sparsity.gates}
-        watching = [] if vgg is None else [vgg]
+        watching = [net for net in (vgg, judge) if net is not None]
         with _few_bits(job, config, name, network) as bits:
             hooks = sparsity is not None or bits is not None  # which change what the network computes
             how = training.model_copy(update={"compile": training.compile and not hooks})
             options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
             fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
             kept: Artefacts = {"quantization": bits and bits.ranged().model_dump(mode="json")}
+            if sparsity is not None:
+                kept["dead"] = _silenced(job, sparsity)
         if sparsity is not None:
             kept |= {"scores": {"magnitudes": sparsity.gates.magnitudes()}, "sparsity": sparsity.state_dict()}
             sparsity.gates.fold()  # own scales are 1 from then on
@@ -199,10 +219,19 @@ def _sparsity(
 ) -> Sparsity:
     """rho |gamma| of Eq. 4: the scales, and what moves them."""
     ranked = norm_scale(network, channels)  # own scales begin spread like those of norms
-    gates = Gates(network, channels, floor=config.floor, initial=ranked)
+    gates = Gates(network, channels, floor=config.floor, initial=ranked, revive=config.revive)
     eta = sgd(gates.scales, lr=config.gamma_lr, momentum=config.gamma_momentum, schedule="cosine")
     steps = total_steps(batches_of(job.data, training), training) if config.adaptive_rho else None
     return Sparsity(gates, channels, eta, rho=config.rho, budget=job.budget, steered=steps)
+
+
+def _silenced(job: Job, sparsity: Sparsity) -> dict[str, Any]:
+    """Silence the channels that died, for good; how many these are, and by how much that moves the images."""
+    gates = sparsity.gates
+    counts = {"channels": int(gates.dead.sum()), "of": sparsity.channels.prunable}
+    dead: dict[str, Any] = {**counts, "moved": gates.settle(spread(job.data, SETTLED))}
+    logger.info("in the search %s", about_dead(**dead))
+    return dead
 
 
 def _few_bits(
@@ -222,6 +251,37 @@ def _distance(config: GanSlimmingConfig, vgg: VGG | None, fake: Tensor, taught: 
         return mse_loss(fake.float(), taught.float())
     weight = vgg.style_weight if config.style_weight is None else config.style_weight
     return vgg.distance(fake, taught, style_weight=weight)
+
+
+def _by_features(config: GanSlimmingConfig, stage: str) -> bool:
+    """Whether a stage distils as GD does."""
+    return stage == "narrow" and config.narrow.loss == "gd"
+
+
+def _gd(config: NarrowConfig, weight: float, judge: nn.Module | None, context: Any) -> Tensor:
+    """The distillation of Chen et al. 2020 ("Distilling Portable Generative Adversarial Networks for Image Translation"):
+    L1 distances to the teacher's images and, in the last hidden layer of the teacher's D, to their features."""
+    fake, taught = context.fake.float(), context.taught.float()
+    loss = weight * l1_loss(fake, taught)
+    if judge is None or not config.lambda_feature:
+        return loss
+    seen = context.ways["G"].seen
+    with Taps(judge, activations(judge)[-1:]) as taps:
+        mine, theirs = ([judge(seen(image)), *taps.take().values()][-1] for image in (fake, taught))
+    return loss + config.lambda_feature * l1_loss(mine, theirs)
+
+
+def _real(job: Job, config: GanSlimmingConfig, stage: str) -> RealImages:
+    """What a stage's D sees as real. The ablation's pruning without distillation knows no teacher (Eq. 1)."""
+    if config.real is not None or "d" in config.stages[stage]:
+        return config.real or "teacher"
+    if "target" in job.data.sample(0, None):
+        return "photos"
+    logger.warning(
+        "%s: the data have no images of the target domain, so D sees the teacher's: this distils by way of D",
+        stage,
+    )
+    return "teacher"
 
 
 def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
@@ -258,10 +318,17 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
     """Refuse settings under which nothing would be learned, or that the data cannot serve."""
     gan, bits, search = getattr(job.task.config, "lambda_gan", 0), config.quantization, config.search
     blind = any("d" not in parts for parts in config.stages.values())
-    if not gan and (blind or not config.beta):
-        what = f"method.variant = {config.variant!r}" if config.beta else "method.beta = 0"
+    name, weight = "method.beta", config.beta
+    if all(_by_features(config, stage) for stage in config.stages):
+        name, weight = "task.lambda_recon", getattr(job.task.config, "lambda_recon", 0)
+    if not gan and (blind or not weight):
+        what = f"method.variant = {config.variant!r}" if weight else f"{name} = 0"
         raise ValueError(
             f"{what} leaves nothing but the GAN loss, and task.lambda_gan is 0: set it, to 1 say"
+        )
+    if changed(job.task.config, "lambda_recon") and not any(_by_features(config, s) for s in config.stages):
+        logger.warning(
+            "task.lambda_recon is not read by this student: method.beta weighs its distance to the teacher's images"
         )
     fresh = "narrow" in config.stages or search.start == "fresh"
     if fresh and bits is not None and bits.activations == "observed":
@@ -272,29 +339,14 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
         raise ValueError(
             "method.search.adaptive_rho multiplies method.search.rho, which is 0: give it a start, such as 0.01"
         )
+    if search.fixed_discriminator and not (gan and config.inherit_discriminator):
+        raise ValueError(
+            "method.search.fixed_discriminator is about the teacher's D: set task.lambda_gan, to 1 say, and "
+            "method.inherit_discriminator = true"
+        )
     if bits is not None:
         check_excluded(job.build(), bits.exclude)
     if config.real == "photos" and "target" not in job.data.sample(0, None):
         raise ValueError(
             "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
         )
-
-
-def _ratios(
-    teacher: nn.Module, student: nn.Module, channels: Channels, plan: Plan, bits: QuantConfig | None
-) -> Section:
-    """The paper's ratios (section 4.1) but for that of FIDs, which stand among the metrics."""
-    kernels = [sum(p.numel() for p in net.parameters() if p.ndim > 1) for net in (teacher, student)]
-    macs = [channels.cost(cut, "paper").macs for cut in (None, plan)]
-    rows = [("float32", 32)] + ([] if bits is None else [(f"{bits.weight_bits} bits", bits.weight_bits)])
-    table = [
-        [name, times(32 * kernels[0] / (width * kernels[1])), times(macs[0] / macs[1])]
-        for name, width in rows
-    ]
-    about = (
-        "The teacher's over the student's: r_c: kernels (tensors of two axes or more) times their bits; r_s: "
-        "multiply-accumulates, those of transposed convolutions at their output size. The ratio of FIDs: see the metrics."
-    )
-    return Section(
-        "As GAN Slimming counts", [Text(about, note=True), Table(["Student", "r_c", "r_s"], table)]
-    )

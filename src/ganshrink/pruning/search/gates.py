@@ -1,6 +1,6 @@
-"""Scales that a search drives to zero: a channel whose scales are all zero is dead, and the network computes what it
-would without it."""
+"""Scales that a search drives to zero: a channel whose scales are all zero is dead, and is cut after the search."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ganshrink.pruning.channels import Channels, Producer
 from ganshrink.pruning.extract import named
 from ganshrink.pruning.plan import Plan
+from ganshrink.pruning.search.constants import hand_over
 from ganshrink.pruning.search.handles import (
     Factors,
     Silence,
@@ -26,15 +27,20 @@ class Gates(nn.Module):
     """The scales of a network's free channels, ready to be trained.
 
     A producer's scale is that of the affine norm directly after it. Where there is none it gets one of its own, which
-    multiplies its weights and bias at each call: the same as multiplying its output, and as exact after folding if the
-    weights are quantized. Own scales and the list of the dead are this module's state.
+    multiplies its weights at each call and leaves its bias, as a norm's scale leaves the shift. Own scales and the list of
+    the dead are this module's state.
+
+    The dead may come back: their shifts and weights live on, so that their scales have gradients. What they carry is a
+    constant, which `settle` hands over. Without `revive` they are gone for good: everything of theirs is kept at zero,
+    and own scales multiply the bias too, so that the network computes at any time what it would without them.
 
     Args:
         model: the network that was traced, without parametrizations; hooks stay on it until `fold`.
         channels: its structure.
         floor: the least number of channels that live in a group that cannot be removed.
-        initial: (num_atoms,) what own scales begin with, positive; the weights are divided by it, in place, so that the
-            function stays. None: 1.
+        initial: (num_atoms,) what own scales begin with, positive; what they multiply is divided by it, in place, so that
+            the function stays. None: 1.
+        revive: whether the dead may come back.
     """
 
     dead: Tensor
@@ -48,10 +54,11 @@ class Gates(nn.Module):
         *,
         floor: int = 1,
         initial: Tensor | None = None,
+        revive: bool = True,
     ) -> None:
         super().__init__()
         self._model = (model,)  # a tuple: no submodule of this one
-        self._channels, self.floor = channels, floor
+        self._channels, self.floor, self.revive = channels, floor, revive
         self._initial = torch.ones(channels.num_atoms) if initial is None else initial.float()
         self.groups = [group for group in channels.groups if group.frozen is None]
         self.own = nn.ParameterList()
@@ -86,7 +93,7 @@ class Gates(nn.Module):
             atoms.append(made)
 
     def _attach(self, scale: nn.Parameter, producer: Producer) -> None:
-        handles = producer_handles(self._model[0], self._channels, producer)
+        handles = producer_handles(self._model[0], self._channels, producer)[: 1 if self.revive else None]
         for handle in handles:
             with torch.no_grad():
                 handle.tensor.div_(handle.along(scale))
@@ -101,19 +108,27 @@ class Gates(nn.Module):
         """(num_atoms,) float64: the root mean square of an atom's scales; -inf if it is dead, inf where none is gated."""
         with torch.no_grad():
             values = self._norms()[:-1].double() / self._count[:-1].double().sqrt().clamp_min(1)
+        gone = (
+            self.dead & (values == 0) if self.revive else self.dead
+        )  # a step may have moved those that can come back
         values = torch.where(self._count[:-1] > 0, values, torch.inf)
-        return torch.where(self.dead, -torch.inf, values).cpu()
+        return torch.where(gone, -torch.inf, values).cpu()
 
-    def shrink(self, amount: float) -> None:
-        """The proximal step of `amount` times the L1 norm of the scales, then silence for what reached zero.
+    def shrink(self, amount: float, *, hold: bool = False) -> None:
+        """The proximal step of `amount` times the L1 norm of the scales, from where an optimizer has put them.
 
-        An atom of one scale is soft-thresholded. The scales of an atom that has k of them (tied by a residual sum, say)
-        live or die together, so theirs is the group lasso's step: each is multiplied by max(0, 1 - amount sqrt(k) / norm)
-        (Yuan and Lin 2006). The largest of a group that must not vanish are left as they are.
+        An atom of one scale is soft-thresholded (GAN Slimming, Eq. 14). The scales of an atom that has k of them (tied by
+        a residual sum, say) live or die together, so theirs is the group lasso's step: each is multiplied by
+        max(0, 1 - amount sqrt(k) / norm) (Yuan and Lin 2006). The largest of a group that must not vanish are left as they
+        are.
+
+        Args:
+            hold: the dead stay dead in this step, wherever the optimizer has put them.
         """
         with torch.no_grad():
             norms = self._norms()
-            norms[:-1][self.dead] = -1  # momentum may have moved them: they stand in for no living one
+            if hold or not self.revive:
+                norms[:-1][self.dead] = -1  # they stand in for no living one
             limits = amount * self._count.sqrt()
             factors = (1 - limits / torch.where(norms > 0, norms, 1)).clamp_min(0)
             factors[norms <= 0] = 0
@@ -125,10 +140,24 @@ class Gates(nn.Module):
                 scale.mul_(factors[self._atoms[start : start + len(scale)]])
                 start += len(scale)
             dead = (factors[:-1] == 0) & (self._count[:-1] > 0)
-            if bool((dead & ~self.dead).any()):
-                self.dead |= dead
+            if not torch.equal(dead, self.dead):
+                self.dead.copy_(dead)
                 self._silence.forget()
-            self.silence()
+            if not self.revive:
+                self.silence()
+
+    def settle(self, batches: Sequence[tuple[Tensor, ...]]) -> float:
+        """Silence the dead for good. Where they could have come back, what their shifts carried over these inputs goes into
+        what reads them.
+
+        Returns:
+            by how much that moves the outputs, as a share of their root mean square; 0 where it moves nothing.
+        """
+        moved = 0.0
+        if self.revive and bool(self.dead.any()):
+            moved = hand_over(self._model[0], self._channels, self.live(), batches, self.silence)
+        self.silence()
+        return moved
 
     def silence(self) -> None:
         """Set everything of the dead to zero, shifts and what reads them included, so that ranges of weights are over what

@@ -24,8 +24,8 @@ class Sparsity:
 
     Steered, rho grows while the live channels cost more than they should by now, and falls while they cost less. No step
     kills more channels than are due, or takes more than `PACE` off a scale of median size. What they should cost falls
-    geometrically from the whole network to the budget at `ARRIVAL` of the steps; there the pull ends. A search of few
-    steps, or one with a tiny rho at first, may not arrive.
+    geometrically from the whole network to the budget at `ARRIVAL` of the steps; there the pull ends, and from there on the
+    dead stay dead. A search of few steps, or one with a tiny rho at first, may not arrive.
 
     Args:
         gates: the scales.
@@ -53,22 +53,26 @@ class Sparsity:
     def step(self, number: int) -> None:
         """What follows the optimizer's step of that number, counted from 0."""
         eta = self.optimizer.param_groups[0]["lr"]
-        most = math.inf if self.steered is None else self._steer(number, self.steered, eta)
-        self.gates.shrink(min(self.rho * eta, most))
+        if self.steered is None:
+            self.gates.shrink(self.rho * eta)
+        else:
+            done = min(1.0, (number + 1) / (ARRIVAL * self.steered))
+            most = self._steer(done, self.steered, eta)
+            self.gates.shrink(min(self.rho * eta, most), hold=done == 1 or not self.rho)
         self.rates += eta
 
-    def _steer(self, number: int, steps: int, eta: float) -> float:
-        """Move rho by what the live channels cost against what is due at this step of so many; the amount of shrinking that
-        kills no more than is due."""
-        cost = overspent(self.channels, self.channels.widths(self.gates.live()), self.budget)
+    def _steer(self, done: float, steps: int, eta: float) -> float:
+        """Move rho by what the live channels cost against what is due at this share of the way, in a search of so many
+        steps; the amount of shrinking that kills no more than is due."""
+        live = self.gates.live()
+        cost = overspent(self.channels, self.channels.widths(live), self.budget)
         if cost <= 1:
             self.rho = 0.0
             return 0.0
-        done = min(1.0, (number + 1) / (ARRIVAL * steps))
         due = max(1.0, self._whole) ** (1 - done)
         error = max(-1.0, min(1.0, math.log(cost / due)))
         magnitudes = self.gates.magnitudes().numpy()
-        pace = PACE * float(np.median(magnitudes[np.isfinite(magnitudes)]))
+        pace = PACE * float(np.median(magnitudes[np.isfinite(magnitudes) & live.keep.numpy()]))
         self.rho = min(self.rho * math.exp(GAIN / steps * error), pace / max(eta, 1e-12))
         return self._threshold(magnitudes, due)
 
