@@ -148,12 +148,17 @@ class Job:
             propose(self.budget)  # which cannot be met either, and says so in its own numbers
             raise
 
-    def limits(self) -> str:
-        """The budget for a stage's stamp: in milliseconds with what the device's profile holds, not what it is called."""
+    def timed_by(self) -> str | None:
+        """What the profile of the budget's device holds, as a hash; None where the budget is not in milliseconds."""
         limit = self.budget.latency
         if limit is None or not isinstance(limit.times, ProfiledTimes):
-            return str(self.budget)
-        return f"{self.budget} by {limit.times.profile.fingerprint()}"
+            return None
+        return limit.times.profile.fingerprint()
+
+    def limits(self) -> str:
+        """The budget for a stage's stamp: in milliseconds with what the device's profile holds, not what it is called."""
+        timed_by = self.timed_by()
+        return str(self.budget) if timed_by is None else f"{self.budget} by {timed_by}"
 
     def timing(self, network: nn.Module, channels: Channels, plan: Plan) -> dict[str, Any] | None:
         """What a plan takes on the budget's device, JSON-ready; None where the budget is not in milliseconds."""

@@ -21,7 +21,8 @@ from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.system.values import Values, converting
 from ganshrink.training import check_launch
-from ganshrink.training.stages import Run, environment
+from ganshrink.training.environment import environment
+from ganshrink.training.stages import Run
 from ganshrink.training.stamps import stamp, stamp_if_own, with_source
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
