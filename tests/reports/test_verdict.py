@@ -170,6 +170,12 @@ def test_speed_comes_with_its_spread(latency: dict, grade: str, said: str) -> No
     assert (slower in found.sentence) == (len(latency["rows"]) == 2)
 
 
+def test_processor_time_is_named_where_it_counts() -> None:
+    run = good()
+    run["latency.json"]["ratios"]["onnxruntime"]["by"] = "cpu"
+    assert verdict(run).speed == "4.0× faster in ONNX Runtime by processor time, since the machine was busy"
+
+
 def budget(latency: dict, **timing: float) -> tuple[str, str]:
     run = changed(good(), latency=latency)
     run["cost.json"]["budget"]["timing"] |= timing

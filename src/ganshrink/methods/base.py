@@ -161,13 +161,13 @@ class Job:
         if limit is None or not isinstance(limit.times, ProfiledTimes):
             return None
         profile = limit.times.profile
-        measured = None if self.stopwatch is None else self.stopwatch(network, channels, plan)
+        measured = (None,) * 3 if self.stopwatch is None else self.stopwatch.look(network, channels, plan)
         return {
             "device": profile.describe(),
             "runtime": profile.runtime,
             "original_ms": profile.original,
             "estimated_ms": limit.times(channels, channels.widths(plan)),
-            "measured_ms": measured,
+            **dict(zip(("measured_ms", "q1_ms", "q3_ms"), measured, strict=True)),
         }
 
     def describe(self) -> dict[str, Any]:

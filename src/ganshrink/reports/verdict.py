@@ -99,6 +99,7 @@ class Span:
     value: float
     low: float
     high: float
+    by_processor: bool = False  # not by the clock, whose rounds differed too much
 
     @property
     def busy(self) -> bool:
@@ -118,7 +119,7 @@ def speedup(results: Results, runtime: str, network: str = "student") -> Span | 
     if not value:
         return None
     low, high = (number(ratio, key) or value for key in ("q1", "q3"))
-    return Span(value, min(value, low), max(value, high))
+    return Span(value, min(value, low), max(value, high), dig(ratio, "by") == "cpu")
 
 
 def _speed(results: Results) -> tuple[Grade, str]:
@@ -132,6 +133,8 @@ def _speed(results: Results) -> tuple[Grade, str]:
         if span.low < 1:
             about = f"between {compared(span.low, 'faster', 'slower')} and {compared(span.high, 'faster', 'slower')} {where}"
         return "doubtful", f"{about} (the machine was busy, measure again)"
+    if span.by_processor:
+        where += " by processor time, since the machine was busy"
     if abs(span.value - 1) < SAME:
         return "doubtful", f"as fast as its teacher {where}"
     return ("good" if span.value > 1 else "doubtful"), f"{compared(span.value, 'faster', 'slower')} {where}"
