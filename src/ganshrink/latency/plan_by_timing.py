@@ -139,6 +139,8 @@ def plan_within_time(
     stopwatch: Stopwatch,
     network: nn.Module,
     channels: Channels,
+    *,
+    close: float = CLOSE,
 ) -> Plan:
     """The plan proposed for a budget in milliseconds that was measured to keep it: `settle` with a stopwatch.
 
@@ -170,6 +172,7 @@ def plan_within_time(
             lambda plan: times(channels, channels.widths(plan)),
             lambda plan: stopwatch(network, channels, plan),
             limit.amount,
+            close=close,
         )
     except TooSlow as error:
         time, low, high = stopwatch.look(network, channels, error.fastest)
@@ -186,6 +189,8 @@ def settle(
     estimate: Callable[[Plan], float],
     measure: Callable[[Plan], float],
     limit: float,
+    *,
+    close: float = CLOSE,
 ) -> Plan:
     """The widest plan found whose measured time keeps a limit.
 
@@ -197,6 +202,7 @@ def settle(
         estimate: milliseconds of a plan by the profile.
         measure: milliseconds of a plan on the device.
         limit: milliseconds.
+        close: from which share of the limit on a plan that keeps it is wide enough; 0: the first one found is.
 
     Raises:
         TooSlow: if no plan keeps it, with the time of the fastest.
@@ -223,7 +229,7 @@ def settle(
             time = seen[plan]
             if time <= ENOUGH * limit:
                 low, best = max(low, aim), plan
-                if time >= CLOSE * limit or plan.keep.all():
+                if time >= close * limit or plan.keep.all():
                     return plan
             else:
                 high = min(high, aim)

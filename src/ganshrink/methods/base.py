@@ -132,11 +132,20 @@ class Job:
             return propose(self.budget)
         return plan_within_time(propose, self.budget, self.stopwatch, network, channels)
 
-    def check_reachable(self, propose: Callable[[Budget], Plan]) -> None:
-        """Refuse at once a budget that clearly cannot be met; in milliseconds with room for how far estimates are off.
+    def check_reachable(
+        self,
+        propose: Callable[[Budget], Plan],
+        network: nn.Module | None = None,
+        channels: Channels | None = None,
+    ) -> None:
+        """Refuse at once a budget that cannot be met; one in milliseconds by estimates first, with room for how far they are
+        off, then by measuring: some plan must keep it.
+
+        Args:
+            network, channels: what plans are of; none: the original and its structure.
 
         Raises:
-            ValueError: what `propose` raises.
+            ValueError: what `propose` raises, or that no plan is as fast.
         """
         limit = self.budget.latency
         if limit is None or self.stopwatch is None:
@@ -147,6 +156,8 @@ class Job:
         except ValueError:
             propose(self.budget)  # which cannot be met either, and says so in its own numbers
             raise
+        whole, structure = network or self.original.network, channels or self.channels
+        plan_within_time(propose, self.budget, self.stopwatch, whole, structure, close=0)
 
     def limits(self) -> str:
         """The budget for a stage's stamp: in milliseconds with what the device's profile holds, not what it is called."""
