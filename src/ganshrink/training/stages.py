@@ -190,6 +190,12 @@ class Run:
             mine.clear()  # in place: `made_by` shares it
             mine.update(both)
 
+    def forget_all_but(self, names: Sequence[str]) -> None:
+        """Take these alone of the stages so far as those before the next one; what is on disk stays."""
+        for known in (self._stamps, self._folders):
+            for name in known.keys() - set(names):
+                del known[name]
+
     def stages(self) -> list[dict[str, str]]:
         """The stages so far in order, those followed included: `name`, `key`, and `path` from the run's folder on."""
         return [

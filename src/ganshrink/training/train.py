@@ -10,7 +10,7 @@ from torch import nn
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.config import FitConfig
-from ganshrink.training.loop import Forward, fit
+from ganshrink.training.loop import Forward, fit, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
@@ -136,6 +136,13 @@ def batches_of(data: Images, training: Training, *, beside: bool = False) -> Bat
     rank, world = rank_and_world()
     size, seed, workers = training.batch_size, training.seed, training.workers
     return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
+
+
+def length_of(data: Images, training: Training) -> dict[str, int]:
+    """How many `steps` a training makes, and how many of them are an `epoch`."""
+    batches = batches_of(data, training)
+    one = training.model_copy(update={"epochs": 1, "decay_epochs": 0, "max_steps": None})
+    return {"steps": total_steps(batches, training), "epoch": total_steps(batches, one)}
 
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:

@@ -130,9 +130,10 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     config = config.for_task(job.task)
     jobs, original, channels = job.by_generator(), job.original, maskable(job.channels)
     first = share_of_each(channels, config.search.width)  # what the search begins with, and its structure
-    searched = channels
+    network, searched = original.network, channels
     if config.search.width < 1:
-        searched = maskable(trace(extract(original.network, channels, first), *job.example, exact=True))
+        network = extract(network, channels, first)
+        searched = maskable(trace(network, *job.example, exact=True))
 
     # What cannot work fails here, before anything is trained.
     paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)
@@ -140,7 +141,8 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     equal = torch.zeros(searched.num_atoms)
     for name, one in jobs.items():
         try:
-            one.check_reachable(lambda budget: config.search.fitting(searched, equal, budget))
+            fitting = partial(config.search.fitting, searched, equal)
+            one.check_reachable(fitting, network, searched)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     teachers = {name: one.teacher() for name, one in jobs.items()}

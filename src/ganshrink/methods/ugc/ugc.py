@@ -187,6 +187,8 @@ class Ugc:
         """A plan for a budget, whichever; fails where there is none."""
         if not self.config.nas:
             return self._uniform(budget)
+        if not budget.limits:
+            return self.space.plan(self.channels, self.space.largest())
         given = student_settings(self.config.search, self.job.training.seed)
         search = within_budget(budget, self.space, self.channels, **given)
         return self.space.plan(self.channels, search.newcomers()[0])
