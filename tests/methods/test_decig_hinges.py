@@ -101,7 +101,7 @@ def test_a_shallow_valley_parts_nothing(thinned, found):
     assert find_hinge(10 ** torch.cat(thirds)).found == found
 
 
-# log10 of the L1 norms of real layers after Stage I (ratio 1, the linear f), over the largest, sorted: U-Nets of 12 channels and 5 levels.
+# log10 of the L1 norms of real layers after Stage I (ratio 1, linear f) over the largest: U-Nets of 12 channels and 5 levels.
 # The first three are of 1,920 steps on drawn facades at 32 px, the others of 3,670 on street photos at 64 px.
 # fmt: off
 REAL = {
@@ -196,7 +196,7 @@ def two_heaps_apart(rng, alive, n):
 @pytest.mark.parametrize("n", [48, 96, 512])
 @pytest.mark.parametrize("kind", [two_heaps_apart, between, elbow, sharp_elbow, step])
 def test_of_50_draws_of_2_to_200_survivors_at_least_48_have_a_hinge_near_them(kind, n):
-    """An elbow needs a floor of twice as many channels, and its fall is a tenth of the floor only after half as many again."""
+    """An elbow needs a floor of twice as many channels, and reaches it late."""
     bent, seen = kind in (elbow, sharp_elbow), 0
     for seed in range(50):
         rng = np.random.default_rng(seed)

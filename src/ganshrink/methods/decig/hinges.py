@@ -105,7 +105,7 @@ def decided(
     least: int = 1,
     round_to: int = 1,
 ) -> dict[str, Hinge]:
-    """What images say to each layer's hinge, by hand ones excepted: they change by no more than `eps` without what is behind.
+    """The hinges that images allow, those by hand as they are: images change by no more than `eps` without what is behind.
 
     A norm undoes how small a layer's weights have become, and a bias speaks for a channel whose weights are nothing: what
     the curve calls dead may still paint the picture, and the hinge moves up. What the curve does not tell apart may do
