@@ -101,7 +101,7 @@ def test_a_shallow_valley_parts_nothing(thinned, found):
     assert find_hinge(10 ** torch.cat(thirds)).found == found
 
 
-# log10 of the L1 norms of real layers after Stage I (ratio 1, linear f) over the largest: U-Nets of 12 channels and 5 levels.
+# log10 of the L1 norms of real layers after Stage I (ratio 1, linear f) over the largest: U-Nets of 12 channels, 5 levels.
 # The first three are of 1,920 steps on drawn facades at 32 px, the others of 3,670 on street photos at 64 px.
 # fmt: off
 REAL = {
