@@ -216,7 +216,7 @@ def test_what_a_network_does_not_need_is_found_and_cut_without_a_difference(capl
 def test_what_is_still_read_is_not_cut_where_readers_count():
     """A norm after such a layer would undo how small its weights are. The last layer, which three channels read, is cut."""
     network, _ = roads.condensed_by_hand("own")
-    plan, channels = planned(network, importance="own_plus_consumer")
+    plan, channels = planned(network, importance="own_plus_consumer", sensitivity=0)
     assert widths(plan, channels) == {"0": 16, "2": 20, "3.body.0": 24, "4": 6}
 
 
@@ -248,7 +248,7 @@ def test_a_network_without_hinges_is_cut_by_the_budget_alone_and_says_so(caplog)
 def test_hinges_by_hand_are_kept(tmp_path, caplog):
     work = roads.short(roads.plain, budget="macs=30%", max_steps=1)
     with caplog.at_level("INFO"):
-        result = decig(Run(tmp_path), work, roads.config(hinges={"0": 15, "4": 2}))
+        result = decig(Run(tmp_path), work, roads.config(hinges={"0": 15, "4": 2}, sensitivity=0))
     kept = widths(result.plans["G"], result.channels["G"])
     assert (kept["0"], kept["4"]) == (15, 2) and kept["2"] < 20
     assert result.students["G"].get_submodule("0").out_channels == 15
