@@ -13,16 +13,17 @@ from ganshrink.data.held_out import TrainingImages
 from ganshrink.data.images import num_inputs
 from ganshrink.data.passes import remembered, spread_inputs
 from ganshrink.methods.base import Job
-from ganshrink.methods.ugc.config import SearchConfig
+from ganshrink.methods.ugc.config import SearchConfig, SupernetConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.judge import HIGHER, Fitness, chosen, hashes_of, judge_of
+from ganshrink.nets.extra_blocks import extra_sites
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.budget import readable
 from ganshrink.pruning.cost import Convention
 from ganshrink.pruning.extract import cut
 from ganshrink.pruning.search.evolution import Evolution, evolve, within_budget
 from ganshrink.pruning.search.known_scores import KnownScores
-from ganshrink.pruning.search.space import Space
+from ganshrink.pruning.search.space import Space, sites_of, space_of
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import is_main_process
 from ganshrink.training.batch_norm import recalibrate
@@ -57,7 +58,7 @@ class Search:
         self.calibration = remembered(lambda: spread_inputs(images.unlabelled, config.calibration_images))
         self.judge = judge_of(
             fitness, job.metrics, remembered(images.held_batches), images.target_batches(),
-            lambda: self._subnet(space.largest()), device=self.device,
+            lambda: self.subnet(space.largest()), device=self.device,
         )  # fmt: skip
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores = KnownScores(self.score, file)
@@ -104,10 +105,10 @@ class Search:
 
     def score(self, widths: Widths) -> float:
         """How good a subnet is."""
-        return self.judge(self._subnet(widths))
+        return self.judge(self.subnet(widths))
 
-    def _subnet(self, widths: Widths) -> nn.Module:
-        """A network of its own, its batch norms counted anew."""
+    def subnet(self, widths: Widths) -> nn.Module:
+        """A subnet as a network of its own, its batch norms counted anew."""
         network = cut(self.network, self.channels, self.space.plan(self.channels, widths))
         batches = (tuple(tensor.to(self.device) for tensor in inputs) for inputs in self.calibration())
         return recalibrate(in_evaluation(network).to(self.device), batches)
@@ -204,3 +205,9 @@ def judgement(config: SearchConfig, metrics: MetricsConfig, images: TrainingImag
     size = None if labels is None else list(labels.shape)  # which no fingerprint of images holds
     known = {"held": images.held.fingerprint(), "metrics": {"seed": metrics.seed, "labels": size}}
     return {"fitness": fitness, "judges": hashes_of(fitness, metrics), **known}
+
+
+def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:
+    """S: the widths of every layer, and at every place where blocks were inserted how many of them run."""
+    sites, round_to = sites_of(channels, extra_sites(network)), config.round_to or 1
+    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)

@@ -23,17 +23,17 @@ from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
-from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, student_settings
+from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, searched_space, student_settings
 from ganshrink.methods.ugc.section import search_section
 from ganshrink.metrics.vgg import load_vgg
-from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites
+from ganshrink.nets.extra_blocks import begin_as_identity
 from ganshrink.nets.patchgan import second_head
-from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning import Budget, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly
 from ganshrink.pruning.search.evolution import within_budget
-from ganshrink.pruning.search.space import Space, sites_of, space_of
+from ganshrink.pruning.search.space import Space
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.copies import copied
 from ganshrink.system.distributed import mean_over_processes, rank_and_world
@@ -211,12 +211,6 @@ class Ugc:
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         vgg = getattr(self.loss.network, "sha256", None)
         return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
-
-
-def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:
-    """S: the widths of every layer, and at every place where blocks were inserted how many of them run."""
-    sites, round_to = sites_of(channels, extra_sites(network)), config.round_to or 1
-    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
 
 
 def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
