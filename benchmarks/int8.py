@@ -43,7 +43,7 @@ def main(rounds: int) -> None:
             times = row["speedup"]
             psnr = entry["runtimes"][row["runtime"]]["psnr_db"]
             print(
-                f"{row['runtime']:12} {times['p50']:.2f} x faster than float32 (quartiles {times['q1']:.2f} to "
+                f"{row['runtime']:12} {times['ratio']:.2f} x faster than float32 (quartiles {times['q1']:.2f} to "
                 f"{times['q3']:.2f}, {row['runs']} rounds, {row['threads']} threads); {psnr:.1f} dB from torch"
             )
     print(f"INT8 is {report['psnr_db']['deployed']:.1f} dB from float32, with random weights")

@@ -3,8 +3,8 @@
     python benchmarks/latency_budgets.py [--runtime onnxruntime] [--threads 1] [--nets resnet9,unet256,cartoongan]
 
 For each network the device is looked at once. Plans come from scores that differ from layer to layer, as those of pruned
-networks do. What the table gives is a measurement of its own: the exported plan beside the original, interleaved, the median
-over rounds of their ratio. Weights are random, which takes as long as trained ones.
+networks do. What the table gives is a measurement of its own: the exported plan beside the original, interleaved, by the
+ratio of their lower quartiles. Weights are random, which takes as long as trained ones.
 """
 
 import argparse
@@ -12,15 +12,15 @@ import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from ganshrink.graph import trace
 from ganshrink.latency.backends import network_run
 from ganshrink.latency.devices import device_of, with_times
 from ganshrink.latency.measuring import interleave, torch_threads
-from ganshrink.latency.plan_by_timing import Stopwatch, plan_by_timing
-from ganshrink.latency.profile_device import profile_device
+from ganshrink.latency.plan_by_timing import Stopwatch, plan_within_time
+from ganshrink.latency.profile_device import measure_profile
+from ganshrink.latency.shares import share_of
 from ganshrink.nets import build
 from ganshrink.pruning import Budget, Channels, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
@@ -56,7 +56,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in options.nets.split(","):
         network, example = build(name).eval(), (torch.rand(1, 3, SIZE, SIZE),)
-        profile, channels = profile_device(network, example, device), trace(network, *example)
+        profile, channels = measure_profile(network, example, device), trace(network, *example)
         with TemporaryDirectory() as folder:
             stopwatch = Stopwatch(profile, network, example, Path(folder) / "measured.json")
             for share in BUDGETS:
@@ -69,11 +69,12 @@ def main() -> None:
                         for number, one in enumerate((network, student))
                     ]
                     times = interleave(runs, warmup=3, rounds=400, seconds=options.seconds)
-                q1, p50, q3 = np.percentile(100 * times[:, 1] / times[:, 0], (25, 50, 75))
+                found = share_of(times, 1, single=device.threads == 1)
+                q1, taken, q3 = (100 * one for one in (found.q1, found.value, found.q3))
                 fewer = channels.cost().macs / channels.cost(plan).macs
                 print(
-                    f"| {name} | {profile.step} | {share} % | {p50:.1f} % | {q1:.1f} to {q3:.1f} | {fewer:.1f} | "
-                    f"{100 / p50:.1f} |",
+                    f"| {name} | {profile.step} | {share} % | {taken:.1f} % | {q1:.1f} to {q3:.1f} | {fewer:.1f} | "
+                    f"{100 / taken:.1f} |",
                     flush=True,
                 )
 
@@ -85,7 +86,7 @@ def fitting(budget: Budget, channels: Channels, stopwatch: Stopwatch, step: int)
     def propose(aimed: Budget) -> Plan:
         return bisect_threshold(channels, scores, aimed, round_to=step)
 
-    return plan_by_timing(propose, budget, stopwatch, stopwatch.original, channels)
+    return plan_within_time(propose, budget, stopwatch, stopwatch.original, channels)
 
 
 if __name__ == "__main__":

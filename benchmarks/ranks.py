@@ -146,7 +146,7 @@ def main() -> None:
             one.run.path / "scores.json",
         )
         scores[f"{name}, agreement"] = np.array(search.scores.of(members))
-        to_targets = [-distance(search._subnet(widths), val) for widths in members]
+        to_targets = [-distance(search.subnet(widths), val) for widths in members]
         scores[f"{name}, distance to targets"] = np.array(to_targets)
 
     best = -truth.mean(0)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.methods.ugc import UgcConfig
-from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich, searched_space
+from ganshrink.methods.ugc.search import searched_space
+from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich
 from ganshrink.nets.extra_blocks import begin_as_identity, with_extra_blocks
 from ganshrink.pruning import extract, initialise
 from ganshrink.pruning.search.supernet import Supernet

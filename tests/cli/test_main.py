@@ -84,7 +84,7 @@ def test_the_student_meets_the_budget_and_the_file_says_what_it_costs(finished):
 
 def test_metrics_carry_their_protocol(finished):
     metrics = read(finished / "metrics.json")
-    assert list(metrics) == ["teacher", "student", "scratch"]
+    assert list(metrics) == ["identity", "mean", "untrained", "teacher", "student", "scratch"]
     assert set(metrics["student"]) == {"psnr", "ssim", "psnr_teacher", "ssim_teacher"}
     for value in metrics["student"].values():
         assert value["protocol"]["split"] == "test" and value["protocol"]["images"] == 16

@@ -13,6 +13,7 @@ from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import has_openvino
 from ganshrink.latency import measure_latency
 from ganshrink.latency.measuring import Contender, _row, interleave, speedups, torch_threads
+from ganshrink.latency.shares import Rounds
 
 FILE_RUNTIMES = ["onnxruntime", "openvino"] if has_openvino() else ["onnxruntime"]
 
@@ -37,10 +38,11 @@ def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
     ]  # what is a file alone runs where files do
     for row in found["rows"]:
         assert row["runs"] == 5 and row["batch"] == 2 and row["input"] == [3, 16, 16] and row["threads"] == 1
-        assert 0 < row["p50_ms"] <= row["p95_ms"] and row["iqr_ms"] >= 0
+        assert 0 < row["p25_ms"] <= row["p50_ms"] <= row["p95_ms"] and row["iqr_ms"] >= 0
+        assert row["cpu_ms"] >= 0 and row["speedup"]["ratio"] > 0
         assert row["speedup"]["q1"] <= row["speedup"]["p50"] <= row["speedup"]["q3"]
         if row["network"] == "teacher":
-            assert row["speedup"] == {"p50": 1, "q1": 1, "q3": 1}
+            assert row["speedup"] == {"ratio": 1, "p50": 1, "q1": 1, "q3": 1, "by": "wall"}
         elif row["network"] == "student":
             assert found["ratios"][row["runtime"]] == row["speedup"]
     assert found["device"] and found["protocol"]["rounds"] == 5
@@ -83,36 +85,44 @@ def test_each_round_runs_all_and_starts_one_further_on() -> None:
     runs = [lambda name=name: order.append(name) for name in "abc"]
     table = interleave(runs, warmup=1, rounds=4, seconds=100)
     assert "".join(order) == "abc" + "abc" + "bca" + "cab" + "abc"
-    assert table.shape == (4, 3)
+    assert table.wall.shape == table.cpu.shape == (4, 3)
 
 
 def test_times_stand_in_the_column_of_their_run() -> None:
-    now = 0.0
+    now = worked = 0.0
 
     def lasting(seconds: float):
         def run() -> None:
-            nonlocal now
-            now += seconds
+            nonlocal now, worked
+            now, worked = now + seconds, worked + seconds / 2
 
         return run
 
-    table = interleave([lasting(0.1), lasting(0.4)], warmup=1, rounds=9, seconds=2.2, clock=lambda: now)
+    def timed(*seconds: float, **options):
+        clocks = {"clock": lambda: now, "processor": lambda: worked}
+        return interleave([lasting(one) for one in seconds], rounds=9, **clocks, **options)
+
+    table = timed(0.1, 0.4, warmup=1, seconds=2.2)
     # half a second a round, the warm-up's too: 2.2 s are over after the fourth
-    np.testing.assert_allclose(table, np.tile([100, 400], (4, 1)))
-    slow = interleave([lasting(60)], warmup=0, rounds=9, seconds=1, clock=lambda: now)
-    assert len(slow) == 3  # a few rounds at least
+    np.testing.assert_allclose(table.wall, np.tile([100, 400], (4, 1)))
+    np.testing.assert_allclose(table.cpu, np.tile([50, 200], (4, 1)))
+    assert len(timed(60, warmup=0, seconds=1).wall) == 3  # a few rounds at least
 
 
-def test_the_ratio_is_the_median_of_paired_ratios() -> None:
-    # a machine that gets ten times slower half-way: the ratio of the medians would be wrong, the pairs are not
-    pace = np.array([1, 1, 1, 10, 10, 10, 10])
-    times = np.stack([8 * pace, 2 * pace, 9 * pace, 3 * pace], axis=1)
+def test_ratios_are_of_lower_quartiles_within_a_runtime() -> None:
+    # a machine that gets ten times slower half-way, and each run now and then by itself
+    pace = np.repeat([1, 10], 6)
+    times = np.stack([8 * pace, 2 * pace, 9 * pace, 3 * pace], axis=1).astype(float)
+    times[::4, 0] *= 3
+    times[1::4, 1] *= 5
     contenders = [
         Contender(n, r, "cpu", lambda: None) for r in ("torch", "onnxruntime") for n in ("teacher", "student")
     ]
-    times[2, 1] = 20  # one outlier of the student alone
-    found = speedups(contenders, times, "teacher")
-    assert [one["p50"] for one in found] == [1, 4, 1, 3]
+    found = speedups(contenders, Rounds(times, times), "teacher")
+    assert [one["ratio"] for one in found] == [1, 4, 1, 3]
+    assert [one["by"] for one in found] == ["wall"] * 4
+    assert found[1]["q1"] < found[1]["p50"] == 4 and found[1]["q3"] > 4
+    assert found[3] == {"ratio": 3, "p50": 3, "q1": 3, "q3": 3, "by": "wall"}
 
 
 def test_threads_are_restored_after_an_error() -> None:
@@ -157,5 +167,7 @@ def test_bad_arguments(options: dict, message: str) -> None:
 
 def test_a_row_has_the_median_the_95th_percentile_and_the_quartiles_distance():
     contender = Contender("student", "torch", "cpu", lambda: None)
-    row = _row(contender, np.arange(101.0), {"threads": 1})
-    assert (row["p50_ms"], row["p95_ms"], row["iqr_ms"], row["runs"]) == (50, 95, 50, 101)
+    times = np.arange(101.0)[:, None]
+    row = _row(contender, Rounds(times, times / 2), 0, {"threads": 1})
+    assert (row["p25_ms"], row["p50_ms"], row["p95_ms"], row["iqr_ms"]) == (25, 50, 95, 50)
+    assert (row["cpu_ms"], row["runs"]) == (12.5, 101)

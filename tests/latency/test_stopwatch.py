@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,9 +12,11 @@ from torch import nn
 from ganshrink.exporters.runtime import runtime_version
 from ganshrink.graph import trace
 from ganshrink.latency import plan_by_timing
-from ganshrink.latency.plan_by_timing import Stopwatch
+from ganshrink.latency.plan_by_timing import Stopwatch, TooSlow, plan_within_time
 from ganshrink.latency.profiles import DeviceProfile
-from ganshrink.pruning import Plan, add_affine
+from ganshrink.latency.shares import Rounds
+from ganshrink.pruning import Budget, Plan, add_affine
+from ganshrink.pruning.budget import Limit
 from made_up_device import profile_of
 
 RUNTIMES = ["torch", "onnxruntime"]
@@ -147,3 +150,37 @@ def test_a_plan_that_cannot_be_carried_out_is_not_remembered(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="is frozen|at least one must stay"):
         Stopwatch(profile("torch"), net, [IMAGE], file)(net, channels, nothing)
     assert not file.exists()
+
+
+class Planted:
+    """Rounds as a busy machine has them, a few at a time; it notes how often it was asked."""
+
+    def __init__(self, *, original: tuple[float, ...], candidate: tuple[float, ...]) -> None:
+        self.times, self.asked = np.stack([np.resize(one, 24) for one in (original, candidate)], axis=1), 0
+
+    def __call__(self, runs, **options) -> Rounds:
+        self.asked += 1
+        return Rounds(self.times, np.tile(self.times.min(axis=0), (24, 1)))
+
+
+@pytest.mark.parametrize(("threads", "by", "busy"), [(1, "cpu", False), (2, "wall", True)])
+def test_a_busy_machine_is_told(
+    threads: int, by: str, busy: bool, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    """Of 20 ms a candidate takes 8, but other programs have their turns. Of one thread the processor time is known."""
+    planted = Planted(original=(20, 20, 40, 40), candidate=(8, 24, 8, 60))
+    monkeypatch.setattr(plan_by_timing, "interleave", planted)
+    monkeypatch.setattr(plan_by_timing, "ROUNDS", 24)
+    net, file = network(), tmp_path / "search.json"
+    channels = trace(net, IMAGE)
+    watch = Stopwatch(profile(threads=threads), net, [IMAGE], file)
+    time, low, high = watch.look(net, channels, Plan.full(channels))
+    assert time == pytest.approx(8.0) and (high - low > 0.2 * time) == busy
+    (entry,) = watch.measured().values()
+    assert entry["by"] == by and entry["rounds"] == 24 * planted.asked
+    assert ("this machine is busy" in caplog.text) == busy
+    # What cannot be told is neither met nor refused for good.
+    limit = Limit("latency", 7.5, times=lambda channels, widths: 1.0)
+    with pytest.raises(ValueError, match="cannot be met" if not busy else "not measurable here") as told:
+        plan_within_time(lambda budget: Plan.full(channels), Budget((limit,)), watch, net, channels)
+    assert isinstance(told.value, TooSlow) != busy

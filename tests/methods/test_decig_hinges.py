@@ -49,6 +49,9 @@ ONE_KIND = {
     "five decades": lambda rng, n: 10 ** (-5 * np.arange(n) / n + rng.normal(0, 0.01, n)),
     "1 / j": lambda rng, n: 1 / np.arange(1, n + 1),
     "1 / j^2": lambda rng, n: 1 / np.arange(1, n + 1) ** 2,
+    "1 / sqrt j": lambda rng, n: 1 / np.arange(1, n + 1) ** 0.5,
+    "parabola": lambda rng, n: 10 ** (-2 * (1 - np.linspace(1, 0, n) ** 2)),
+    "cosine": lambda rng, n: 10 ** (np.cos(np.pi * np.arange(n) / n) - 1),
     "convex": lambda rng, n: np.exp(-6 * np.linspace(0, 1, n) ** 0.5) * 10 ** rng.normal(0, 0.02, n),
     "half-normal": lambda rng, n: abs(rng.normal(0, 1, n)),
     "exponential": lambda rng, n: rng.exponential(1, n),
@@ -76,7 +79,7 @@ def test_a_hinge_is_found_within_two_channels(kind, n):
 @pytest.mark.parametrize("kind", ONE_KIND)
 def test_no_hinge_is_found_where_there_is_none(kind):
     for n in (*SIZES, 1, 2, 3, 5, 8):
-        for seed in SEEDS:
+        for seed in range(8):
             rng = np.random.default_rng(seed)
             hinge = find_hinge(shuffled(rng, ONE_KIND[kind](rng, n)))
             assert not hinge.found, (n, seed)
@@ -96,6 +99,112 @@ def test_a_shallow_valley_parts_nothing(thinned, found):
     """However many channels show that it is there."""
     thirds = [torch.linspace(a, a + 1, round(share * 340)) for a, share in ((-3, 1), (-2, thinned), (-1, 1))]
     assert find_hinge(10 ** torch.cat(thirds)).found == found
+
+
+# log10 of the L1 norms of real layers after Stage I (ratio 1, linear f) over the largest: U-Nets of 12 channels, 5 levels.
+# The first three are of 1,920 steps on drawn facades at 32 px, the others of 3,670 on street photos at 64 px.
+# fmt: off
+REAL = {
+    "facades down.4.1": [
+        0, -0.08, -0.12, -0.5, -0.58, -0.8, -2.07, -2.13, -2.29, -2.33, -2.34, -2.34, -2.35, -2.36, -2.36,
+        -2.39, -2.4, -2.4, -2.4, -2.41, -2.42, -2.44, -2.45, -2.46, -2.46, -2.46, -2.47, -2.49, -2.49,
+        -2.5, -2.51, -2.51, -2.52, -2.54, -2.55, -2.55, -2.55, -2.56, -2.57, -2.57, -2.58, -2.59, -2.59,
+        -2.59, -2.6, -2.62, -2.63, -2.63, -2.64, -2.65, -2.66, -2.66, -2.67, -2.67, -2.67, -2.68, -2.69,
+        -2.69, -2.69, -2.69, -2.73, -2.74, -2.74, -2.75, -2.76, -2.77, -2.77, -2.78, -2.78, -2.79, -2.81,
+        -2.81, -2.81, -2.83, -2.85, -2.85, -2.86, -2.87, -2.87, -2.87, -2.88, -2.89, -2.89, -2.89, -2.89,
+        -2.9, -2.91, -2.91, -2.93, -2.95, -2.95, -2.97, -2.98, -3.01, -3.08, -3.18,
+    ],
+    "facades up.1.1": [
+        0, -0.21, -0.61, -0.64, -0.87, -0.87, -0.92, -1.04, -1.12, -1.13, -1.2, -1.21, -1.23, -1.27, -1.29,
+        -1.33, -1.34, -1.35, -1.36, -1.37, -1.39, -1.4, -1.42, -1.45, -1.47, -1.48, -1.49, -1.51, -1.52,
+        -1.53, -1.55, -1.57, -1.59, -1.63, -1.65, -1.68, -1.7, -1.7, -1.7, -1.74, -1.76, -1.77, -1.78,
+        -1.81, -1.87, -1.92, -1.92, -1.99,
+    ],
+    "facades down.3.1": [
+        0, -0.05, -0.38, -0.4, -0.51, -0.59, -0.64, -0.7, -0.88, -0.89, -0.97, -1.07, -1.07, -1.11, -1.16,
+        -1.2, -1.21, -1.25, -1.26, -1.28, -1.3, -1.36, -1.41, -1.42, -1.44, -1.47, -1.48, -1.53, -1.59,
+        -1.59, -1.6, -1.61, -1.62, -1.62, -1.63, -1.64, -1.65, -1.65, -1.65, -1.66, -1.7, -1.71, -1.73,
+        -1.74, -1.76, -1.77, -1.77, -1.79, -1.8, -1.81, -1.81, -1.82, -1.82, -1.82, -1.82, -1.82, -1.82,
+        -1.83, -1.84, -1.85, -1.87, -1.87, -1.89, -1.9, -1.91, -1.91, -1.92, -1.92, -1.92, -1.92, -1.93,
+        -1.94, -1.95, -1.96, -1.97, -1.97, -1.98, -1.99, -1.99, -2.03, -2.04, -2.05, -2.06, -2.07, -2.07,
+        -2.07, -2.1, -2.1, -2.12, -2.14, -2.14, -2.14, -2.15, -2.16, -2.17, -2.26,
+    ],
+    "streets down.4.1": [
+        0, -0.03, -0.08, -0.14, -0.19, -0.21, -0.27, -0.31, -0.61, -0.62, -0.78, -0.99, -1.3, -1.34, -2.69,
+        -2.75, -2.78, -2.88, -2.88, -2.91, -2.91, -2.94, -3, -3.01, -3.02, -3.04, -3.04, -3.04, -3.07,
+        -3.08, -3.09, -3.11, -3.11, -3.12, -3.13, -3.13, -3.14, -3.15, -3.16, -3.16, -3.16, -3.16, -3.19,
+        -3.19, -3.2, -3.22, -3.23, -3.23, -3.24, -3.24, -3.24, -3.24, -3.25, -3.25, -3.25, -3.26, -3.27,
+        -3.27, -3.28, -3.28, -3.28, -3.28, -3.29, -3.29, -3.3, -3.3, -3.3, -3.3, -3.31, -3.32, -3.32,
+        -3.33, -3.33, -3.34, -3.36, -3.36, -3.37, -3.38, -3.38, -3.39, -3.39, -3.41, -3.42, -3.42, -3.43,
+        -3.44, -3.44, -3.46, -3.46, -3.46, -3.47, -3.49, -3.51, -3.52, -3.59, -3.8,
+    ],
+    "streets down.3.1": [
+        0, -0.19, -0.22, -0.28, -0.36, -0.37, -0.37, -0.46, -0.47, -0.5, -0.62, -0.62, -0.65, -0.69, -0.71,
+        -0.79, -0.81, -0.86, -0.9, -0.93, -0.96, -1.02, -1.04, -1.06, -1.07, -1.11, -1.14, -1.19, -1.2,
+        -1.25, -1.25, -1.3, -1.33, -1.35, -1.38, -1.4, -1.44, -1.47, -1.51, -1.51, -1.51, -1.54, -1.57,
+        -1.67, -1.7, -1.7, -1.71, -1.73, -1.76, -1.76, -1.77, -1.79, -1.8, -1.87, -1.91, -1.91, -1.92,
+        -1.92, -1.93, -1.95, -1.97, -1.98, -1.99, -1.99, -2, -2.02, -2.02, -2.04, -2.04, -2.05, -2.05,
+        -2.06, -2.08, -2.09, -2.09, -2.1, -2.13, -2.14, -2.16, -2.17, -2.18, -2.18, -2.18, -2.2, -2.2,
+        -2.2, -2.23, -2.24, -2.26, -2.27, -2.28, -2.28, -2.31, -2.34, -2.36, -2.39,
+    ],
+    "streets up.1.1": [
+        0, -0.18, -0.28, -0.53, -0.63, -0.71, -0.94, -1, -1.09, -1.13, -1.2, -1.26, -1.31, -1.32, -1.43,
+        -1.44, -1.48, -1.48, -1.52, -1.54, -1.59, -1.61, -1.62, -1.67, -1.68, -1.73, -1.74, -1.74, -1.75,
+        -1.78, -1.81, -1.82, -1.9, -1.9, -1.95, -1.96, -1.98, -1.98, -2, -2.01, -2.05, -2.1, -2.12, -2.14,
+        -2.27, -2.31, -2.39, -2.46,
+    ],
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("layer", "kept"), [("facades down.4.1", 6), ("streets down.4.1", 14)])
+def test_a_real_layer_that_condensed_has_its_hinge_at_its_gap(layer, kept):
+    assert find_hinge(10 ** torch.tensor(REAL[layer])) == Hinge(kept, "curve")
+
+
+@pytest.mark.parametrize("layer", sorted(REAL.keys() - {"facades down.4.1", "streets down.4.1"}))
+def test_a_real_layer_that_falls_smoothly_has_none(layer):
+    assert not find_hinge(10 ** torch.tensor(REAL[layer])).found
+
+
+def between(rng, alive, n):
+    """Two decades, with one to three channels on the way."""
+    few = int(rng.integers(1, 4))
+    way = 10 ** (-2 * (np.arange(1, few + 1) + rng.uniform(-0.2, 0.2, few)) / (few + 1))
+    return decades(rng, 0, 0.15, alive), way, decades(rng, -2, 0.15, n - alive - few)
+
+
+def elbow(rng, alive, n):
+    """An exponential fall over two decades that ends in a floor."""
+    fall = np.exp(-np.arange(n) * 2 * math.log(10) / alive)
+    return [(fall + 0.01) * 10 ** rng.normal(0, 0.05, n)]
+
+
+def sharp_elbow(rng, alive, n):
+    return [np.maximum(np.exp(-np.arange(n) * 2 * math.log(10) / alive), 0.01)]
+
+
+def step(rng, alive, n):
+    """Clean, of six to seven times."""
+    return rng.uniform(0.8, 1, alive), rng.uniform(0.8, 1, n - alive) / rng.uniform(6, 7)
+
+
+def two_heaps_apart(rng, alive, n):
+    return decades(rng, 0, 0.15, alive), decades(rng, -2, 0.15, n - alive)
+
+
+@pytest.mark.parametrize("n", [48, 96, 512])
+@pytest.mark.parametrize("kind", [two_heaps_apart, between, elbow, sharp_elbow, step])
+def test_of_50_draws_of_2_to_200_survivors_at_least_48_have_a_hinge_near_them(kind, n):
+    """An elbow needs a floor of twice as many channels, and reaches it late."""
+    bent, seen = kind in (elbow, sharp_elbow), 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        alive = round(math.exp(rng.uniform(math.log(2), math.log(min(200, n / 3 if bent else n / 2)))))
+        hinge = find_hinge(shuffled(rng, *kind(rng, alive, n)))
+        low, high = (0.4 * alive - 2, 1.75 * alive + 3) if bent else (alive, alive + 3)
+        seen += hinge.found and low <= hinge.kept <= max(high, math.ceil(0.05 * n))
+    assert seen >= 48
 
 
 @pytest.mark.parametrize("few", [2, 3, 4])
@@ -167,7 +276,7 @@ def incres():
 
 
 def hinges_within(channels, values, budget, *, overrides=None, **limits):
-    hinges = find_hinges(channels, values, by_hand=overrides or {}, start={}, **limits)
+    hinges = find_hinges(channels, values, by_hand=overrides or {}, **limits)
     return cut_within(channels, values, hinges, budget, **limits)
 
 

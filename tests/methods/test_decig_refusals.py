@@ -53,7 +53,7 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, make, 
 
 
 def test_a_finished_training_is_taken_up_where_what_is_cut_stays_the_same(tmp_path):
-    for changes in ({}, {"sensitivity": 0.01}):
+    for changes in ({"sensitivity": 0}, {"sensitivity": 0, "calibration_images": 3}):
         run = Run(tmp_path)
         decig(run, roads.taught_in(run, roads.short(max_steps=1), 7), roads.config(**changes))
     assert roads.begun(tmp_path) == {"teacher": 1, "condense": 1, "cut": 2, "finetune": 1}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganshrink.graph import trace
 from ganshrink.methods.decig.decig import cut_at_hinges
-from ganshrink.methods.decig.hinges import Hinge, find_hinges, moved_up
+from ganshrink.methods.decig.hinges import Hinge, decided, find_hinges
 from ganshrink.pruning import Channels, Plan, zeroed
 from ganshrink.pruning.sensitivity import image_change
 
@@ -57,7 +57,7 @@ def moved(
     """These hinges, after a look at the images."""
     net, channels, sizes = looked
     hinges = {name: Hinge(count, "curve") for name, count in kept.items()}
-    return moved_up(hinges, channels, sizes, image_change(net, channels, batches()), **options)
+    return decided(hinges, channels, sizes, image_change(net, channels, batches()), **options)
 
 
 def change_by_hand(net: nn.Module, channels: Channels, size: Tensor, name: str, kept: int) -> float:
@@ -73,7 +73,7 @@ def change_by_hand(net: nn.Module, channels: Channels, size: Tensor, name: str, 
 
 def test_a_hinge_moves_up_until_what_is_behind_it_no_longer_shows(looked):
     net, channels, sizes = looked
-    hinges = find_hinges(channels, sizes, by_hand={}, start={})
+    hinges = find_hinges(channels, sizes, by_hand={})
     assert hinges == {"0": Hinge(WIDTH // 2, "curve"), "3": Hinge(20, "curve")}
     found = moved(looked, {"0": WIDTH // 2, "3": 20}, eps=0.02)
     for name, one in found.items():
@@ -112,11 +112,11 @@ def test_a_layer_is_looked_at_six_times_at_most(looked):
 
 
 def planned(
-    net: nn.Module, *, start: dict[str, float] | None = None, budget: str = "macs=100%", **changes: Any
+    net: nn.Module, *, budget: str = "macs=100%", **changes: Any
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What hinges.json says, by layer and of all, of a network that is cut by what makes its channels."""
     work = tiny.job(lambda: net, budget=budget, data=tiny.inputs())
-    channels, found = work.channels, cut_at_hinges(net, work, roads.config(**changes), start or {})
+    channels, found = work.channels, cut_at_hinges(net, work, roads.config(**changes))
     plan, said = Plan.from_json(channels, found["plan"]), found["hinges"]
     layers = {layer["name"]: layer for layer in said.pop("layers")}
     for group in channels.groups:
@@ -130,7 +130,9 @@ def test_what_shows_is_not_cut_and_the_log_and_the_file_say_so(caplog):
     with caplog.at_level(logging.INFO):
         layers, said = planned(normed(), sensitivity=0.02)
     assert "2 of 2 layers have a hinge; 1 moved up, since the images changed by more than 2 %" in caplog.text
+    assert 0 < said.pop("change") < 0.04  # of both layers together
     assert said == {"importance": "own", "sensitivity": 0.02, "calibration_images": 16}
+    assert "the images change by" in caplog.text
     first, second = layers["0"], layers["3"]
     assert (first["how"], first["moved_from"], first["of"]) == ("curve", 48, WIDTH)
     assert 48 < first["hinge"] == first["kept"] < WIDTH and 0 < first["change"] <= 0.02
@@ -170,45 +172,52 @@ def test_the_curve_is_sorted_relative_and_thinned():
     assert layer["magnitudes"] == pytest.approx(wanted, rel=1e-3)
 
 
-# Dead layers
+# Layers whose curve has no hinge
 
 
-def largest(net: nn.Module) -> dict[str, float]:
-    return roads.largest(net, trace(net, torch.zeros(1, 3, 16, 16)))
-
-
-def without_its_block() -> tuple[nn.Module, dict[str, float]]:
-    """A network, the inner layer of whose block training has left nothing of; and how large it was."""
+def without_its_block() -> nn.Module:
+    """A network, the inner layer of whose block training has left nothing of."""
     net = roads.plain()
-    start = largest(net)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.startswith("3.body.0") or name == "3.body.2.weight":
                 parameter.mul_(1e-3)
-    return net, start
+    return net
 
 
-def test_a_dead_layer_is_cut_to_its_floor_and_said(caplog):
-    net, start = without_its_block()
+def test_a_layer_that_does_nothing_is_cut_to_its_floor_whatever_its_curve(caplog):
+    net = without_its_block()
     with caplog.at_level(logging.INFO):
-        layers, _ = planned(net, start=start)
+        layers, _ = planned(net)
     layer = layers["3.body.0"]
-    assert (layer["how"], layer["hinge"], layer["kept"]) == ("dead", 2, 2)  # 5 % of 24
+    assert (layer["how"], layer["hinge"], layer["kept"]) == ("images", 2, 2)  # 5 % of 24
     assert layer["change"] < 0.01
-    assert "G: 1 of 4 layers have a hinge; 3 without one" in caplog.text
-    assert "1 in layers that are dead as a whole" in caplog.text
-    layers, _ = planned(net, start=start, floor=6, hinges={"3.body.0": 9})
-    assert layers["3.body.0"]["kept"] == 9
+    assert (
+        "1 of 4 layers have a hinge; 3 without one" in caplog.text and "1 seen on images alone" in caplog.text
+    )
+    assert planned(net, floor=6)[0]["3.body.0"]["kept"] == 6
+    assert planned(net, hinges={"3.body.0": 9})[0]["3.body.0"]["kept"] == 9
+    assert planned(net, sensitivity=0)[0]["3.body.0"]["how"] == "none"
 
 
-def test_a_layer_that_was_never_larger_is_not_dead():
-    net, start = without_its_block()
-    assert planned(net, start=largest(net))[0]["3.body.0"]["how"] == "none"
-    assert planned(net, start=start, sensitivity=0)[0]["3.body.0"]["how"] == "none"
+def smooth(seen: int) -> nn.Module:
+    """A layer whose magnitudes fall smoothly over two decades, and of which readers see the largest few."""
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 3, 3, padding=1)).eval()
+    with torch.no_grad():
+        net[0].weight /= net[0].weight.abs().sum((1, 2, 3), keepdim=True)
+        net[0].weight *= torch.logspace(0, -2, 64)[:, None, None, None]
+        net[0].bias.fill_(0.1)
+        net[2].weight[:, seen:] *= 1e-5
+    return net
 
 
-def test_a_layer_that_a_norm_makes_large_again_is_not_cut():
-    net = normed()
-    start = {name: 1e3 * size for name, size in largest(net).items()}
-    layers, _ = planned(net, start=start, sensitivity=0.01)
-    assert layers["0"]["how"] == "dead" and layers["0"]["kept"] > WIDTH // 2
+@pytest.mark.parametrize(("seen", "hinge"), [(10, 10), (20, 20), (40, None), (64, None)])
+def test_images_find_what_a_smooth_curve_does_not_tell(seen, hinge):
+    """In no more than half of the layer: what most of its channels make is no dead rest."""
+    layer = planned(smooth(seen))[0]["0"]
+    assert layer["how"] == ("images" if hinge else "none")
+    if hinge:
+        assert hinge - 2 <= layer["hinge"] <= hinge + 1 and layer["change"] <= 0.02
+    else:
+        assert layer["kept"] == 64 and layer["hinge"] is None

@@ -18,7 +18,7 @@ from ganshrink.losses import discriminator_loss
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.dmad import DmadConfig, dmad
-from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig, distill
+from ganshrink.methods.dmad.dmad import DistillationLoss, distill
 from ganshrink.pruning import Channels, Plan, add_affine, extract, initialise
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.training import Taps
@@ -116,7 +116,7 @@ def test_the_first_lesson_is_the_trained_teacher_s(road):
     folder, work, result, before = road
     student, batch = tiny.cut_from_the_search(folder, result, width=WIDTH), tiny.first_batch(work)
     wise = {name: tiny.loaded(work.teacher()[name], before[name]).eval() for name in "GD"}
-    lesson = DistillationLoss("G", DistillConfig(), wise["D"], TAPS)
+    lesson = DistillationLoss("G", DmadConfig().for_task(work.task).distill, wise["D"], TAPS)
     with Taps(student, TAPS) as learnt, Taps(wise["G"], TAPS) as taught:
         task = work.task.with_teachers({"G": wise["G"]})
         context = task.forward({"G": student}, {"G": learnt, "teacher": taught})(batch, 0, 0)
@@ -158,6 +158,7 @@ def distilled(
     for name, net in nets.items():
         net.load_state_dict(found[name])
     nets["G"] = extract(nets["G"], channels, plan)
+    config = config.for_task(work.task)
     return distill(Run(folder), work, config, TAPS, {"G": work.teacher()}, nets)["G"]
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import l1_loss
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.dmad import dmad
-from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
+from ganshrink.methods.dmad import DmadConfig, dmad
+from ganshrink.methods.dmad.dmad import DistillationLoss
 from ganshrink.pruning import add_affine
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
@@ -93,7 +93,8 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
         taps |= {name: Taps(students[name], TAPS), name.replace("G", "teacher"): Taps(teachers[name], TAPS)}
     context = work.task.with_teachers(teachers).forward(students, taps)(batch, 0, 0)
     for name, job in (("G_A", work), ("G_B", work.back)):
-        wanted |= DistillationLoss(name, DistillConfig(), job.teacher()["D"], TAPS).losses(context.ways[name])
+        config = DmadConfig().for_task(job.task).distill
+        wanted |= DistillationLoss(name, config, job.teacher()["D"], TAPS).losses(context.ways[name])
         judge = tiny.loaded(job.teacher()["D"], tiny.saved(folder, "search", name.replace("G", "D")))
         wanted[f"{name}_gan"] = (judge(context.ways[name].fake) - 1).square().mean()
         real = batch[WAYS[name[-1]][1]]
@@ -124,10 +125,17 @@ def test_the_error_names_the_way_that_missed_its_budget_though_the_other_met_its
         assert f"{early} meets its budget at step" in caplog.text
         text = str(error.value)
         assert text.startswith(f"{late}: ") and early not in text and "\n" not in text
-        cost, allowed = re.search(r"cost macs ([\d.]+k?) of ([\d.]+k?):", text).groups()
+        cost, allowed = re.search(r"cost macs ([\d.]+k?) of ([\d.]+?k?)\. The", text).groups()
         limit = numbers(work, late[-1])["macs"]
         assert in_full(allowed) == pytest.approx(limit, rel=0.01) and in_full(cost) > limit
         assert not (tmp_path / late / "stages/search/done.json").exists()
+    given = {"lambda_spa": 0, "mask_lr": 1e-3, "if_missed": "trim"}
+    result = dmad(Run(tmp_path / late), work, tiny.settings(taps=TAPS, search=given))
+    assert (
+        macs(result, "G_A") <= numbers(work, "A")["macs"]
+        and macs(result, "G_B") <= numbers(work, "B")["macs"]
+    )
+    assert len(tiny.logged(tmp_path / late, "search")) == 6 > met(tmp_path / late, "B")
 
 
 def in_full(number: str) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ganshrink import nets
 from ganshrink.losses import nearest
-from ganshrink.methods.dmad import dmad
+from ganshrink.methods.dmad import DmadConfig, dmad
 from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
@@ -99,7 +100,7 @@ def by_the_paper(
 LESSONS: list[dict[str, Any]] = [
     {},
     {"attention": "mean"},
-    {"attention_norm": "mean"},
+    {"attention_norm": "sum"},
     {"fusion": "none"},
     {"fusion": "none", "lambda_fea": 0},
     {"fusion": "multiply"},
@@ -107,7 +108,7 @@ LESSONS: list[dict[str, Any]] = [
     {"judge_layers": 2},
     {"judge_layers": 9},
     {"judge_gradient": False},
-    {"judge_weight": 0.25, "attention": "mean", "attention_norm": "mean"},
+    {"judge_weight": 0.25, "attention": "mean", "attention_norm": "sum"},
     {"feature_norm": "plain"},
     {"lambda_att": 0},
     {"lambda_fea": 0},
@@ -150,6 +151,31 @@ def test_the_lesson_is_the_paper_s(changes, name):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     lesson.close()
     assert not any(module._forward_hooks for module in judge.modules())
+
+
+@pytest.mark.parametrize(
+    ("task", "lambda_spa", "lambda_att"),
+    [(tiny.pix2pix, 0.01, 50), (tiny.cyclegan, 0.001, 100), (tiny.image2image, 0.001, 100)],
+)
+def test_without_weights_they_are_those_that_the_paper_has_for_the_task(task, lambda_spa, lambda_att):
+    config = DmadConfig().for_task(task())
+    assert (config.search.lambda_spa, config.distill.lambda_att) == (lambda_spa, lambda_att)
+    given = DmadConfig(search={"lambda_spa": 0}, distill={"lambda_att": 0}).for_task(task())
+    assert (given.search.lambda_spa, given.distill.lambda_att) == (0, 0) and given.distill.judged
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_the_default_weight_follows_the_size_of_the_maps(size):
+    """The released code's 100 over the pixels of a map: 0.0244 of the printed sum at 64x64, and 0.39 at 16x16."""
+    config = DmadConfig(distill={"fusion": "none", "lambda_fea": 0}).for_task(tiny.cyclegan()).distill
+    ours, theirs = torch.rand(2, 2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    way = SimpleNamespace(
+        features=lambda of: {"tap": ours if of == "G" else theirs}, seen=lambda x: x, fake=None
+    )
+    loss = DistillationLoss("G", config, None, ["tap"]).losses(way)["G_att"]
+    a, b = (maps.square().sum(1).flatten(1) for maps in (ours, theirs))
+    apart = a / a.norm(dim=1, keepdim=True) - b / b.norm(dim=1, keepdim=True)
+    assert loss == pytest.approx(100 / size**2 * float(apart.square().sum(1).mean()), rel=1e-4)
 
 
 # ---- which layer of the discriminator

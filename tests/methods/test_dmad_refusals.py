@@ -114,16 +114,6 @@ def test_a_teacher_without_a_discriminator_will_do_otherwise(tmp_path):
 # After the search
 
 
-def test_a_budget_that_was_not_reached_says_how_far_it_came_and_what_to_do(tmp_path):
-    """Nothing draws the masks to 0, and about half of them are; where nine add up, nearly all channels live."""
-    work = tiny.job(tiny.small, max_steps=3, budget="macs=20%,params=90%")
-    message = refusal(tmp_path, work, search={"lambda_spa": 0, "boundary_end": 0.6})
-    wanted = r"G: the masks' boundary reached 0 at step 2 of 3, and the channels left cost macs [\d.]+k? of [\d.]+k?, "
-    assert re.match(
-        wanted + r"params [\d.]+k? of [\d.]+k?: raise method.search.lambda_spa \(now 0\)", message
-    )
-
-
 @pytest.fixture(scope="module")
 def emptied(tmp_path_factory) -> tuple[Path, Job]:
     """A run whose search can meet its budget without its block alone."""

@@ -23,14 +23,14 @@ def layer(name: str, kept: int, hinge: int | None, how: str, **changes: Any) -> 
 LAYERS = [
     layer("down.1", 16, 20, "curve"),
     layer("down.4", 24, 26, "curve", moved_from=20),
-    layer("blocks.0", 2, 2, "dead"),
+    layer("blocks.0", 2, 2, "images"),
     layer("up.0", 9, 9, "hand"),
     layer("up.3", 40, None, "none"),
 ]
 
 
 def test_every_layer_is_drawn_with_its_hinge_and_what_is_kept() -> None:
-    section = hinges_section({"importance": "own", "sensitivity": 0.02, "layers": LAYERS})
+    section = hinges_section({"importance": "own", "sensitivity": 0.02, "change": 0.0312, "layers": LAYERS})
     [charts] = parts(section, Charts)
     assert [chart.label for chart in charts.charts] == [
         "down.1: hinge at 20, 16 of 40 channels kept",
@@ -51,8 +51,9 @@ def test_every_layer_is_drawn_with_its_hinge_and_what_is_kept() -> None:
     assert all(min(line.y) > 0 for chart in charts.charts for line in chart.lines)
     facts = parts(section, Text)[1].text
     assert facts == (
-        "4 of 5 layers have a hinge; 1 without one are cut by the budget alone (up.3); 1 set by hand; 1 in layers that are "
-        "dead as a whole; 1 moved up, since the images changed by more than 2 %; 2 cut deeper by the budget."
+        "4 of 5 layers have a hinge; 1 without one are cut by the budget alone (up.3); 1 set by hand; 1 seen on "
+        "images alone; 1 moved up, since the images changed by more than 2 %; 2 cut deeper by the budget; "
+        "without all that was cut, before finetuning, the images change by 3.1 %."
     )
 
 

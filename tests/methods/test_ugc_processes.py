@@ -18,8 +18,7 @@ from ganshrink.data.held_out import divide
 from ganshrink.graph import trace
 from ganshrink.methods.base import Job
 from ganshrink.methods.original import Original
-from ganshrink.methods.ugc.search import Search
-from ganshrink.methods.ugc.ugc import searched_space
+from ganshrink.methods.ugc.search import Search, searched_space
 from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Budget
 from ganshrink.training.tasks import Pix2Pix

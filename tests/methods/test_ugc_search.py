@@ -1,6 +1,7 @@
 """UGC's evolutionary search: bands of cost, two teachers, and a search that is a function of its seed and of scores."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch import nn
 from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import UgcConfig
 from ganshrink.methods.ugc.search import Search, teachers_of
+from ganshrink.methods.ugc.ugc import Ugc
 from ganshrink.pruning import Budget, Plan
 from ganshrink.pruning.budget import spending
+from ganshrink.training.stages import Run
 
 
 class Counting(Search):
@@ -128,6 +131,67 @@ def test_teachers_cost_so_many_times_the_student_one_wider_and_one_deeper(base, 
         assert told["score"] == told["history"][-1] == max(told["history"]) and len(told["history"]) == 2
     assert report["fitness"] == "agreement" and report["images"] == 1
     assert report == json.loads(json.dumps(report))
+
+
+def test_under_a_budget_in_the_papers_macs_teachers_cost_so_many_times_the_student_in_these(base, tmp_path):
+    """Transposed layers count four times there: by exact MACs a teacher would be a third off."""
+    at = place(base, tmp_path, teacher_ratio=2.6, teacher_tolerance=0.1, population=1, generations=1)
+    budget = at.budget("paper_macs=20%")
+    at = replace(at, work=replace(at.work, budget=budget))
+    search = at.search()
+    student = search.student(budget)
+    plans = {"student": student, **search.teachers(student)}
+    cost = {name: at.whole.channels.cost(plan, "paper").macs for name, plan in plans.items()}
+    report = search.report(plans)
+    for name in ("wide", "deep"):
+        assert 0.9 * 2.6 <= cost[name] / cost["student"] <= 1.1 * 2.6
+        assert report["networks"][name]["of_student"] == pytest.approx(cost[name] / cost["student"])
+    assert any(
+        at.macs(plan) / at.macs(student) < 0.95 * cost[n] / cost["student"] for n, plan in plans.items()
+    )
+    assert report["convention"] == "paper"
+
+
+@pytest.mark.parametrize(
+    ("text", "convention"),
+    [
+        ("macs=9%", "exact"),
+        ("paper_macs=9%", "paper"),
+        ("paper_macs=9%,params=9%", "paper"),
+        ("paper_macs=9%,macs=9%", "exact"),
+        ("params=9%", "exact"),
+    ],
+)
+def test_macs_are_counted_as_the_budget_does(text, convention):
+    assert Budget.parse(text).convention == convention
+
+
+def test_without_inserted_blocks_there_is_no_deep_teacher(base, tmp_path):
+    """It would be another wide one, and where no network is in the band, the same."""
+    for ratio in (2.6, 20):
+        at = place(base, tmp_path, extra_blocks=0, teacher_ratio=ratio)
+        student = at.whole.space.plan(at.whole.channels, at.whole.space.smallest())
+        assert teachers_of(student, at.whole.space, at.whole.channels, at.config.search, 0).keys() == {"wide"}
+    config = few.settings(nas=False, extra_blocks=0)
+    images = few.images_of(at.work, config)
+    assert Ugc(Run(tmp_path / "run"), at.work, config, images).fixed().keys() == {"student", "wide"}
+
+
+def test_without_a_search_the_wide_teacher_is_so_many_times_as_wide_and_no_wider_than_the_original(
+    base, tmp_path
+):
+    config = few.settings(nas=False)
+    work = replace(base, original=replace(base.original, transforms=config.transforms()))
+    method = Ugc(Run(tmp_path), work, config, few.images_of(work, config))
+    sites = {number for site in method.space.sites for number in site}
+    for ratio, budget in ((4, "macs=12%"), (1.5, "macs=20%"), (4, "macs=60%")):
+        method.config = few.settings(nas=False, wide_ratio=ratio)
+        method.job = replace(work, budget=Budget.parse(budget).resolve(method.channels))
+        student, wide, deep = (method.channels.widths(plan).tolist() for plan in method.fixed().values())
+        for number, group in enumerate(method.channels.groups):
+            inside = number in sites
+            assert wide[number] == (0 if inside else min(len(group), math.ceil(ratio * student[number])))
+            assert deep[number] == (len(group) if inside else student[number])
 
 
 def test_where_no_teacher_costs_as_much_the_nearest_is_taken_and_its_ratio_told(base, tmp_path, caplog):

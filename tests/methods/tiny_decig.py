@@ -63,7 +63,7 @@ class Road:
 
 def condensed(run: Run, work: Job, config: DecigConfig) -> Nets:
     """What Stage I makes."""
-    return _condense(run, work, work.task, config, layer_factors(work.channels))[0]
+    return _condense(run, work, work.task, config, layer_factors(work.channels))
 
 
 def steps(work: Job, count: int) -> Job:

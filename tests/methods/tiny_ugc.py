@@ -20,7 +20,7 @@ from ganshrink.losses import structural_similarity
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.ugc import UgcConfig, ugc
 from ganshrink.methods.ugc.config import FinetuneConfig, SearchConfig, SupernetConfig
-from ganshrink.methods.ugc.ugc import searched_space
+from ganshrink.methods.ugc.search import searched_space
 from ganshrink.metrics.segmenters.espnet import CLASSES
 from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 from ganshrink.nets.extra_blocks import with_extra_blocks

@@ -44,6 +44,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self.open[-1:] == ["title"]:
+            self.title = data
 
     @property
     def text(self) -> str:
@@ -82,7 +84,10 @@ def test_nothing_comes_from_outside(source: str, page: Page) -> None:
 
 def test_the_verdict_and_the_numbers(page: Page) -> None:
     text = page.text
-    assert "10.1× fewer MACs, 9.9× fewer parameters, 4.1× faster in ONNX Runtime" in text
+    verdict = (
+        "10.1× fewer MACs, 9.9× fewer parameters, 4.1× faster in ONNX Runtime, and as good as its teacher"
+    )
+    assert verdict in text and verdict in page.title and "good:" in text
     assert "The budget macs=10% (3.62 G exact MACs) is met: 3.60 G." in text
     for number in (
         "36.24 G 36,242,644,992 3.60 G 3,601,227,008 3.60 G 3,601,227,008",  # exact, all three networks
@@ -90,8 +95,8 @@ def test_the_verdict_and_the_numbers(page: Page) -> None:
         "8.15 M 8,154,255 823 k 823,117",
         "3.30 MB",
         "p95 90.4 ms",
-        "41.37 40.02 36.55 −1.35 worse",
-        "17.42 17.51 17.10 +0.09 better",
+        "41.37 40.02 36.55 4.100 2.600 −1.35 worse",
+        "17.42 17.51 17.10 13.02 9.800 +0.09 better",
         "61.77",
         "134.7 dB",
         "sha256 b8a52dc0",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import ganshrink
-from ganshrink.training.stages import Run, code_hash, source_hash, tensors_hash
+from ganshrink.training.environment import code_hash, source_hash
+from ganshrink.training.stages import Run, tensors_hash
 
 
 class Maker:
@@ -51,6 +52,60 @@ def test_changed_config_makes_it_anew_and_keeps_the_old_one(tmp_path, caplog):
     assert make.times == 2 and "stage search" in caplog.text
     back = Run(tmp_path).stage("search", make, made_from={"floor": 1})
     assert make.times == 2 and torch.equal(back["G"]["weight"], first["G"]["weight"])
+
+
+ENDS = {"epochs": 4, "max_steps": 100, "budget": 5.0, "if missed": "stop"}
+
+
+def killed(run: Path, until, **changes) -> tuple[bool, dict]:
+    """Whether a stage found its checkpoint, and its stamp, in a call that is killed."""
+    found = []
+
+    def make(stage):
+        checkpoint = stage.path / "checkpoint.txt"
+        found.append(checkpoint.is_file() and checkpoint.read_text() == stage.begun)
+        checkpoint.write_text(stage.begun)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(run).stage("search", make, made_from={"floor": 1} | changes, until=until)
+    return found[0], json.loads((run / "stages/search/stamp.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [
+        ({"epochs": 5}, True),
+        ({"max_steps": None}, True),
+        ({"budget": 5.5, "epochs": 9}, True),
+        ({"if missed": "trim"}, True),
+        ({"epochs": 3}, False),
+        ({"epochs": 8, "budget": 4.9}, False),
+        ({"params": 7}, False),
+    ],
+    ids=str,
+)
+def test_a_stage_that_is_not_done_goes_on_to_an_end_that_is_further_out(tmp_path, changes, goes_on):
+    assert killed(tmp_path, ENDS)[0] is False
+    found, stamp = killed(tmp_path, ENDS | changes)
+    assert found == goes_on and stamp["until"] == ENDS | changes
+    assert stamp.get("earlier", []) == [ENDS] * goes_on
+    again, stamp = killed(tmp_path, ENDS | changes)
+    assert again and stamp.get("earlier", []) == [ENDS] * goes_on
+
+
+def test_a_stage_made_from_something_else_is_begun_anew_and_the_old_one_goes_on_later(tmp_path):
+    killed(tmp_path, ENDS)
+    assert killed(tmp_path, ENDS | {"epochs": 8}, floor=2)[0] is False
+    found, stamp = killed(tmp_path, ENDS | {"epochs": 8})
+    assert found and stamp["earlier"] == [ENDS]
+
+
+def test_a_finished_stage_is_made_anew_for_another_end(tmp_path):
+    make = Maker()
+    for epochs in (4, 8, 4):
+        Run(tmp_path).stage("search", make, made_from={}, until={"epochs": epochs})
+    assert make.times == 2
 
 
 def test_a_stage_depends_on_all_stages_before_it(tmp_path):

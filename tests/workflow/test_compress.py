@@ -242,6 +242,8 @@ def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, m
     scores = compress_recipe(resolve(raw), progress=False).metrics
     assert {name: list(found) for name, found in scores.items()} == {
         "identity": ["kd_squeezenet", "psnr_teacher"],
+        "mean": ["kd_squeezenet", "psnr_teacher"],
+        "untrained": ["kd_squeezenet", "psnr_teacher"],
         "teacher": ["kd_squeezenet"],
         "student": ["kd_squeezenet", "psnr_teacher"],
         "scratch": ["kd_squeezenet", "psnr_teacher"],
@@ -252,7 +254,7 @@ def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, m
     assert identity["value"] == pytest.approx(by_itself["kd_squeezenet"].value, rel=1e-9)
 
     again = evaluate_run(tmp_path / "run", ["metrics.names=['psnr_teacher']"])
-    assert list(again) == ["identity", "teacher", "student", "scratch"]
+    assert list(again) == ["identity", "mean", "untrained", "teacher", "student", "scratch"]
     with pytest.raises(ValueError, match="metrics.names: psnr needs a target image for each input"):
         evaluate_run(tmp_path / "run", ["metrics.names=['psnr']"])
 

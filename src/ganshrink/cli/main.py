@@ -117,8 +117,11 @@ def compress(
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":
         folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]
-    lines = [f"student: {path / 'student.safetensors'}\nreport:  {path / 'report.html'}" for path in folders]
-    terminal.answer(outcome.cost, json_, "\n".join(lines))
+    lines = [
+        f"student: {path / 'student.safetensors'}\nreport:  {path / 'report.html'}\n{terminal.verdict_on(path)}"
+        for path in folders
+    ]
+    terminal.answer(outcome.cost | {"verdict": outcome.verdict}, json_, "\n".join(lines))
     lost = {str(path / name): reason for path in folders for name, reason in missing(path).items()}
     if lost:
         said = "; ".join(f"{name} ({reason})" for name, reason in lost.items())

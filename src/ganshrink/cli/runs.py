@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ganshrink.cli.options import Json, OwnNet, OwnParts, Quiet, RunFolder
-from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging
+from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on
 
 PANEL = "Use and check a finished run"  # in --help
 
@@ -39,6 +39,7 @@ def evaluate(
         answer(metrics, json_, "")
         return
     show_scores(metrics)
+    typer.echo(verdict_on(run))
 
 
 @app.command(
@@ -99,7 +100,7 @@ def quantize(
         found,
         json_,
         f"{run / 'student-int8.onnx'}: {sizes['file'] / 1e6:.2f} MB, weights of {sizes['float32'] / sizes['integers']:.1f} "
-        f"times fewer bytes; {psnr['deployed']:.1f} dB from the student in float",
+        f"times fewer bytes; {psnr['deployed']:.1f} dB from the student in float\n{verdict_on(run)}",
     )
 
 
@@ -165,6 +166,7 @@ def measure(
         for row in latency["rows"]
     )
     show_table(("network", "runtime", "threads", "p50 ms", "p95 ms"), rows, title=latency["device"])
+    typer.echo(verdict_on(run))
 
 
 @app.command(
@@ -204,4 +206,4 @@ def report(run: RunFolder) -> None:
 
     is_run = (run / ".lock").exists()  # else `write_report` says what it is
     _lock = lock_folder(run) if is_run else None
-    typer.echo(f"report: {write_report(run)}")
+    typer.echo(f"report: {write_report(run)}\n{verdict_on(run)}")

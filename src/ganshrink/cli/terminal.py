@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -62,6 +63,14 @@ def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
         for name in names
     )
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
+
+
+def verdict_on(run: Path) -> str:
+    """The verdict on a run, as its report has it."""
+    from ganshrink.reports.page import VERDICT
+
+    found = json.loads((run / VERDICT).read_text(encoding="utf-8"))
+    return f"verdict: {found['grade']}. {found['sentence']}"
 
 
 def show_examination(found: Mapping[str, Any]) -> None:

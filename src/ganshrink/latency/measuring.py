@@ -1,6 +1,6 @@
 """Teacher and student timed turn by turn in one run, so that what slows the machine slows both.
 
-Single figures move by 2x when something else takes a core; only ratios within a round compare.
+Single figures move by 2x when something else takes a core; only ratios compare (`shares.py`).
 """
 
 import logging
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.runtime import PACKAGES, has_openvino, load_optional, runtime_version
 from ganshrink.latency.backends import Run, onnxruntime_run, openvino_run, torch_run
+from ganshrink.latency.shares import Rounds, share_of
 from ganshrink.system.generator import as_tuple
 from ganshrink.system.machine import core_count, cpu_name, device_name
 from ganshrink.system.spelling import one_line
@@ -90,13 +91,16 @@ def measure_latency(
         for runtime in runtimes:
             runs = [one.run for one in contenders if one.runtime == runtime]
             tables.append(interleave(runs, warmup=warmup, rounds=rounds, seconds=seconds / len(runtimes)))
-    ran = min(len(table) for table in tables)
-    times = np.concatenate([table[:ran] for table in tables], axis=1)
+    ran = min(len(table.wall) for table in tables)
+    times = Rounds(
+        *(np.concatenate([clock[:ran] for clock in of], axis=1) for of in zip(*tables, strict=True))
+    )
     reference = "teacher" if "teacher" in networks else next(iter(networks))
     shapes = [list(tensor.shape[1:]) for tensor in given]
     fixed = {"threads": threads, "batch": len(given[0]), "input": shapes[0] if len(shapes) == 1 else shapes}
-    rows = [_row(one, times[:, column], fixed) for column, one in enumerate(contenders)]
-    for row, speedup in zip(rows, speedups(contenders, times, reference), strict=True):
+    single = threads == 1 and given[0].device.type == "cpu"
+    rows = [_row(one, times, column, fixed) for column, one in enumerate(contenders)]
+    for row, speedup in zip(rows, speedups(contenders, times, reference, single=single), strict=True):
         row["speedup"] = speedup
     compared = (
         "student" if "student" in networks else next((n for n in networks if n != reference), reference)
@@ -117,8 +121,9 @@ def interleave(
     rounds: int,
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
-) -> np.ndarray:
-    """Milliseconds (rounds, runs): every run once a round, each round starting one further on.
+    processor: Callable[[], float] = time.process_time,
+) -> Rounds:
+    """Milliseconds by two clocks: every run once a round, each round starting one further on.
 
     Stops early, after at least `MIN_ROUNDS`, once `seconds` have passed since the warm-up began.
     """
@@ -126,16 +131,18 @@ def interleave(
     for _ in range(warmup):
         for run in runs:
             run()
-    table: list[list[float]] = []
-    while len(table) < rounds and (len(table) < MIN_ROUNDS or clock() - start < seconds):
-        row = [0.0] * len(runs)
+    wall: list[list[float]] = []
+    cpu: list[list[float]] = []
+    while len(wall) < rounds and (len(wall) < MIN_ROUNDS or clock() - start < seconds):
+        taken, worked = [0.0] * len(runs), [0.0] * len(runs)
         for turn in range(len(runs)):
-            column = (turn + len(table)) % len(runs)
-            before = clock()
+            column = (turn + len(wall)) % len(runs)
+            before, idle = clock(), processor()
             runs[column]()
-            row[column] = (clock() - before) * 1000
-        table.append(row)
-    return np.array(table)
+            taken[column], worked[column] = (clock() - before) * 1000, (processor() - idle) * 1000
+        wall.append(taken)
+        cpu.append(worked)
+    return Rounds(np.array(wall), np.array(cpu))
 
 
 @contextmanager
@@ -209,27 +216,33 @@ def _contenders(
         yield Contender(name, runtime, device, run)
 
 
-def _row(one: Contender, times: np.ndarray, fixed: dict[str, Any]) -> dict[str, Any]:
-    q1, p50, q3, p95 = np.percentile(times, (25, 50, 75, 95))
+def _row(one: Contender, times: Rounds, column: int, fixed: dict[str, Any]) -> dict[str, Any]:
+    q1, p50, q3, p95 = np.percentile(times.wall[:, column], (25, 50, 75, 95))
     return {
         "network": one.network,
         "runtime": one.runtime,
         "device": one.device,
         **fixed,
+        "p25_ms": float(q1),
         "p50_ms": float(p50),
         "p95_ms": float(p95),
         "iqr_ms": float(q3 - q1),
-        "runs": len(times),
+        "cpu_ms": float(np.percentile(times.cpu[:, column], 25)),
+        "runs": len(times.wall),
     }
 
 
-def speedups(contenders: Sequence[Contender], times: np.ndarray, reference: str) -> list[dict[str, float]]:
-    """Per contender: quartiles over the rounds of the reference's time / its own, in the same runtime."""
-    base = {one.runtime: times[:, i] for i, one in enumerate(contenders) if one.network == reference}
+def speedups(
+    contenders: Sequence[Contender], times: Rounds, reference: str, *, single: bool = False
+) -> list[dict[str, Any]]:
+    """Per contender the reference's time over its own, in the same runtime: `ratio`, of the lower quartiles, and quartiles
+    of the ratio within rounds; by which clock, see `share_of`."""
+    base = {one.runtime: i for i, one in enumerate(contenders) if one.network == reference}
     answer = []
     for column, one in enumerate(contenders):
-        q1, p50, q3 = np.percentile(base[one.runtime] / times[:, column], (25, 50, 75))
-        answer.append({"p50": float(p50), "q1": float(q1), "q3": float(q3)})
+        share = share_of(times, column, base[one.runtime], single=single)
+        quartiles = {"p50": 1 / share.p50, "q1": 1 / share.q3, "q3": 1 / share.q1}
+        answer.append({"ratio": 1 / share.value, **quartiles, "by": share.by})
     return answer
 
 
@@ -243,8 +256,8 @@ def _protocol(
         versions["openvino"] = runtime_version("openvino")
     return {
         "order": "runtime by runtime, interleaved, one run of each per round, rotated every round",
-        "ratio": f"median over rounds of {reference} / network within the round, in the same runtime",
-        "noise": "iqr_ms, and q1 and q3 of the ratio: the middle half of the rounds",
+        "ratio": f"{reference} / network in the same runtime, of the lower quartiles of all rounds",
+        "noise": "iqr_ms, and q1 and q3 of the ratio within a round: the middle half of the rounds",
         "precision": "float32; int8: convolutions in integers, the rest float32",
         "cpu": cpu_name(),
         "cores": core_count(),

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from ganshrink.latency.backends import Run, network_run
 from ganshrink.latency.measuring import interleave, torch_threads
 from ganshrink.latency.profiles import DeviceProfile
+from ganshrink.latency.shares import BUSY, share_of
 from ganshrink.nets.extra_blocks import in_extra_block
 from ganshrink.pruning import Budget, Channels, Plan, extract
 from ganshrink.system.atomic import write_json
@@ -35,14 +35,23 @@ WIDER, FARTHEST = (
     8,
 )  # how an estimate is raised that no plan is so small for; and how often it may be off
 ROUNDS, SECONDS, PARTS = 300, 4.0, 6  # of one measurement: in each part at most, and parts at most
-UNSURE = 0.01  # of the share: how well it is known after that
+UNSURE = 0.01  # standard error of the share, as a share of it, at which no more rounds are run
+
+
+class TooSlow(ValueError):
+    """No plan is as fast as the budget, as measured; with the fastest one."""
+
+    def __init__(self, message: str, fastest: Plan) -> None:
+        super().__init__(message)
+        self.fastest = fastest
 
 
 class Stopwatch:
     """Exports plans and times them beside the original network.
 
-    A plan's time is its share of the original's in the same rounds, times what the original took in the profile: a machine
-    that is busy for a while slows both. What was measured is kept in a file, so that a run that goes on decides as before.
+    A plan's time is its share of the original's in the same rounds (`share_of`), times what the original took in the
+    profile: a machine that is busy for a while slows both. What was measured is kept in a file, so that a run that goes on
+    decides as before.
 
     Args:
         profile: of this machine; candidates run in its runtime, with its threads.
@@ -58,15 +67,26 @@ class Stopwatch:
         self._original_run: Run | None = None
 
     def __call__(self, network: nn.Module, channels: Channels, plan: Plan) -> float:
-        """Milliseconds of what a plan leaves of `network`; with several processes the first one measures."""
-        return broadcast(self._known_or_measured(network, channels, plan) if is_main_process() else 0.0)
+        """Milliseconds of what a plan leaves of `network`."""
+        return self.look(network, channels, plan)[0]
 
-    def _known_or_measured(self, network: nn.Module, channels: Channels, plan: Plan) -> float:
+    def look(self, network: nn.Module, channels: Channels, plan: Plan) -> tuple[float, float, float]:
+        """The same, and between what the middle half of its rounds lies; with several processes the first one measures."""
+        return broadcast(
+            self._known_or_measured(network, channels, plan) if is_main_process() else (0.0,) * 3
+        )
+
+    def _known_or_measured(
+        self, network: nn.Module, channels: Channels, plan: Plan
+    ) -> tuple[float, float, float]:
         key, known = self._key(channels, plan), self.measured()
         if key not in known:
             known[key] = self._measure(extract(network, channels, plan))
             write_json(self.file, {"device": self.profile.describe(), "measured": known})
-        return float(known[key]["share"]) * self.profile.original
+        share = float(known[key]["share"])
+        low, high = (float(known[key].get(name, share)) for name in ("q1", "q3"))
+        whole = self.profile.original
+        return share * whole, min(share, low) * whole, max(share, high) * whole
 
     def measured(self) -> dict[str, Any]:
         """What the file holds, if it is of this device."""
@@ -83,23 +103,28 @@ class Stopwatch:
         text = json.dumps([str(self.original), axes, shapes, widths])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _measure(self, network: nn.Module) -> dict[str, float]:
-        """Its share of the original's time: the median over rounds in which each runs once, and quartiles.
+    def _measure(self, network: nn.Module) -> dict[str, Any]:
+        """Its share of the original's time (`share_of`).
 
-        On a busy machine rounds differ more, and more are run: until the median is known to a percent or so.
+        On a busy machine rounds differ more, and more are run: until the share is known to a percent or so.
         """
-        shares = np.empty(0)
-        with torch_threads(self.profile.threads):
+        place = self.profile.place
+        single = place.threads == 1 and place.kind == "cpu"
+        with torch_threads(place.threads):
             if self._original_run is None:
                 self._original_run = self._open(self.original)
             runs = [self._original_run, self._open(network)]
-            for warmup in (2, *[0] * (PARTS - 1)):
-                table = interleave(runs, warmup=warmup, rounds=ROUNDS, seconds=SECONDS)
-                shares = np.append(shares, table[:, 1] / table[:, 0])
-                q1, share, q3 = np.percentile(shares, (25, 50, 75))
-                if 0.93 * (q3 - q1) / math.sqrt(len(shares)) < UNSURE * share:  # standard error of a median
+            rounds = interleave(runs, warmup=2, rounds=ROUNDS, seconds=SECONDS)
+            while (share := share_of(rounds, 1, single=single)).error > UNSURE:
+                if len(rounds.wall) >= PARTS * ROUNDS or rounds.wall.sum() > 1000 * PARTS * SECONDS:
                     break
-        return {"share": float(share), "q1": float(q1), "q3": float(q3), "rounds": len(shares)}
+                rounds = rounds.and_then(interleave(runs, warmup=0, rounds=ROUNDS, seconds=SECONDS))
+        if share.busy:
+            logger.warning(
+                "this machine is busy: rounds say %.3g to %.3g times the original's time, %.3g is taken",
+                share.q1, share.q3, share.value,
+            )  # fmt: skip
+        return {**share.to_json(), "rounds": len(rounds.wall)}
 
     def _open(self, network: nn.Module) -> Run:
         with TemporaryDirectory() as folder:  # what runs it has read it
@@ -114,6 +139,8 @@ def plan_within_time(
     stopwatch: Stopwatch,
     network: nn.Module,
     channels: Channels,
+    *,
+    close: float = CLOSE,
 ) -> Plan:
     """The plan proposed for a budget in milliseconds that was measured to keep it: `settle` with a stopwatch.
 
@@ -121,6 +148,10 @@ def plan_within_time(
         propose: the plan for a budget.
         budget: in absolute numbers, with times.
         network: what plans are of; its weights play no part.
+
+    Raises:
+        TooSlow: if none keeps it.
+        ValueError: if that cannot be told here, or for what `propose` raises.
     """
     limit = budget.latency
     assert limit is not None
@@ -135,12 +166,22 @@ def plan_within_time(
     def at(milliseconds: float) -> Plan:
         return propose(others if milliseconds == math.inf else budget.with_latency(limit.at(milliseconds)))
 
-    return settle(
-        at,
-        lambda plan: times(channels, channels.widths(plan)),
-        lambda plan: stopwatch(network, channels, plan),
-        limit.amount,
-    )
+    try:
+        return settle(
+            at,
+            lambda plan: times(channels, channels.widths(plan)),
+            lambda plan: stopwatch(network, channels, plan),
+            limit.amount,
+            close=close,
+        )
+    except TooSlow as error:
+        time, low, high = stopwatch.look(network, channels, error.fastest)
+        if low > limit.amount or high - low < BUSY * time:
+            raise
+        raise ValueError(
+            f"whether the budget latency={limit.amount:.6g}ms can be met is not measurable here: the fastest network takes "
+            f"{low:.4g} to {high:.4g} ms, since something else runs on this machine; try again when nothing does"
+        ) from error
 
 
 def settle(
@@ -148,6 +189,8 @@ def settle(
     estimate: Callable[[Plan], float],
     measure: Callable[[Plan], float],
     limit: float,
+    *,
+    close: float = CLOSE,
 ) -> Plan:
     """The widest plan found whose measured time keeps a limit.
 
@@ -159,9 +202,11 @@ def settle(
         estimate: milliseconds of a plan by the profile.
         measure: milliseconds of a plan on the device.
         limit: milliseconds.
+        close: from which share of the limit on a plan that keeps it is wide enough; 0: the first one found is.
 
     Raises:
-        ValueError: if no plan keeps it, with the time of the fastest; or what `propose` raises whatever the limit.
+        TooSlow: if no plan keeps it, with the time of the fastest.
+        ValueError: what `propose` raises whatever the limit.
     """
     propose(math.inf)  # another limit that cannot be met says so
     # limits on estimates: below, plans fit or there are none; above, they do not fit
@@ -184,7 +229,7 @@ def settle(
             time = seen[plan]
             if time <= ENOUGH * limit:
                 low, best = max(low, aim), plan
-                if time >= CLOSE * limit or plan.keep.all():
+                if time >= close * limit or plan.keep.all():
                     return plan
             else:
                 high = min(high, aim)
@@ -194,8 +239,9 @@ def settle(
         seen = _smallest(propose, measure, aim)
     fastest, time = min(seen.items(), key=lambda pair: pair[1])
     if best is None and time > limit:
-        raise ValueError(
-            f"the budget latency={limit:.6g}ms cannot be met: the fastest network takes {time:.4g} ms"
+        raise TooSlow(
+            f"the budget latency={limit:.6g}ms cannot be met: the fastest network takes {time:.4g} ms",
+            fastest,
         )
     return best or fastest
 

@@ -17,6 +17,7 @@ from ganshrink.latency.layer_times import grid, time_grid, time_layer
 from ganshrink.latency.layers import Layer, layers_of
 from ganshrink.latency.measuring import interleave, torch_threads
 from ganshrink.latency.profiles import DeviceProfile, Fit, LayerTimes, Machine, ProfiledTimes, fit_times
+from ganshrink.latency.shares import share_of
 from ganshrink.latency.widths import liked_step
 from ganshrink.pruning import Channels, extract
 from ganshrink.pruning.allocate import share_of_each
@@ -120,9 +121,10 @@ def _fitted(
             )
             for number, plan in enumerate(plans)
         ]
-        table = interleave(runs, warmup=2, rounds=ROUNDS, seconds=SECONDS)
-    whole = float(np.median(table[:, 0]))
-    measured = [whole * float(np.median(column / table[:, 0])) for column in table.T]
+        rounds = interleave(runs, warmup=2, rounds=ROUNDS, seconds=SECONDS)
+    whole = float(np.percentile(rounds.wall[:, 0], 25))
+    single = draft.threads == 1 and draft.device == "cpu"
+    measured = [whole * share_of(rounds, column, single=single).value for column in range(len(runs))]
     times = ProfiledTimes(draft)
     sums = [times.sums(channels, channels.widths(plan)) for plan in plans]
     return whole, fit_times([alone for alone, _ in sums], [made for _, made in sums], measured)

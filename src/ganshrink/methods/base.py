@@ -132,11 +132,20 @@ class Job:
             return propose(self.budget)
         return plan_within_time(propose, self.budget, self.stopwatch, network, channels)
 
-    def check_reachable(self, propose: Callable[[Budget], Plan]) -> None:
-        """Refuse at once a budget that clearly cannot be met; in milliseconds with room for how far estimates are off.
+    def check_reachable(
+        self,
+        propose: Callable[[Budget], Plan],
+        network: nn.Module | None = None,
+        channels: Channels | None = None,
+    ) -> None:
+        """Refuse at once a budget that cannot be met; one in milliseconds by estimates first, with room for how far they are
+        off, then by measuring: some plan must keep it.
+
+        Args:
+            network, channels: what plans are of; none: the original and its structure.
 
         Raises:
-            ValueError: what `propose` raises.
+            ValueError: what `propose` raises, or that no plan is as fast.
         """
         limit = self.budget.latency
         if limit is None or self.stopwatch is None:
@@ -147,13 +156,20 @@ class Job:
         except ValueError:
             propose(self.budget)  # which cannot be met either, and says so in its own numbers
             raise
+        whole, structure = network or self.original.network, channels or self.channels
+        plan_within_time(propose, self.budget, self.stopwatch, whole, structure, close=0)
+
+    def timed_by(self) -> str | None:
+        """What the profile of the budget's device holds, as a hash; None where the budget is not in milliseconds."""
+        limit = self.budget.latency
+        if limit is None or not isinstance(limit.times, ProfiledTimes):
+            return None
+        return limit.times.profile.fingerprint()
 
     def limits(self) -> str:
         """The budget for a stage's stamp: in milliseconds with what the device's profile holds, not what it is called."""
-        limit = self.budget.latency
-        if limit is None or not isinstance(limit.times, ProfiledTimes):
-            return str(self.budget)
-        return f"{self.budget} by {limit.times.profile.fingerprint()}"
+        timed_by = self.timed_by()
+        return str(self.budget) if timed_by is None else f"{self.budget} by {timed_by}"
 
     def timing(self, network: nn.Module, channels: Channels, plan: Plan) -> dict[str, Any] | None:
         """What a plan takes on the budget's device, JSON-ready; None where the budget is not in milliseconds."""
@@ -161,13 +177,13 @@ class Job:
         if limit is None or not isinstance(limit.times, ProfiledTimes):
             return None
         profile = limit.times.profile
-        measured = None if self.stopwatch is None else self.stopwatch(network, channels, plan)
+        measured = (None,) * 3 if self.stopwatch is None else self.stopwatch.look(network, channels, plan)
         return {
             "device": profile.describe(),
             "runtime": profile.runtime,
             "original_ms": profile.original,
             "estimated_ms": limit.times(channels, channels.widths(plan)),
-            "measured_ms": measured,
+            **dict(zip(("measured_ms", "q1_ms", "q3_ms"), measured, strict=True)),
         }
 
     def describe(self) -> dict[str, Any]:

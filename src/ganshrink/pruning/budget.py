@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ganshrink.pruning.atoms import Index
-from ganshrink.pruning.cost import Cost
+from ganshrink.pruning.cost import Convention, Cost
 from ganshrink.system.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ class Budget:
         if any(limit.percent for limit in self.limits):
             raise ValueError(f"budget {self} still has percentages; resolve it first")
         return {limit.kind: limit.amount for limit in self.limits}
+
+    @property
+    def convention(self) -> Convention:
+        """How MACs are counted where this budget is spoken of: the papers' way if it limits those alone, else exactly."""
+        kinds = {limit.kind for limit in self.limits}
+        return "paper" if "paper_macs" in kinds and "macs" not in kinds else "exact"
 
     @property
     def latency(self) -> Limit | None:

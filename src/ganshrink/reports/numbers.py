@@ -31,6 +31,11 @@ def times(value: float) -> str:
     return f"{value:.0f}×" if value >= 99.95 else f"{value:.1f}×" if value >= 1.05 else f"{value:.2f}×"
 
 
+def compared(ratio: float, more: str, less: str) -> str:
+    """`4.1× faster`, or for a ratio below 1 `1.2× slower`."""
+    return f"{times(ratio)} {more}" if ratio >= 1 else f"{times(1 / ratio)} {less}"
+
+
 def milliseconds(value: float) -> str:
     """Three digits."""
     if value >= 100:

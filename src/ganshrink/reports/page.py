@@ -1,6 +1,7 @@
-"""The run directory's files in, one report.html out; it imports no torch and asks nothing of the network."""
+"""The run directory's files in, report.html and verdict.json out; it imports no torch and asks nothing of the network."""
 
 import importlib
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from ganshrink.reports.curves import loss_curves
 from ganshrink.reports.files import RunFiles, read_run
 from ganshrink.reports.method import method_sections
 from ganshrink.reports.quantized import quantization
-from ganshrink.system.atomic import write_text
+from ganshrink.reports.verdict import Verdict, verdict
+from ganshrink.system.atomic import write_json, write_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+VERDICT = "verdict.json"
 
 
 def write_report(run_dir: Path | str) -> Path:
-    """Write `report.html` into a run directory, whole or not at all, and return its path.
+    """Write `report.html` into a run directory, whole or not at all, and return its path; and `verdict.json`, what the page
+    says at its top.
 
     A section whose file is missing says so, and which command makes it.
 
@@ -28,7 +32,13 @@ def write_report(run_dir: Path | str) -> Path:
     page = render(run)
     path = run.folder / "report.html"
     write_text(path, page)
+    write_json(run.folder / VERDICT, asdict(verdict_of(run)))
     return path
+
+
+def verdict_of(run: RunFiles) -> Verdict:
+    """The verdict on a run."""
+    return verdict({**run.json, "result.json": run.optional("result.json")})
 
 
 def render(run: RunFiles) -> str:
@@ -43,8 +53,7 @@ def render(run: RunFiles) -> str:
         networks=networks,
         problems=run.problems,
         lost=run.optional("missing.json"),
-        headline=summary.headline(run),
-        budget=summary.budget_sentences(run),
+        verdict=verdict_of(run),
         strip=summary.strip(run),
         table=summary.table(run, networks),
         arrow=summary.arrow,

@@ -4,7 +4,7 @@ from typing import Any
 
 from ganshrink.reports.files import RunFiles, dicts, dig, number
 from ganshrink.reports.numbers import file_size, times
-from ganshrink.reports.summary import RUNTIMES
+from ganshrink.reports.verdict import RUNTIMES
 
 FILE = "quantization.json"
 INT8 = "student-int8.onnx"

@@ -1,14 +1,22 @@
-"""The verdict in one sentence, the strip of from-to figures, and the before/after table."""
+"""The strip of from-to figures, and the before/after table."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from ganshrink.reports.files import RunFiles, dicts, dig, number
-from ganshrink.reports.numbers import MINUS, file_size, integer, milliseconds, quantity, score, times
+from ganshrink.reports.files import RunFiles, dicts, number
+from ganshrink.reports.numbers import (
+    MINUS,
+    compared,
+    file_size,
+    integer,
+    milliseconds,
+    quantity,
+    score,
+    times,
+)
+from ganshrink.reports.verdict import RUNTIMES, speedup
 
-RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FILES = {"int8": "student-int8"}  # what a network's files are called, where not like itself
-BUDGETS = {"macs": "exact MACs", "paper_macs": "paper MACs", "params": "parameters", "bytes": "bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,80 +57,6 @@ def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
     """`params`, `bytes`, `exact` or `paper` of a network."""
     path = (kind,) if kind in ("params", "bytes") else ("macs", kind)
     return number(run.get("cost.json"), network, *path)
-
-
-def speedup(run: RunFiles, runtime: str) -> float | None:
-    """Teacher through student, paired, in one runtime."""
-    return number(run.get("latency.json"), "ratios", runtime, "p50")
-
-
-def headline(run: RunFiles) -> str:
-    """`10.0× fewer MACs, 8.9× fewer parameters, 4.1× faster in ONNX Runtime`."""
-    parts = []
-    for kind, word in (("exact", "MACs"), ("params", "parameters")):
-        ratio = _ratio(cost_of(run, "teacher", kind), cost_of(run, "student", kind))
-        if ratio:
-            parts.append(f"{_compared(ratio, 'fewer', 'more')} {word}")
-    fastest = next((name for name in ("onnxruntime", "torch") if speedup(run, name)), None)
-    if fastest:
-        parts.append(f"{_compared(speedup(run, fastest) or 1, 'faster', 'slower')} in {RUNTIMES[fastest]}")
-    return ", ".join(parts) or "A run without costs or times so far"
-
-
-def budget_sentences(run: RunFiles) -> list[tuple[bool, str]]:
-    """Per limit of the budget: whether it is met, and the sentence that says so."""
-    given, resolved = (dig(run.get("cost.json"), "budget", key) for key in ("given", "resolved"))
-    limits = resolved if isinstance(resolved, dict) else {}
-    sentences = []
-    for kind in limits:
-        limit, reached = number(limits, kind), _reached(run, kind)
-        if limit is None or reached is None:
-            continue
-        met = reached <= limit
-        name = given if given and len(limits) == 1 else kind
-        if kind == "latency":
-            sentences.append((met, _latency_sentence(run, name, limit, reached, met=met)))
-            continue
-        unit = BUDGETS[kind]
-        write = file_size if kind == "bytes" else quantity
-        sentences.append(
-            (
-                met,
-                f"The budget {name} ({write(limit)} {unit}) is {'met' if met else 'not met'}: {write(reached)}.",
-            )
-        )
-    return sentences
-
-
-def _latency_sentence(run: RunFiles, name: str, limit: float, reached: float, *, met: bool) -> str:
-    timing = dig(run.get("cost.json"), "budget", "timing")
-    runtime, whole = str(timing["runtime"]), number(timing, "original_ms") or 0
-    if number(timing, "measured_ms") is None:
-        how = f"by a device profile of {timing['device']} alone: it was not measured"
-    else:
-        beside = f"beside the original, which takes {milliseconds(whole)}"
-        how = f"measured in {RUNTIMES.get(runtime, runtime)} {beside}, when its plan was accepted"
-    word = "met" if met else "not met"
-    return f"The budget {name} ({milliseconds(limit)}) is {word}: {milliseconds(reached)}, {how}."
-
-
-def _latency(run: RunFiles) -> float | None:
-    """Milliseconds of the student's plan on the budget's device: as measured, else as estimated.
-
-    Not those of latency.json: there several runtimes take turns, and the threads of one disturb the next.
-    """
-    timing = dig(run.get("cost.json"), "budget", "timing")
-    if not isinstance(timing, dict):
-        return None
-    measured = number(timing, "measured_ms")
-    return number(timing, "estimated_ms") if measured is None else measured
-
-
-def _reached(run: RunFiles, kind: str) -> float | None:
-    if kind == "latency":
-        return _latency(run)
-    names = {"macs": "exact", "paper_macs": "paper", "params": "params", "bytes": "bytes"}
-    return cost_of(run, "student", names[kind]) if kind in names else None
 
 
 def strip(run: RunFiles) -> list[dict[str, str]]:
@@ -190,7 +124,7 @@ def _lower_row(
     words: tuple[str, str],
 ) -> Row:
     ratio = _ratio(*(values[networks.index(name)] for name in ("teacher", "student")))
-    change = Cell(_compared(ratio, *words)) if ratio else Cell("")
+    change = Cell(compared(ratio, *words)) if ratio else Cell("")
     return Row(label, note, "lower", cells, change, bool(ratio and ratio > 1))
 
 
@@ -202,10 +136,12 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         first = next(iter(mine.values()))
         size = _size(first["input"]) if isinstance(first.get("input"), list) else ""
         note = f"p50, batch {first.get('batch', 1)}, {size}, {first.get('threads', '?')} threads"
-        ratio = speedup(run, runtime)
-        change = Cell(_compared(ratio, "faster", "slower"), _spread(run, runtime)) if ratio else Cell("")
+        ratio, change = speedup(run.json, runtime), Cell("")
+        if ratio:
+            spread = f"{times(ratio.low)} to {times(ratio.high)}"
+            change = Cell(compared(ratio.value, "faster", "slower"), spread)
         label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
-        rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio > 1)))
+        rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio.low > 1)))
     return rows
 
 
@@ -221,11 +157,6 @@ def _latency_cell(row: dict[str, Any] | None) -> Cell:
         return Cell("–")
     p95 = number(row, "p95_ms")
     return Cell(milliseconds(row["p50_ms"]), f"p95 {milliseconds(p95)}" if p95 is not None else "")
-
-
-def _spread(run: RunFiles, runtime: str) -> str:
-    q1, q3 = (number(run.get("latency.json"), "ratios", runtime, key) for key in ("q1", "q3"))
-    return f"{times(q1)} to {times(q3)}" if q1 is not None and q3 is not None else ""
 
 
 def _metrics(run: RunFiles) -> dict[str, str]:
@@ -258,7 +189,3 @@ def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
 
 def _ratio(teacher: float | None, student: float | None) -> float | None:
     return teacher / student if teacher and student else None
-
-
-def _compared(ratio: float, more: str, less: str) -> str:
-    return f"{times(ratio)} {more}" if ratio >= 1 else f"{times(1 / ratio)} {less}"

@@ -90,7 +90,8 @@ def fit(
 
     Raises:
         NonFiniteLoss: if a loss term becomes NaN or infinite; the checkpoint is the last good one.
-        ValueError: for a checkpoint that is damaged or of another key, or a device that is not there.
+        ValueError: for a checkpoint that is damaged or of another key, or a device that is not there; or if an update is
+            stuck, which a resume finds as it was.
         OSError: if a checkpoint cannot be written.
         Interrupted: after SIGTERM or Ctrl-C; the checkpoint is of the last step made.
     """
@@ -107,6 +108,8 @@ def fit(
         for net in frozen:
             machine.place(in_evaluation(net))
         run.resume()
+        if (reason := run.stuck()) is not None:
+            raise ValueError(reason)
         total = total_steps(batches, config)
         if run.done.steps >= total:
             return run.done
@@ -186,7 +189,8 @@ class _Training:
                 done.steps, done.images = step + 1, done.images + images
                 done.seconds = earlier + time.monotonic() - started
                 logging = done.steps % config.log_every == 0
-                stopping = self._told_to_stop(request, logging)
+                reason = self.stuck()
+                stopping = reason is not None or self._told_to_stop(request, logging)
                 saving = stopping or done.steps == total or self._checkpoint_due(logging)
                 if logging or saving:  # at checkpoints too, so that a kill costs no line its first steps
                     done.losses = self.meter.read(self.machine.reduce)
@@ -196,6 +200,8 @@ class _Training:
                 if saving:
                     self._save()
                 display.step(done.steps, {**watched, **done.losses})
+                if reason is not None:
+                    raise ValueError(reason)
                 if stopping:
                     break
         if request.number is not None:  # after the last step as well: whoever asked wants the program to end
@@ -242,6 +248,10 @@ class _Training:
         self.machine.step(update.optimizers)
         if update.after is not None:
             update.after(context)
+
+    def stuck(self) -> str | None:
+        """Why an update cannot go on, if one cannot; the same in all processes."""
+        return next((why for u in self.updates if u.stuck is not None and (why := u.stuck())), None)
 
     def _told_to_stop(self, request: StopRequest, logging: bool) -> bool:
         """Whether a signal asked for the end. Several processes agree on it, where they talk anyway."""

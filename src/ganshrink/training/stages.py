@@ -1,7 +1,8 @@
 """A run is a directory. Its stages are done once: what a stage made is kept on disk and handed out again.
 
 A stage is stamped with what it was made from (config, data, every stage before it). A changed stamp starts the stage
-afresh and puts the old one aside; changed code only warns, since otherwise every commit would retrain.
+afresh and puts the old one aside; where only its end is moved further out, one that is not done goes on. Changed code
+only warns, since otherwise every commit would retrain.
 """
 
 import copy
@@ -9,16 +10,11 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import re
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +23,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-import ganshrink
 from ganshrink.system.atomic import replacing, sync_folder, write_json
 from ganshrink.system.distributed import barrier, broadcast, init_distributed, is_main_process
 from ganshrink.system.lock import lock_folder
-from ganshrink.system.machine import cpu_name
+from ganshrink.training.environment import FORMAT, code_hash, environment
 
 logger = logging.getLogger(__name__)
-
-PACKAGE = Path(ganshrink.__file__).parent
-
-FORMAT = 2  # of a run's folder, written into env.json; earlier folders, of 1, do not say
 
 Artefacts = dict[str, Any]  # state dicts (kept as safetensors) and JSON values, by name
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage at work: its folder, and the stamp of what it is made from."""
+    """A stage at work: its folder, the stamp of what it is made from, and that of what it began from, which its checkpoints
+    have: all but when it ends (`until`); none: the same."""
 
     path: Path
     key: str
+    begun: str | None = None
 
 
 class Run:
@@ -107,6 +100,7 @@ class Run:
         *,
         made_from: Mapping[str, Any],
         after: Sequence[str] | None = None,
+        until: Mapping[str, Any] | None = None,
     ) -> Artefacts:
         """What `make` returns, computed now or on an earlier occasion.
 
@@ -116,6 +110,8 @@ class Run:
                 checkpoints in the stage's folder and finds them there again after a kill.
             made_from: JSON values that decide the result: configs, data fingerprints, hashes of weights.
             after: the stages that this one builds on; all before it if not given.
+            until: when and how it ends: numbers (null: no end) and words by name, beside `made_from`. A stage that is not
+                done goes on from where it is if numbers grew, are gone, or words changed; its record lists what they were.
 
         Raises:
             ValueError: if a file of the stage is damaged or another's; the message says what to delete.
@@ -125,8 +121,11 @@ class Run:
         if self._made_by is not None:
             made_from = {**made_from, "made_by": self._made_by}
         record = {"made_from": json.loads(json.dumps(made_from)), "seed": self.seed, "after": dict(before)}
+        begun = _hash(record)
+        if until is not None:
+            record["until"] = json.loads(json.dumps(until))
         key = _hash(record)
-        stage = Stage(self.path / "stages" / name, key)
+        stage = Stage(self.path / "stages" / name, key, begun)
         self._stamps[name], self._folders[name] = key, stage.path
         if broadcast(key) != key:
             raise ValueError(
@@ -140,12 +139,12 @@ class Run:
             torch.manual_seed(self.seed)
             artefacts = make(stage)
         seconds = time.monotonic() - started
-        done = broadcast(self._finish(stage, record, artefacts, seconds) if is_main_process() else {})
+        done = broadcast(self._finish(stage, artefacts, seconds) if is_main_process() else {})
         return _load(stage.path, done)
 
     def _begin(self, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of a stage that is done; otherwise None, and its folder is ready to work in."""
-        self._make_room(stage)
+        earlier = self._make_room(stage, record)
         done_file = stage.path / "done.json"
         if done_file.exists():
             done = _read_done(done_file, stage.key)
@@ -157,22 +156,19 @@ class Run:
                 )
             return done
         stage.path.mkdir(parents=True, exist_ok=True)
-        write_json(stage.path / "stamp.json", {"key": stage.key, **record})
+        write_json(stage.path / "stamp.json", {"key": stage.key, **record, **earlier})
         sync_folder(stage.path.parent)
         return None
 
-    def _finish(
-        self, stage: Stage, record: Mapping[str, Any], artefacts: Artefacts, seconds: float
-    ) -> dict[str, Any]:
+    def _finish(self, stage: Stage, artefacts: Artefacts, seconds: float) -> dict[str, Any]:
         """Keep what a stage made, then its record, which makes it done."""
         files = _save(stage.path, artefacts)
         done = {
-            "key": stage.key,
             "seconds": seconds,
             "code": code_hash(),
             "artefacts": files,
             "sha256": {file: _file_hash(stage.path / file) for file in files},
-            **record,
+            **(_read_stamp(stage.path) or {}),
         }
         write_json(stage.path / "done.json", done | {"environment": environment(self.seed)})
         return done
@@ -194,6 +190,12 @@ class Run:
             mine.clear()  # in place: `made_by` shares it
             mine.update(both)
 
+    def forget_all_but(self, names: Sequence[str]) -> None:
+        """Take these alone of the stages so far as those before the next one; what is on disk stays."""
+        for known in (self._stamps, self._folders):
+            for name in known.keys() - set(names):
+                del known[name]
+
     def stages(self) -> list[dict[str, str]]:
         """The stages so far in order, those followed included: `name`, `key`, and `path` from the run's folder on."""
         return [
@@ -205,26 +207,49 @@ class Run:
             for name, folder in self._folders.items()
         ]
 
-    def _make_room(self, stage: Stage) -> None:
-        """Put a stage with another stamp aside, and take this one back if it was put aside before."""
-        if stage.path.exists():
-            old = _read_key(stage.path)
-            if old == stage.key:
-                return
-            if old is None:
-                shutil.rmtree(stage.path)  # what a kill in the first moment left
-            else:
-                aside = stage.path.with_name(f"{stage.path.name}.{old[:8]}")
-                logger.warning(
-                    "stage %s: its config, data or an earlier stage changed; the old one is kept as %s",
-                    stage.path.name,
-                    aside.name,
-                )
-                shutil.rmtree(aside, ignore_errors=True)
-                stage.path.rename(aside)
-        before = stage.path.with_name(f"{stage.path.name}.{stage.key[:8]}")
-        if before.exists():
-            before.rename(stage.path)
+    def _make_room(self, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a stage with another stamp aside unless it goes on under this one, and take one back that was put aside and is
+        this one or can become it.
+
+        Returns:
+            "earlier": of a stage that goes on, the ends that it had before.
+        """
+        path = stage.path
+        old = _read_stamp(path) if path.exists() else None
+        if old is not None and old["key"] != stage.key and not _goes_on(path, old, record):
+            aside = path.with_name(f"{path.name}.{old['key'][:8]}")
+            logger.warning(
+                "stage %s: its config, data or an earlier stage changed; the old one is kept as %s",
+                path.name,
+                aside.name,
+            )
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            old = None
+        if old is None:
+            shutil.rmtree(path, ignore_errors=True)  # what a kill in the first moment left
+            before, old = self._put_aside(stage, record)
+            if before is None or old is None:
+                return {}
+            before.rename(path)
+        earlier = old.get("earlier", [])
+        if old["key"] != stage.key:
+            earlier = [*earlier, old["until"]]
+            logger.info("stage %s goes on from where it was", path.name)
+        return {"earlier": earlier} if earlier else {}
+
+    def _put_aside(
+        self, stage: Stage, record: Mapping[str, Any]
+    ) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+        """The folder and stamp of a stage that was put aside and is this one, or else of one that can become it."""
+        path = stage.path
+        same = path.with_name(f"{path.name}.{stage.key[:8]}")
+        others = sorted(path.parent.glob(f"{path.name}.*")) if "until" in record else []
+        for folder in [same, *others]:
+            found = _read_stamp(folder) if folder.exists() else None
+            if found is not None and (folder == same or _goes_on(folder, found, record)):
+                return folder, found
+        return None, None
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file into the run's folder, atomically."""
@@ -237,39 +262,6 @@ class Run:
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there: is {self.path} the folder of a finished run?")
         return _read_json(path, "run the command that made it again")
-
-
-def environment(seed: int) -> dict[str, Any]:
-    """What a reader needs to know about where the numbers of a run come from."""
-    return {
-        "ganshrink": _version(),
-        "format": FORMAT,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cpu": cpu_name(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seed": seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code_hash(),
-    }
-
-
-@cache
-def code_hash() -> str:
-    """A hash of this package's source files."""
-    return source_hash(PACKAGE)
-
-
-def source_hash(root: Path) -> str:
-    """A hash of the Python files in a folder: of their names from there on, and of what is in them."""
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -339,7 +331,21 @@ def _load(folder: Path, done: Mapping[str, Any]) -> Artefacts:
     return loaded
 
 
-def _read_key(folder: Path) -> str | None:
+def _goes_on(folder: Path, old: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether the stage of this stamp in a folder is not done, and is another one in nothing but an end further out."""
+    ends = {"key", "earlier", "until"}
+    before, now = ({k: v for k, v in one.items() if k not in ends} for one in (old, record))
+    if before != now or (folder / "done.json").exists() or "until" not in old or "until" not in record:
+        return False
+    return not any(_nearer(end, old["until"].get(name)) for name, end in record["until"].items())
+
+
+def _nearer(end: Any, old: Any) -> bool:
+    """Whether an end is a number, and less than it was."""
+    return isinstance(end, int | float) and not (isinstance(old, int | float) and end >= old)
+
+
+def _read_stamp(folder: Path) -> dict[str, Any] | None:
     """The stamp of a stage's folder; None if nothing was made in it.
 
     Raises:
@@ -354,7 +360,7 @@ def _read_key(folder: Path) -> str | None:
     key = record.get("key") if isinstance(record, dict) else None
     if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{16}", key):
         raise ValueError(f"{stamp} is no stamp of a stage: {remedy}")
-    return key
+    return record  # type: ignore[no-any-return]
 
 
 def _read_done(path: Path, key: str) -> dict[str, Any]:
@@ -384,9 +390,3 @@ def _file_hash(path: Path) -> str:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("ganshrink")

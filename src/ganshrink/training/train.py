@@ -10,7 +10,7 @@ from torch import nn
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.config import FitConfig
-from ganshrink.training.loop import Forward, fit
+from ganshrink.training.loop import Forward, fit, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
@@ -50,6 +50,7 @@ def train_stage(
     *,
     made_from: Mapping[str, Any],
     after: Sequence[str] | None = None,
+    until: Mapping[str, Any] | None = None,
 ) -> tuple[Nets, Artefacts]:
     """The nets of a stage, trained now or on an earlier occasion, in eval mode; and all that the stage kept.
 
@@ -57,7 +58,7 @@ def train_stage(
         make: the nets before the training. Called in the stage, whose seed fresh weights start from, and once more for
             the trained weights to go into.
         learn: trains them in place; returns what is to be kept besides their weights.
-        made_from, after: as `Run.stage` takes them.
+        made_from, after, until: as `Run.stage` takes them.
     """
 
     def work(stage: Stage) -> Artefacts:
@@ -65,7 +66,7 @@ def train_stage(
         kept = learn(stage, nets)
         return {**states(nets), **(kept or {})}
 
-    found = run.stage(name, work, made_from=made_from, after=after)
+    found = run.stage(name, work, made_from=made_from, after=after, until=until)
     return loaded(make(), found), found
 
 
@@ -108,7 +109,7 @@ def fit_nets(
         forward=forward or task.forward(nets, taps),
         directory=stage.path,
         name=stage.path.name,
-        key=stage.key,
+        key=stage.begun or stage.key,
         frozen=watching,
         progress=progress,
     )
@@ -135,6 +136,13 @@ def batches_of(data: Images, training: Training, *, beside: bool = False) -> Bat
     rank, world = rank_and_world()
     size, seed, workers = training.batch_size, training.seed, training.workers
     return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
+
+
+def length_of(data: Images, training: Training) -> dict[str, int]:
+    """How many `steps` a training makes, and how many of them are an `epoch`."""
+    batches = batches_of(data, training)
+    one = training.model_copy(update={"epochs": 1, "decay_epochs": 0, "max_steps": None})
+    return {"steps": total_steps(batches, training), "epoch": total_steps(batches, one)}
 
 
 def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:

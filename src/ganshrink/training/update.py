@@ -35,6 +35,8 @@ class Update:
         after: called after the optimizers' step (a projection, say), with the step's (last) context.
         state: what of it must survive a kill (an image pool, say), by a name of its own.
         watch: numbers to log beside the losses, by name.
+        stuck: why the training cannot go on, in words, or None: asked at its start and after each step. It then ends with
+            that as an error, once the step is saved.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Update:
     after: Callable[[Any], None] | None = None
     state: Mapping[str, Stateful] = field(default_factory=dict)
     watch: Callable[[], Mapping[str, float]] | None = None
+    stuck: Callable[[], str | None] | None = None
 
 
 def joint(
@@ -78,6 +81,7 @@ def extended(
     after: Callable[[Any], None] | None = None,
     state: Mapping[str, Stateful] | None = None,
     watch: Callable[[], Mapping[str, float]] | None = None,
+    stuck: Callable[[], str | None] | None = None,
 ) -> list[Update]:
     """A task's updates, of which the one of that name does more: optimizers step with its own, and `after` follows its own.
 
@@ -99,6 +103,7 @@ def extended(
             after=both,
             state={**update.state, **(state or {})},
             watch=watch or update.watch,
+            stuck=stuck or update.stuck,
         )
 
     return [more(update) if update.name == name else update for update in updates]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
 from ganshrink.methods import DEFAULT
-from ganshrink.methods.base import Method
+from ganshrink.methods.base import Job, Method, MethodConfig, Result
 from ganshrink.metrics import Metric
 from ganshrink.system.atomic import write_text
 from ganshrink.system.copies import copied, in_evaluation
@@ -21,12 +21,13 @@ from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.generator import Input
 from ganshrink.system.values import Values, converting
 from ganshrink.training import check_launch
-from ganshrink.training.stages import Run, environment
+from ganshrink.training.environment import environment
+from ganshrink.training.stages import Run
 from ganshrink.training.stamps import stamp, stamp_if_own, with_source
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
-from ganshrink.workflow.device_budget import step_of, with_levers
+from ganshrink.workflow.device_budget import step_of, with_finer_steps
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.preflight import preflight
@@ -61,19 +62,30 @@ def compress_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = T
 
 def _carry_out(prepared: Prepared) -> FinishedRun:
     """The method, then all that every method's run leaves behind."""
-    method = prepared.recipe.method_function
-    with with_levers(prepared.method):
-        result = method(prepared.run.made_by(stamp_if_own(method)), prepared.job, prepared.method)
+    result = _made(prepared.run, prepared.job, prepared.method, prepared)
     return finish(prepared, result, next(iter(result.students)))
+
+
+def _made(run: Run, job: Job, config: MethodConfig, *prepared: Prepared) -> Result:
+    """What the method makes."""
+    method, begun = (
+        prepared[0].recipe.method_function,
+        ("teacher", *(stage["name"] for stage in run.stages())),
+    )
+
+    def make(settings: MethodConfig) -> Result:
+        run.forget_all_but(begun)  # of settings that led nowhere
+        return method(run.made_by(stamp_if_own(method)), job, settings)
+
+    return with_finer_steps([one.recipe.method for one in prepared], config, make)
 
 
 def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
     """A method that makes both students in one training, in the run of both; then for each what every run leaves."""
-    method, config = there.recipe.method_function, there.method
+    config = there.method
     if back.method != config:  # they differ in their steps of width: the finer one is for both
         config = min(config, back.method, key=step_of)
-    with with_levers(config):
-        result = method(run.made_by(stamp_if_own(method)), replace(there.job, back=back.job), config)
+    result = _made(run, replace(there.job, back=back.job), config, there, back)
     finished = []
     for prepared, name in zip((there, back), result.students, strict=True):
         prepared.run.follow(run)

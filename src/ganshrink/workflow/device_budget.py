@@ -1,7 +1,7 @@
 """What a student may cost: a recipe's budget in absolute numbers; in milliseconds, with the device on which they count."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.recipe import Recipe
 
 Table = TypeVar("Table", bound=Settings)
+Made = TypeVar("Made")
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,31 @@ def _reachable_step(step: int, channels: Channels, budget: Budget, method: Metho
         logger.info("widths are multiples of %d%s", step, why or ", which this device likes")
         break
     return step
+
+
+def with_finer_steps(
+    asked: Sequence[MethodConfig], config: MethodConfig, make: Callable[[MethodConfig], Made]
+) -> Made:
+    """What is made by a method's settings; where no network of widths that the device likes keeps the budget, by half the
+    step, and so on down to 1.
+
+    Args:
+        asked: the settings of the recipe, or of both directions': who gave a step means it.
+
+    Raises:
+        ValueError: what `make` raises, with which of the method's settings stand in the way.
+    """
+    while True:
+        try:
+            with with_levers(config):
+                return make(config)
+        except ValueError as error:
+            step, left_open = step_of(config), all((STEP, None) in _settings(one) for one in asked)
+            if "cannot be met" not in str(error) or not left_open or step == 1:
+                raise
+            logger.info("no network of widths in steps of %d: %s", step, error)
+            logger.info("widths are now multiples of %d", step // 2)
+            config = _with_step(asked[0], step // 2)
 
 
 def step_of(method: MethodConfig) -> int:

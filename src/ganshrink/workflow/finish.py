@@ -14,11 +14,12 @@ from ganshrink.pruning import Plan, extract
 from ganshrink.quant import QuantizationConfig
 from ganshrink.quant.layers import still_there
 from ganshrink.reports import write_report
+from ganshrink.reports.page import VERDICT
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.values import raw, values_of
 from ganshrink.training.stages import Run
-from ganshrink.training.train import Nets
+from ganshrink.training.train import Nets, length_of
 from ganshrink.workflow import int8, outputs
 from ganshrink.workflow.missing import losing, missing
 from ganshrink.workflow.prepare import Prepared
@@ -29,14 +30,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its folder, the student, which takes and gives what the original does, what was measured, and which
-    files could not be made, with the reasons."""
+    """A finished run: its folder, the student, which takes and gives what the original does, what was measured, what to
+    think of it, and which files could not be made, with the reasons."""
 
     path: Path
     student: nn.Module
     plan: Plan
     cost: dict[str, Any]
     metrics: dict[str, Any]
+    verdict: dict[str, Any]
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +64,8 @@ def finish(prepared: Prepared, result: Result, name: str) -> FinishedRun:
     barrier()
     cost, lost = run.read("cost.json"), missing(run.path)
     metrics = run.read("metrics.json") if (run.path / "metrics.json").is_file() else {}
-    return FinishedRun(run.path, raw(networks["student"]), result.plans[name], cost, metrics, lost)
+    student = raw(networks["student"])
+    return FinishedRun(run.path, student, result.plans[name], cost, metrics, run.read(VERDICT), lost)
 
 
 def _leave(
@@ -82,7 +85,8 @@ def _leave(
     run.write("plan.json", plan_json)
     sections = [section.to_json() for section in result.sections.get(name, ())]
     files, inserted = result.files.get(name, {}), job.original.inserted
-    outputs.write_result(run, files=files, sections=sections, inserted=inserted)
+    training = length_of(job.data, job.training)
+    outputs.write_result(run, files=files, sections=sections, inserted=inserted, training=training)
     run.write("stages.json", run.stages())
     whole = network_spec(prepared.net, job.example, job.data, values_of(networks["teacher"]))
     cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})

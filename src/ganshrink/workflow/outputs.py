@@ -21,7 +21,7 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate, give_reals
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
-from ganshrink.reports.page import load_extra
+from ganshrink.reports.page import VERDICT, load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
@@ -29,6 +29,7 @@ from ganshrink.system.spelling import one_line
 from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
+from ganshrink.workflow.floors import floors
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.protocol import Trained, reals_of, said_of
@@ -59,6 +60,7 @@ FILES = (
     "latency.json",
     MISSING,
     "report.html",
+    VERDICT,
 )
 
 
@@ -142,16 +144,23 @@ def file_of(name: str) -> str:
 
 
 def write_result(
-    run: Run, *, files: Mapping[str, Any], sections: Sequence[Any], inserted: Sequence[str]
+    run: Run,
+    *,
+    files: Mapping[str, Any],
+    sections: Sequence[Any],
+    inserted: Sequence[str],
+    training: Mapping[str, int],
 ) -> None:
     """What the method tells of how the student came about: its files, and result.json, which names them.
 
     Args:
+        training: how many steps the student was trained for, and how many an epoch has.
         files: names and their JSON.
         sections: of the report.
         inserted: paths of the modules that the method put into the original generator.
     """
-    run.write("result.json", {"files": list(files), "sections": list(sections), "inserted": list(inserted)})
+    told = {"files": list(files), "sections": list(sections), "inserted": list(inserted)}
+    run.write("result.json", told | {"training": dict(training)})
     for name, content in files.items():
         run.write(name, content)
 
@@ -208,8 +217,8 @@ def write_metrics(
     """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
     start of their fingerprint ("data") what images these were, and what else `said_of` says.
 
-    Where inputs are pictures like the outputs and have no targets, the input itself is scored too, by its distance to the
-    teacher's picture as well: a network must be better than the untouched picture.
+    Besides the networks what nobody has to learn is scored (`floors`), by its distance to the teacher's picture as well: a
+    student must be better than the untouched input, the mean picture, and itself before its training.
 
     Args:
         trained: what the networks were trained on.
@@ -219,11 +228,11 @@ def write_metrics(
     failed: dict[str, str] = {}
     said = said_of(images, trained, networks.values(), config)
     give_reals(metrics, reals_of(images, trained, config))
-    if metrics and _changes_pictures(list(networks.values())[-1], images):
-        networks = {"identity": nn.Identity(), **networks}
-    for name, network in networks.items():
+    beside = floors(networks, images) if metrics else {}
+    for name, network in {**beside, **networks}.items():
         teacher = networks["teacher"] if name != "teacher" else None
-        logger.info("evaluating the %s on %d images", name, min(len(images), config.limit or len(images)))
+        what = f"the {name}" if name in networks else f"what nobody has to learn ({name})"
+        logger.info("evaluating %s on %d images", what, min(len(images), config.limit or len(images)))
 
         def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
             batches = all_batches(images, config.batch_size)
@@ -238,7 +247,8 @@ def write_metrics(
                 try:
                     of_network |= scored([metric])
                 except Exception as error:
-                    failed.setdefault(metric.name, one_line(error))
+                    if name in networks:
+                        failed.setdefault(metric.name, one_line(error))
         values[name] = {
             metric: replace(value, protocol={**value.protocol, **said}).to_json()
             for metric, value in of_network.items()
@@ -248,15 +258,6 @@ def write_metrics(
         raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
     found(run, "metrics.json")
     return values
-
-
-def _changes_pictures(network: nn.Module, images: Images) -> bool:
-    """Whether inputs have no targets, and are pictures of the same shape as the outputs."""
-    given = images.sample(0, None)["input"]
-    if "pairs" in offered_by(images) or not isinstance(given, Tensor):
-        return False
-    with torch.no_grad():
-        return generate(in_evaluation(network), given[None])[0].shape == given.shape
 
 
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:

@@ -317,3 +317,19 @@ def test_their_state_survives_a_save():
     assert other.live() == masks.live()
     assert other.state_dict().keys() == {"inputs", "settled", "boundary"}
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in masks.state_dict().items())
+
+
+def test_a_boundary_drawn_back_out_opens_what_settled_within_it_and_leaves_the_function():
+    model, _, masks = masked()
+    put(masks, between(-0.4, 0.6))
+    inputs = masks.inputs.detach().clone()
+    for boundary in (0.5, 0.3, 0.1, 0.0):
+        masks.move(boundary)
+    before, dead = seen(model), masks.settled < 0
+    masks.reopen(0.25)
+    assert difference(seen(model), before) < 1e-5
+    opened = ~dead & (inputs > 0) & (inputs < 0.25)
+    assert 0.1 < opened.float().mean() < 0.9
+    assert torch.equal(masks.settled == 0, opened) and torch.equal(masks.soft(), opened)
+    assert torch.equal(masks.inputs[opened], inputs[opened])
+    assert (masks.settled[dead] == -1).all()

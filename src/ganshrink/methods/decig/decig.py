@@ -17,7 +17,7 @@ from torch.nn.functional import l1_loss
 
 from ganshrink.latency.profiles import DeviceProfile
 from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
-from ganshrink.methods.decig.hinges import cut_within, find_hinges, moved_up
+from ganshrink.methods.decig.hinges import cut_within, decided, find_hinges
 from ganshrink.methods.decig.section import hinges_section, summary, told
 from ganshrink.pruning import Channels, Plan, extract, initialise
 from ganshrink.pruning.folding import folded_copy
@@ -126,11 +126,11 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
     task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
 
     # Stage I
-    condensed, start = _condense(run, job, task, config, factors)
+    condensed = _condense(run, job, task, config, factors)
 
     # Stage II
     def cut(stage: Stage) -> Artefacts:
-        return {n: cut_at_hinges(condensed[n], one, config, start[n], n) for n, one in jobs.items()}
+        return {n: cut_at_hinges(condensed[n], one, config, n) for n, one in jobs.items()}
 
     budgets = {name: one.limits() for name, one in jobs.items()}
     stamp = {"macs": channels.cost().macs, "budgets": budgets, "method": config.for_stage("cut")}
@@ -228,10 +228,8 @@ def calibrated(penals: Mapping[str, Tensor], terms: Mapping[str, Tensor], ratio:
     return ratio * l_l1 / l_penal
 
 
-def _condense(
-    run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapping[str, float]
-) -> tuple[Nets, Mapping[str, Mapping[str, float]]]:
-    """Stage I: every net of the task, trained from fresh weights under the penalty; and how large each layer was."""
+def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapping[str, float]) -> Nets:
+    """Stage I: every net of the task, trained from fresh weights under the penalty."""
     settings, channels, names = config.condense, job.channels, list(job.by_generator())
     sorting: Any = {"shape": settings.shape, "importance": settings.importance}
 
@@ -241,8 +239,6 @@ def _condense(
 
     def learn(stage: Stage, nets: Nets) -> Artefacts:
         logger.info("condensing layers into few channels")
-        sizes = {name: magnitudes(nets[name], channels, settings.importance) for name in names}
-        start = {name: {key: size.max().item() for key, size in of.items()} for name, of in sizes.items()}
         alpha, updates = Alpha(), task.updates(nets)
         generation = next(update for update in updates if update.name == "G")
         own = generation.losses
@@ -255,37 +251,35 @@ def _condense(
 
         generation.losses, generation.state = penalised, {**generation.state, "alpha": alpha}
         fit_nets(stage, nets, task, job.data, job.training, updates=updates, progress=job.progress)
-        return {"alpha": alpha.state_dict(), "start": start}
+        return {"alpha": alpha.state_dict()}
 
     method = config.for_stage("condense")
     method["condense"]["factor"] = dict(factors)  # what layers take on a device, whatever it is called
     stamp = {**job.original.describe(), "condensed": names, "method": method, **job.describe()}
     after = None if task.needs_teacher else ()
-    nets, found = train_stage(run, "condense", make, learn, made_from=stamp, after=after)
-    return nets, found["start"]
+    return train_stage(run, "condense", make, learn, made_from=stamp, after=after)[0]
 
 
 # Stage II: pruning and distillation
 
 
-def cut_at_hinges(
-    network: nn.Module, job: Job, config: DecigConfig, start: Mapping[str, float], name: str = "G"
-) -> dict[str, Any]:
+def cut_at_hinges(network: nn.Module, job: Job, config: DecigConfig, name: str = "G") -> dict[str, Any]:
     """The plan that cuts each layer at its hinge, or all of them together for the budget; and what hinges.json says of it.
 
-    `start` is per group name the largest magnitude before Stage I; `name` the generator's, for the log."""
+    `name` is the generator's, for the log."""
     settings, channels, importance = config.cut, job.channels, config.condense.importance
     sizes = {key: size.detach() for key, size in magnitudes(network, channels, importance).items()}
-    # only images can tell a dead layer from one that a norm makes as large again
-    start = start if settings.sensitivity else {}
-    hinges = find_hinges(channels, sizes, by_hand=settings.hinges, start=start, **settings.widths)
+    hinges = find_hinges(channels, sizes, by_hand=settings.hinges, **settings.widths)
     looked: dict[str, Any] = {}
-    if settings.sensitivity and any(hinge.found for hinge in hinges.values()):
+    change = None
+    if settings.sensitivity:
         looked = {"sensitivity": settings.sensitivity, "calibration_images": settings.calibration_images}
         change = image_change(network, channels, spread(job.data, settings.calibration_images))
-        hinges = moved_up(hinges, channels, sizes, change, settings.sensitivity, settings.round_to or 1)
+        hinges = decided(hinges, channels, sizes, change, settings.sensitivity, **settings.widths)
     within = partial(cut_within, channels, sizes, hinges, **settings.widths)
     plan = job.plan_within(within, network, channels)
+    if change:
+        looked["change"] = change((~plan.keep).nonzero().flatten())
     kept = {group.name: int(plan.keep[group.atoms].sum()) for group in channels.groups}
     layers = [told(key, size, hinges[key], kept[key]) for key, size in sizes.items()]
     said, cost = {"importance": importance, **looked, "layers": layers}, channels.cost(plan)
@@ -328,7 +322,7 @@ def _check(job: Job, settings: CutConfig) -> None:
     """Refuse budgets and hinges that cannot be, a training of no steps, and one without an L1 term."""
     channels = job.channels
     equal = {group.name: torch.ones(len(group)) for group in channels.groups if group.frozen is None}
-    hinges = find_hinges(channels, equal, by_hand=settings.hinges, start={}, **settings.widths)
+    hinges = find_hinges(channels, equal, by_hand=settings.hinges, **settings.widths)
     for name, one in job.by_generator().items():
         try:
             one.check_reachable(partial(cut_within, channels, equal, hinges, **settings.widths))

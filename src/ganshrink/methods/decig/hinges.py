@@ -1,12 +1,12 @@
-"""DECIG's Stage II: where a layer's sorted magnitudes fall off, whether that can be seen, and the plan that keeps the rest.
+"""DECIG's Stage II: where a layer's sorted magnitudes fall off, what images say to that, and the plan that keeps the rest.
 
-The paper picks its hinges by eye and asks for a way to find them; everything here is ours.
+The paper picks its hinges by eye and asks for a way to find them; everything here is ours: curves propose, images decide.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,15 @@ from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.sensitivity import least_unseen
 
-NOTHING = 1e-5  # of the largest magnitude: so small a channel is nothing, and all of those are alike
-LEAST_SEPARATION = 1.0  # decades between those that stay and those that go
+NOTHING = 1e-6  # of the largest magnitude: so small a channel is nothing, and all of those are alike
 LEAST_SHARE = 0.05  # of a layer stays
-SNAP = 0.1  # of a layer, that the hinge may be away from Otsu's split
-CLEAR = 2.2  # standard deviations that a valley is below its peaks
-PEAK = 5  # the fewest channels of a peak of which an empty valley is that far below
-DEAD = 0.05  # of the largest magnitude before the training: a layer of nothing larger is dead as a whole
+APART = math.log10(5)  # decades at least between the means of those that stay and of those that go
+STEEPER = 4  # times, at least, is a hinge's fall as steep as the curve near it
+CHANCE = 1e-3  # at most, in a layer, that evenly spread channels leave so empty a fall
+TAIL = 5  # decades of fall, times the channels behind it: even draws end in a tail as deep once in 10^5
+NEAR = 16  # channels on a side of a fall that it is compared with, or as many as are in it
+BETWEEN = 3  # channels at most in a gap, of which both sides are looked at
+RESOLUTION = 0.01  # decades, below which a fall is none
 
 Curve = NDArray[np.float64]
 
@@ -34,19 +36,19 @@ class Hinge:
 
     Attributes:
         kept: how many channels stay, the largest ones.
-        how: by its curve; as one that is dead as a whole; by hand; or none was found, and all channels stay.
+        how: by its curve; by images alone, its curve having none; by hand; or none was found, and all channels stay.
         moved_from: what would stay by the curve alone, where images show that it is too little.
         change: relative L1 change of the images without what goes, all other layers being whole, where it was looked at.
     """
 
     kept: int
-    how: Literal["curve", "dead", "hand", "none"]
+    how: Literal["curve", "images", "hand", "none"]
     moved_from: int | None = None
     change: float | None = None
 
     @property
     def found(self) -> bool:
-        return self.how in ("curve", "dead")
+        return self.how in ("curve", "images")
 
 
 def find_hinges(
@@ -54,7 +56,6 @@ def find_hinges(
     magnitudes: Mapping[str, Tensor],
     *,
     by_hand: Mapping[str, int],
-    start: Mapping[str, float],
     least: int = 1,
     round_to: int = 1,
 ) -> dict[str, Hinge]:
@@ -71,58 +72,60 @@ def find_hinges(
         if not fewest <= kept <= most:
             allowed = f"from {fewest} to {most}"
             raise ValueError(f"the hinge set by hand for {name} is {kept}; it must be {allowed}")
-    options: Any = {"least": least, "round_to": round_to}
-    found = {name: find_hinge(magnitudes[name], start=start.get(name), **options) for name in free}
+    found = {name: find_hinge(magnitudes[name], least=least, round_to=round_to) for name in free}
     return found | {name: Hinge(kept, "hand") for name, kept in by_hand.items()}
 
 
-def find_hinge(magnitudes: Tensor, *, least: int = 1, round_to: int = 1, start: float | None = None) -> Hinge:
-    """The hinge of one layer's magnitudes (n,), in any order; none where all are of one kind.
+def find_hinge(magnitudes: Tensor, *, least: int = 1, round_to: int = 1) -> Hinge:
+    """The hinge of one layer's magnitudes (n,), in any order, by their curve; none where all are of one kind.
 
-    On y = log10(w / w_1) it is Otsu's split, moved to the largest gap within a tenth of the channels. It counts if the two
-    sides are a decade apart with a valley between them: fewer channels for each decade around the gap than around the
-    medians of both sides. A distribution with one mode has none, whatever its shape. (Two Gaussians fit better than one,
-    by BIC, for every long tail.) False alarms among 1000 draws each of 8 to 256 channels: none for curves that fall
-    smoothly, at most 1.5 % for uniform, half-normal, exponential, gamma and log-normal ones, 10 % where 16 channels spread
-    evenly over four decades; of these none with more than 64 channels.
+    On y = log10(w / w_1), falling: a gap of at most three channels between two heaps, else where a fall ends in a floor. A
+    fall is one if it is far emptier than the curve beside it (a gap: on both sides; a floor: behind it), which no curve that
+    falls smoothly is, and the two sides are a factor of 5 apart, two channels at least on each.
 
     Args:
         least: channels that stay in any case, never fewer than 5 %; rounded up to a multiple of `round_to`, or all.
-        start: the largest magnitude before the training; none: a dead layer is not looked for.
 
     Raises:
         ValueError: if a magnitude is negative or not a number.
     """
     curve = -np.sort(-_log_curve(magnitudes))
-    if start and float(magnitudes.max()) <= DEAD * start:
-        return Hinge(_allowed(1, len(curve), least, round_to), "dead")
-    few, split = _few(curve), _split(curve)
-    if few or _valley(curve, split):
-        return Hinge(_allowed(few or split, len(curve), least, round_to), "curve")
+    if split := _split(curve):
+        return Hinge(_allowed(split, len(curve), least, round_to), "curve")
     return Hinge(len(curve), "none")
 
 
-def moved_up(
+def decided(
     hinges: Mapping[str, Hinge],
     channels: Channels,
     magnitudes: Mapping[str, Tensor],
     change: Callable[[Tensor], float],
     eps: float,
+    *,
+    least: int = 1,
     round_to: int = 1,
 ) -> dict[str, Hinge]:
-    """The hinges, those that were found moved up until the images change by no more than `eps` without what is behind.
+    """The hinges that images allow, those by hand as they are: images change by no more than `eps` without what is behind.
 
     A norm undoes how small a layer's weights have become, and a bias speaks for a channel whose weights are nothing: what
-    the curve calls dead may still paint the picture. `change` tells how much the images change without some atoms."""
-    moved = dict(hinges)
-    for group in channels.groups:
-        if group.name in hinges and hinges[group.name].found:
-            hinge, falling = hinges[group.name], group.atoms[by_size(magnitudes[group.name])]
-            without = lambda kept, falling=falling: change(falling[kept:])  # noqa: E731
+    the curve calls dead may still paint the picture, and the hinge moves up. What the curve does not tell apart may do
+    nothing: a layer has a hinge also where less than half of it makes the same images, at the least width that does.
+    `change` tells how much the images change without some atoms."""
+    found = dict(hinges)
+    for group in (group for group in channels.groups if group.name in hinges):
+        hinge, falling = hinges[group.name], group.atoms[by_size(magnitudes[group.name])]
+        without = lambda kept, falling=falling: change(falling[kept:])  # noqa: E731
+        if hinge.how == "curve":
             kept, seen = least_unseen(without, hinge.kept, len(group), eps=eps, step=round_to)
             before = hinge.kept if kept > hinge.kept else None
-            moved[group.name] = replace(hinge, kept=kept, moved_from=before, change=seen)
-    return moved
+            found[group.name] = replace(hinge, kept=kept, moved_from=before, change=seen)
+        elif hinge.how == "none":
+            half = _allowed(len(group) // 2, len(group), least, round_to)
+            if 2 * half <= len(group) and (at_half := without(half)) <= eps:
+                lowest = _allowed(1, len(group), least, round_to)
+                kept, seen = least_unseen(without, lowest, half, eps=eps, step=round_to)
+                found[group.name] = Hinge(kept, "images", change=at_half if kept == half else seen)
+    return found
 
 
 def cut_within(
@@ -177,48 +180,57 @@ def _log_curve(magnitudes: Tensor) -> Curve:
 
 
 def _split(curve: Curve) -> int:
-    """How many are before the split that leaves the least variance within its two sides (Otsu 1979), or the largest gap
-    near it: the split is drawn into the wider side."""
-    n, falls = len(curve), -np.diff(curve)
-    if n < 2:
-        return n
-    before, sums = np.arange(1, n), np.cumsum(curve)
-    distance = sums[:-1] / before - (sums[-1] - sums[:-1]) / (n - before)
-    otsu, reach = int((before * (n - before) * distance**2).argmax()) + 1, math.ceil(SNAP * n)
-    first, last = max(1, otsu - reach), min(n - 1, otsu + reach)
-    return first + int(falls[first - 1 : last].argmax())
+    """How many are before the hinge of a falling curve; 0: it has none."""
+    n = len(curve)
+    kept, sums = np.arange(2, n - 1), curve.cumsum()
+    before = sums[kept - 1] if n > 2 else sums[:0]
+    kept = kept[before / kept - (sums[-1] - before) / (n - kept) >= APART]
+    rare = -math.log(CHANCE / n)
+    gaps = range(1, BETWEEN + 2)
+    if falls := [fall for m in gaps for fall in _falls(curve, kept, m, rare, both=True)]:
+        end, m, *_ = max(falls, key=lambda fall: fall.decades)
+        # a channel inside goes to the side that it is nearer to
+        return end - m + 1 + int((-np.diff(curve[end - m : end + 1])).argmax())
+    wide = [2**power for power in range(n.bit_length()) if 2**power not in gaps]
+    falls = [fall for m in (*gaps, *wide) for fall in _falls(curve, kept, m, rare, both=False)]
+    return max(falls, key=lambda fall: fall.rarity).end if falls else 0
 
 
-def _few(curve: Curve) -> int:
-    """The split that sets two to four of the largest or smallest apart by more than all others spread over, and more than a
-    decade, or two at the bottom, where logarithms have long tails; else 0. Otsu's split does not see a few of hundreds;
-    one alone may be an outlier."""
-    n, falls = len(curve), -np.diff(curve)
-    if n < 2 * PEAK:
-        return 0
-    top = 2 + int(falls[1 : PEAK - 1].argmax())
-    if falls[top - 1] > max(LEAST_SEPARATION, curve[top] - curve[-1]):
-        return top
-    rest = n - PEAK + 1 + int(falls[n - PEAK : n - 2].argmax())
-    return rest if falls[rest - 1] > max(2 * LEAST_SEPARATION, curve[0] - curve[rest - 1]) else 0
+class _Fall(NamedTuple):
+    """Over `m` steps of a curve, ending behind its first `end` channels; -log of its probability is at least `rarity`."""
+
+    end: int
+    m: int
+    decades: float
+    rarity: float
 
 
-def _valley(curve: Curve, split: int) -> bool:
-    """Whether the two sides of the split are peaks at least a decade apart with a valley between them. Windows of a quarter
-    of the distance to either side of the medians, and of a sixth around the gap, do not overlap."""
-    if split == len(curve) or curve[:split].mean() - curve[split:].mean() < LEAST_SEPARATION:
-        return False
-    upper, lower = float(np.median(curve[:split])), float(np.median(curve[split:]))
-    wide, narrow = (upper - lower) / 4, (upper - lower) / 6
-    gap = (curve[split - 1] + curve[split]) / 2
-    gap = min(max(gap, lower + wide + narrow), upper - wide - narrow)
+def _falls(curve: Curve, kept: NDArray[np.int64], m: int, rare: float, *, both: bool) -> list[_Fall]:
+    """The falls over m steps that end behind `kept` channels and are steeper and rarer than a smooth curve's.
 
-    def near(middle: float, reach: float) -> int:
-        return int((abs(curve - middle) <= reach).sum())
-
-    valley, share = near(gap, narrow), narrow / wide
-    expected = share * min(near(upper, wide), near(lower, wide))  # in a valley as high as the lower peak
-    return valley <= expected / 2 and expected - valley > CLEAR * math.sqrt(valley + share * expected)
+    Beside it are the next r >= m steps (`both`: and those before it). Were the channels inside both stretches spread evenly,
+    each of N = m + r - 1 would be in the fall with probability q, its share of their decades; m - 1 are. By Chernoff so few
+    have a probability of at most exp(-N KL((m - 1) / N || q)). A fall has at most half of the channels before its end: over
+    these a power law falls at most 3.5 times as steeply as over the next, a parabola to its lowest point 3 times."""
+    behind = np.minimum(len(curve) - 1 - kept, max(NEAR, m))
+    kept, behind = (values[(2 * m <= kept + 1) & (m <= behind)] for values in (kept, behind))
+    start = (
+        kept - m
+    )  # the place of the last channel before the fall, from 0; that of the first behind it is `kept`
+    before = np.minimum(start, NEAR) if both else np.zeros_like(start)
+    fall = curve[start] - curve[kept]
+    near = curve[start - before] - curve[start] + curve[kept] - curve[kept + behind] + RESOLUTION
+    steeper = fall / m / (near / (before + behind))
+    steep = np.flatnonzero((steeper >= STEEPER) & (fall * (len(curve) - kept) >= TAIL))
+    inside, q = (m + before + behind - 1)[steep], (fall / (fall + near))[steep]
+    share = (m - 1) / inside
+    divergence = (1 - share) * np.log((1 - share) / (1 - q)) + (share * np.log(share / q) if m > 1 else 0)
+    rarity = inside * divergence
+    return [
+        _Fall(int(kept[at]), m, float(fall[at]), float(found))
+        for at, found in zip(steep, rarity, strict=True)
+        if found > rare
+    ]
 
 
 def _allowed(kept: int, n: int, least: int, round_to: int) -> int:

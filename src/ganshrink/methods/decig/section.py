@@ -21,7 +21,7 @@ MOVED: tuple[Style, str] = ("dotted", "hinge by the curve alone")
 def told(name: str, magnitudes: Tensor, hinge: Hinge, kept: int) -> dict[str, Any]:
     """What hinges.json holds of a layer.
 
-    `name`, `of` and `kept` channels; `hinge` and `how` it came about: hand, curve, dead (all of the layer) or none;
+    `name`, `of` and `kept` channels; `hinge` and `how` it came about: hand, curve, images (alone) or none;
     `moved_from` where the images moved it; `change` of the images without what is behind it, where that was looked at;
     the curve as `channels` (1 is the largest) and their `magnitudes` over the largest.
     """
@@ -45,12 +45,17 @@ def summary(found: Mapping[str, Any]) -> str:
     facts = {
         f"without one are cut by the budget alone ({some})": len(flat),
         "set by hand": how.count("hand"),
-        "in layers that are dead as a whole": how.count("dead"),
+        "seen on images alone": how.count("images"),
         f"moved up, since the images changed by more than {eps:g} %": len(moved),
         "cut deeper by the budget": len(deeper),
     }
     said = [f"{len(how) - len(flat)} of {len(how)} layers have a hinge"]
-    return "; ".join(said + [f"{count} {text}" for text, count in facts.items() if count])
+    said += [f"{count} {text}" for text, count in facts.items() if count]
+    if found.get("change") is not None:
+        said.append(
+            f"without all that was cut, before finetuning, the images change by {100 * found['change']:.2g} %"
+        )
+    return "; ".join(said)
 
 
 def hinges_section(found: Mapping[str, Any]) -> Section:

@@ -20,7 +20,7 @@ from ganshrink.graph import trace
 from ganshrink.losses import Fusion, attention_loss, attention_map, co_attention, feature_distance, nearest
 from ganshrink.methods.base import Job, MethodConfig, Result, Settings
 from ganshrink.methods.distill import widest
-from ganshrink.methods.dmad.search import SearchConfig, search_masks
+from ganshrink.methods.dmad.search import SearchConfig, search_masks, stamp
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Plan, extract, initialise
 from ganshrink.pruning.allocate import share_of_each
@@ -30,7 +30,7 @@ from ganshrink.pruning.search.masks import maskable
 from ganshrink.system.copies import copied
 from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
 from ganshrink.training.stages import Run, Stage
-from ganshrink.training.tasks import GeneratorPass, with_settings
+from ganshrink.training.tasks import GeneratorPass, Task, with_settings
 from ganshrink.training.tasks.task import adam_of
 from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
 
@@ -49,15 +49,15 @@ class DistillConfig(Settings):
     ndf: PositiveInt | None = Field(
         default=None, description="width of a new discriminator (Table VII); none: the searched one goes on"
     )
-    lambda_att: NonNegativeFloat = Field(
-        default=0.0244,
-        description="weight of the co-attention loss (Eq. 9), a sum over pixels as in the paper; the code averages them: "
-        "its 100 on maps of 64x64 is 100/4096 here; its 10 for Pix2Pix is 0.00244 there and 0.039 on 16x16",
+    lambda_att: NonNegativeFloat | None = Field(
+        default=None,
+        description="weight of the co-attention loss (Eq. 9); none: the paper's, 50 where images are in pairs (Pix2Pix; its "
+        "code: 10), else 100 (CycleGAN)",
     )
-    attention_norm: Literal["sum", "mean"] = Field(
-        default="sum",
-        description="of Eq. 9 over pixels: the paper's sum, or the code's mean, for which its weights (100, and 10 for "
-        "Pix2Pix) are made",
+    attention_norm: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="of Eq. 9 over the pixels of a map: mean, the code's, for which these weights are made: at 64x64 100 is "
+        "0.0244 of the sum; or the printed sum",
     )
     attention: Literal["sum", "mean"] = Field(
         default="sum", description="over channels (Eq. 7); the code's: mean, which matters only in Eq. 8"
@@ -95,7 +95,7 @@ class DistillConfig(Settings):
     @property
     def judged(self) -> bool:
         """Whether these settings look at the teacher's discriminator."""
-        return bool(self.lambda_fea or (self.lambda_att and self.fusion != "none"))
+        return bool(self.lambda_fea or (self.lambda_att != 0 and self.fusion != "none"))
 
 
 class DmadConfig(MethodConfig):
@@ -114,14 +114,26 @@ class DmadConfig(MethodConfig):
         """Masks act on the scales of norms: those without get some."""
         return {"affine": True}
 
+    def for_task(self, task: Task) -> "DmadConfig":
+        """These settings with the paper's weights for the task where none are given (section IV.A)."""
+        lambda_spa, lambda_att = (0.01, 50.0) if "pairs" in task.needs else (0.001, 100.0)
+        search, distill = self.search, self.distill
+        if search.lambda_spa is None:
+            search = search.model_copy(update={"lambda_spa": lambda_spa})
+        if distill.lambda_att is None:
+            distill = distill.model_copy(update={"lambda_att": lambda_att})
+        return self.model_copy(update={"search": search, "distill": distill})
+
 
 def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     """DMAD: masks that anneal to 0 and 1 while the network trains, then distillation of attention."""
+    config = config.for_task(job.task)
     jobs, original, channels = job.by_generator(), job.original, maskable(job.channels)
     first = share_of_each(channels, config.search.width)  # what the search begins with, and its structure
-    searched = channels
+    network, searched = original.network, channels
     if config.search.width < 1:
-        searched = maskable(trace(extract(original.network, channels, first), *job.example, exact=True))
+        network = extract(network, channels, first)
+        searched = maskable(trace(network, *job.example, exact=True))
 
     # What cannot work fails here, before anything is trained.
     paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)
@@ -129,7 +141,8 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     equal = torch.zeros(searched.num_atoms)
     for name, one in jobs.items():
         try:
-            one.check_reachable(lambda budget: config.search.fitting(searched, equal, budget))
+            fitting = partial(config.search.fitting, searched, equal)
+            one.check_reachable(fitting, network, searched)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     teachers = {name: one.teacher() for name, one in jobs.items()}
@@ -145,11 +158,11 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
         return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
-    limits = {name: one.limits() for name, one in jobs.items()}
-    stamp = {**job.original.describe(), "method": config.for_stage("search"), "budgets": limits}
+    decided, until = stamp(job, config.search)
+    decided |= {**job.original.describe(), "method": config.for_stage("")}
     search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
     after = None if job.task.needs_teacher else ()
-    nets, found = train_stage(run, "search", begin, search, made_from=stamp | job.describe(), after=after)
+    nets, found = train_stage(run, "search", begin, search, made_from=decided, after=after, until=until)
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
     for name, plan in plans.items():
         cost = searched.cost(plan)
@@ -211,8 +224,8 @@ def distill(
             options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
             fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
 
-    stamp = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
-    return train_stage(run, "distill", begin, learn, made_from=stamp)[0]
+    made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
+    return train_stage(run, "distill", begin, learn, made_from=made_from)[0]
 
 
 class DistillationLoss:
@@ -236,6 +249,7 @@ class DistillationLoss:
         """The weighted terms of a step, from one way of its context."""
         config, losses = self.config, {}
         judged = self._judged(way.seen(way.fake))
+        assert config.lambda_att is not None  # `DmadConfig.for_task`
         if config.lambda_att:
             losses[f"{self.name}_att"] = config.lambda_att * self._attention(way, judged)
         if config.lambda_fea:  # Eq. 10, of what enters the last convolution

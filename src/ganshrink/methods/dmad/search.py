@@ -28,6 +28,8 @@ from ganshrink.training.train import Nets, batches_of, fit_nets
 logger = logging.getLogger(__name__)
 
 FAR_OVER = 2.5  # times the budget, at half of the boundary's way
+ROUNDING = 1e-6  # of a boundary in float32
+LENGTH = ("epochs", "decay_epochs", "max_steps")
 
 
 class SearchConfig(Settings):
@@ -41,10 +43,10 @@ class SearchConfig(Settings):
         "and its mobile form, 0.5 for mobile CycleGAN (32 of 64)",
     )
     mask: MaskShape = Field(default="quadratic", description="of Eq. 3; linear: Table II's ablation")
-    lambda_spa: NonNegativeFloat = Field(
-        default=0.001,
-        description="weight of the sparsity loss (Eq. 5); the paper's for CycleGAN, 0.01 for Pix2Pix; the code's mobile "
-        "forms: 0.002 to 0.006",
+    lambda_spa: NonNegativeFloat | None = Field(
+        default=None,
+        description="weight of the sparsity loss (Eq. 5); none: the paper's, 0.01 where images are in pairs (Pix2Pix), else "
+        "0.001 (CycleGAN); the code's mobile forms: 0.002 to 0.006",
     )
     group_sparsity: Literal["paper", "code", "none"] = Field(
         default="paper",
@@ -80,6 +82,12 @@ class SearchConfig(Settings):
     mask_lr: PositiveFloat | None = Field(
         default=None, description="Adam's rate for the masks; none: that of the weights, as in the paper"
     )
+    if_missed: Literal["stop", "trim", "accept"] = Field(
+        default="stop",
+        description="what to do where the boundary has reached 0 and the channels left cost more than the budget: stop, and "
+        "keep the search to go on from; trim: those go whose masks' inputs were smallest, until it is met; accept: what was "
+        "reached, as the code does",
+    )
     floor: Floor = 1
     round_to: RoundTo = None
 
@@ -99,7 +107,7 @@ def search_masks(
     for name, one in job.by_generator().items():
         settle = partial(one.plan_within, network=copied(nets[name]), channels=channels)
         masks = Masks(nets[name], channels, shape=config.mask, floor=floor)
-        searches[f"search_{name}"] = MaskSearch(name, masks, one.budget, config, steps, settle=settle)
+        searches[f"search_{name}"] = MaskSearch(name, masks, one.budget, config, steps, settle, longer(job))
     sought = searches.values()
 
     def sparsity(context: Any) -> dict[str, Tensor]:
@@ -112,8 +120,11 @@ def search_masks(
     def watch() -> dict[str, float]:  # live and boundary, or live_A, boundary_A, live_B ...
         return {f"{k}{s.name.removeprefix('G')}": v for s in sought for k, v in s.watch().items()}
 
+    def stuck() -> str | None:
+        return next((reason for search in sought if (reason := search.missed())), None)
+
     inputs = adam_of(task.config, [search.masks.inputs for search in sought], lr=config.mask_lr)
-    more: Any = {"optimizers": [inputs], "after": after, "watch": watch, "state": searches}
+    more: Any = {"optimizers": [inputs], "after": after, "watch": watch, "state": searches, "stuck": stuck}
     updates = extended(task.updates(nets, [sparsity]), "G", **more)
     masked = {f"masks_{search.name}": search.masks for search in sought}
     training = job.training.model_copy(update={"compile": False})  # hooks change what the network computes
@@ -121,6 +132,28 @@ def search_masks(
     for search in sought:
         search.masks.fold()
     return {"plans": {search.name: search.masks.live().to_json(channels) for search in sought}}
+
+
+def longer(job: Job) -> str:
+    """The setting that gives a search more steps."""
+    training, batches = job.training, batches_of(job.data, job.training)
+    if training.max_steps is None or total_steps(batches, training) < training.max_steps:
+        return "student.epochs"
+    whole = total_steps(batches, training.model_copy(update={"max_steps": None}))
+    return "student.max_steps" + " and student.epochs" * (whole == training.max_steps)
+
+
+def stamp(job: Job, config: SearchConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What decides a search, JSON-ready: that of which another value begins it anew; and when it ends, which a search that
+    missed its budget can go on to where that is further out."""
+    described, ends = job.describe(), {"boundary_end", "if_missed"}
+    fixed = described | {"search": config.model_dump(mode="json", exclude=ends)}
+    fixed["training"] = {k: v for k, v in described["training"].items() if k not in LENGTH}
+    until = config.model_dump(mode="json", include=ends) | {k: described["training"][k] for k in LENGTH}
+    for name, one in job.by_generator().items():
+        fixed[f"{name} timed by"] = one.timed_by()
+        until |= {f"{name} {kind}": amount for kind, amount in one.budget.numbers().items()}
+    return fixed, until
 
 
 def group_weights(masks: Masks, *, rule: str = "paper", weight: float = 1.0) -> Tensor:
@@ -157,6 +190,7 @@ def sparsity_loss(masks: Masks, config: SearchConfig) -> Tensor:
         away = torch.where(soft, boundary - masks.inputs.abs(), zero)
         norms = [vector_norm(away[layer.start : layer.stop]) for layer in masks.layers if layer.outer]
         loss = loss + config.polarise * sum(norms, zero.sum())
+    assert config.lambda_spa is not None  # `DmadConfig.for_task`
     return config.lambda_spa * loss
 
 
@@ -169,7 +203,9 @@ class MaskSearch:
         budget: what the live channels may cost, in absolute numbers.
         steps: how many the training makes in all.
         settle: the plan that keeps the budget, from what is proposed for one.
-        met_at: after how many steps it had met its budget.
+        longer: the setting that makes it more.
+        met_at: after how many steps it had met its budget, or was done with less.
+        done: how many steps were made.
     """
 
     name: str
@@ -178,26 +214,27 @@ class MaskSearch:
     config: SearchConfig
     steps: int
     settle: Callable[[Callable[[Budget], Plan]], Plan]
+    longer: str = "student.epochs"
     met_at: int | None = None
+    done: int = 0
     changed: bool = True  # the live channels, since their cost was last looked at
 
     def step(self, number: int) -> None:
         """What follows the optimizers' step of that number, counted from 0: move the boundary; once the budget is met,
-        settle every mask, and keep that structure from then on.
-
-        Raises:
-            ValueError: if the boundary is 0 and the live channels still cost too much.
-        """
+        settle every mask, and keep that structure from then on."""
         self.masks.pin()
+        self.done = number + 1
         if self.met_at is not None:
             return
-        end = max(1, round(self.config.boundary_end * self.steps))
-        before, now = (boundary_at(n, end, moves=self.config.boundary_moves) for n in (number, number + 1))
-        if now == 0 or now != before:
-            self._move(now, number + 1)
-        if self.met_at is None and now == 0:
-            raise ValueError(self._missed(number + 1))
-        if self.met_at is None and number + 1 == end // 2 and (over := self._over(self._widths())) > FAR_OVER:
+        end = self._end()
+        before, now = (boundary_at(n, end, moves=self.config.boundary_moves) for n in (number, self.done))
+        if now > float(self.masks.boundary) + ROUNDING:  # what goes on ended before, and is longer now
+            self.masks.reopen(now)
+        elif now == 0:
+            self.end()
+        elif now != before:
+            self._move(now)
+        if self.met_at is None and self.done == end // 2 and (over := self._over(self._widths())) > FAR_OVER:
             logger.warning(
                 "%s: half of the search is done and what lives costs %.1f times the budget: it will probably miss it; "
                 "a higher method.search.lambda_spa or method.search.mask_lr would pull harder",
@@ -205,22 +242,57 @@ class MaskSearch:
                 over,
             )
 
-    def _move(self, boundary: float, done: int) -> None:
+    def end(self) -> None:
+        """Where the boundary is due at 0: the budget is met, or what `if_missed` says is done. Once is enough."""
+        if self.met_at is not None or self.done < self._end():
+            return
+        self._move(0)
+        if self.met_at is None and self.config.if_missed != "stop":
+            logger.warning("%s: %s: %s", self.name, self._reached(), self.config.if_missed)
+            self._meet(self.budget if self.config.if_missed == "trim" else Budget(()))
+
+    def missed(self) -> str | None:
+        """That the budget is missed and what can be done, where it is; None where the search can go on or has met it."""
+        self.end()
+        if self.met_at is not None or self.done < self._end():
+            return None
+        frozen = "" if self.config.freeze_at is None else " or method.search.freeze_at"
+        more = "" if self.config.boundary_end == 1 else " or method.search.boundary_end"
+        return (
+            f"{self.name}: {self._reached()}. The search is kept and goes on with a larger budget, a larger "
+            f"{self.longer}{more}, or method.search.if_missed = 'trim' or 'accept'; with a larger "
+            f"method.search.lambda_spa (now {self.config.lambda_spa}), mask_lr{frozen} it begins anew"
+        )
+
+    def _end(self) -> int:
+        """After how many steps the boundary is 0."""
+        return max(1, round(self.config.boundary_end * self.steps))
+
+    def _move(self, boundary: float) -> None:
         self.changed |= self.masks.move(boundary) > 0
         if self.config.freeze_at is not None:
             self.masks.freeze(self.config.freeze_at)
         if self.changed and self._over(self._widths()) <= 1:
-            self._meet(done)
+            self._meet(self.budget)
+            logger.info(
+                "%s meets its budget at step %d of %d, and keeps that structure",
+                self.name,
+                self.done,
+                self.steps,
+            )
         self.changed = False
 
-    def _meet(self, done: int) -> None:
-        """Widths are rounded down where that is asked for, at the channels with the smallest inputs."""
+    def _meet(self, budget: Budget) -> None:
+        """Settle every mask within this budget. Channels with the smallest inputs go first, where it or rounded widths ask
+        for that."""
         masks = self.masks
         scores = torch.where(masks.live().keep, masks.best_inputs(), -torch.inf)
-        masks.finish(self.settle(lambda budget: self.config.fitting(masks.channels, scores, budget)))
-        self.met_at = done
-        told = "%s meets its budget at step %d of %d, and keeps that structure"
-        logger.info(told, self.name, done, self.steps)
+
+        def propose(limit: Budget) -> Plan:
+            return self.config.fitting(masks.channels, scores, limit)
+
+        masks.finish(self.settle(propose) if budget.limits else propose(budget))
+        self.met_at = self.done
 
     def _widths(self) -> Index:
         """Those of the live channels, as `_meet` would round them."""
@@ -230,13 +302,9 @@ class MaskSearch:
     def _over(self, widths: Index) -> float:
         return overspent(self.masks.channels, widths, self.budget)
 
-    def _missed(self, done: int) -> str:
-        frozen = "" if self.config.freeze_at is None else ", raise method.search.freeze_at"
-        return (
-            f"{self.name}: the masks' boundary reached 0 at step {done} of {self.steps}, and the channels left cost "
-            f"{spent(self.masks.channels, self._widths(), self.budget)}: raise method.search.lambda_spa (now "
-            f"{self.config.lambda_spa:g}) or method.search.mask_lr, search longer (student.epochs){frozen}, or allow more"
-        )
+    def _reached(self) -> str:
+        cost = spent(self.masks.channels, self._widths(), self.budget)
+        return f"the masks' boundary reached 0 at step {self.done} of {self.steps}, and the channels left cost {cost}"
 
     def watch(self) -> dict[str, float]:
         """What the live channels cost, as a share of the whole network; and the boundary."""
@@ -245,7 +313,7 @@ class MaskSearch:
         return {"live": share, "boundary": float(self.masks.boundary)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"met_at": self.met_at}
+        return {"met_at": self.met_at, "done": self.done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.met_at, self.changed = state_dict["met_at"], True
+        self.met_at, self.done, self.changed = state_dict["met_at"], state_dict["done"], True

@@ -70,6 +70,12 @@ class FinetuneConfig(Settings):
         description="convolutions of the discriminator that both teachers share; the others are each one's own. OMGD's: 5 "
         "(all of them) with U-Nets, 3 or 4 with ResNets",
     )
+    wide_ratio: float = Field(
+        default=4,
+        ge=1,
+        description="without a search: how many times as wide as the student the wide teacher is in every layer, at most as "
+        "the original (OMGD's)",
+    )
     unlabelled: bool = Field(
         default=True, description="the student learns from unlabelled images too (Eq. 9; w/o Finetune-SSL)"
     )

@@ -2,7 +2,7 @@
 cost, one wider and one deeper. What the paper leaves open is as in GAN Compression (Li et al. 2020)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ from ganshrink.data.held_out import TrainingImages
 from ganshrink.data.images import num_inputs
 from ganshrink.data.passes import remembered, spread_inputs
 from ganshrink.methods.base import Job
-from ganshrink.methods.ugc.config import SearchConfig
+from ganshrink.methods.ugc.config import SearchConfig, SupernetConfig
 from ganshrink.metrics import MetricsConfig
 from ganshrink.metrics.judge import HIGHER, Fitness, chosen, hashes_of, judge_of
+from ganshrink.nets.extra_blocks import extra_sites
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.budget import readable
+from ganshrink.pruning.cost import Convention
 from ganshrink.pruning.extract import cut
 from ganshrink.pruning.search.evolution import Evolution, evolve, within_budget
 from ganshrink.pruning.search.known_scores import KnownScores
-from ganshrink.pruning.search.space import Space
+from ganshrink.pruning.search.space import Space, sites_of, space_of
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import is_main_process
 from ganshrink.training.batch_norm import recalibrate
@@ -56,7 +58,7 @@ class Search:
         self.calibration = remembered(lambda: spread_inputs(images.unlabelled, config.calibration_images))
         self.judge = judge_of(
             fitness, job.metrics, remembered(images.held_batches), images.target_batches(),
-            lambda: self._subnet(space.largest()), device=self.device,
+            lambda: self.subnet(space.largest()), device=self.device,
         )  # fmt: skip
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores = KnownScores(self.score, file)
@@ -74,8 +76,9 @@ class Search:
         return self.space.plan(self.channels, widths)
 
     def teachers(self, student: Plan) -> dict[str, Plan]:
-        """The wider and the deeper teacher of a student."""
-        searches = teachers_of(student, self.space, self.channels, self.config, self.job.training.seed)
+        """The wider and, where blocks were inserted, the deeper teacher of a student."""
+        given = student, self.space, self.channels, self.config, self.job.training.seed
+        searches = teachers_of(*given, convention=self.job.budget.convention)
         found = {
             name: self._evolved(name, search) if isinstance(search, Evolution) else search
             for name, search in searches.items()
@@ -85,25 +88,27 @@ class Search:
     def report(self, plans: Mapping[str, Plan]) -> dict[str, Any]:
         """What was found, JSON-ready: per network its cost and score, and of searches the best score by generation."""
         networks: dict[str, Any] = {}
-        student = self.channels.cost(plans["student"]).macs
+        convention = self.job.budget.convention
+        counted = {name: self.channels.cost(plan, convention).macs for name, plan in plans.items()}
         for name, plan in plans.items():
             widths, cost = self.channels.widths(plan), self.channels.cost(plan)
             networks[name] = {
                 "macs": cost.macs,
                 "params": cost.params,
-                "of_student": cost.macs / student,
+                "of_student": counted[name] / counted["student"],
                 "depths": self.space.depths(widths).tolist(),
                 "score": self.scores.get(widths),
                 **self.searches.get(name, {}),
             }
-        return {"fitness": self.fitness, "images": len(self.held), "networks": networks}
+        told = {"fitness": self.fitness, "images": len(self.held), "convention": convention}
+        return {**told, "networks": networks}
 
     def score(self, widths: Widths) -> float:
         """How good a subnet is."""
-        return self.judge(self._subnet(widths))
+        return self.judge(self.subnet(widths))
 
-    def _subnet(self, widths: Widths) -> nn.Module:
-        """A network of its own, its batch norms counted anew."""
+    def subnet(self, widths: Widths) -> nn.Module:
+        """A subnet as a network of its own, its batch norms counted anew."""
         network = cut(self.network, self.channels, self.space.plan(self.channels, widths))
         batches = (tuple(tensor.to(self.device) for tensor in inputs) for inputs in self.calibration())
         return recalibrate(in_evaluation(network).to(self.device), batches)
@@ -135,23 +140,30 @@ class Search:
 
 
 def teachers_of(
-    student: Plan, space: Space, channels: Channels, config: SearchConfig, seed: int
-) -> dict[str, Evolution | Widths]:
+    student: Plan, space: Space, channels: Channels, config: SearchConfig, seed: int, *,
+    convention: Convention = "exact",
+) -> dict[str, Evolution | Widths]:  # fmt: skip
     """The searches of both teachers; widths where nothing is to be searched, since no network is in the band: the nearest.
 
-    The wide one has none of the inserted blocks, the deep one all of them and hardly more channels than the student.
+    The wide one has none of the inserted blocks, the deep one all of them and hardly more channels than the student. Where
+    there are no such blocks it would be a second wide one, and is left out.
+
+    Args:
+        convention: in which MACs are compared.
     """
     widths = channels.widths(student)
-    macs = channels.cost_at(widths).macs
-    wanted, off = config.teacher_ratio * macs, config.teacher_tolerance
 
     def cost(widths: Widths) -> float:
-        return float(channels.cost_at(widths).macs)
+        return float(channels.cost_at(widths, convention).macs)
 
-    deep = (space.deep().narrower(widths, factor) for factor in FACTORS)
+    macs = cost(widths)
+    wanted, off = config.teacher_ratio * macs, config.teacher_tolerance
+    spaces: dict[str, Iterable[Space]] = {"wide": [space.shallow()]}
+    if space.sites:
+        spaces["deep"] = (space.deep().narrower(widths, factor) for factor in FACTORS)
     found: dict[str, Evolution | Widths] = {}
-    for name, spaces in zip(TEACHERS, ([space.shallow()], deep), strict=True):
-        for candidate in spaces:
+    for name, candidates in spaces.items():
+        for candidate in candidates:
             if cost(candidate.largest()) >= wanted:
                 break
         try:
@@ -193,3 +205,9 @@ def judgement(config: SearchConfig, metrics: MetricsConfig, images: TrainingImag
     size = None if labels is None else list(labels.shape)  # which no fingerprint of images holds
     known = {"held": images.held.fingerprint(), "metrics": {"seed": metrics.seed, "labels": size}}
     return {"fitness": fitness, "judges": hashes_of(fitness, metrics), **known}
+
+
+def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:
+    """S: the widths of every layer, and at every place where blocks were inserted how many of them run."""
+    sites, round_to = sites_of(channels, extra_sites(network)), config.round_to or 1
+    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)

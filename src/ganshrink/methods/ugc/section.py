@@ -31,7 +31,10 @@ def search_section(found: Mapping[str, Any]) -> Section:
         for name, network in networks.items()
         if len(network.get("history", ())) > 1
     ]
-    content: list[Text | Table | Charts] = [Text(about), Text(f"MACs are exact.{counted}", note=True)]
+    how = "MACs are exact"
+    if found.get("convention") == "paper":
+        how += "; how many times the student's they are is counted like the budget, as the papers do"
+    content: list[Text | Table | Charts] = [Text(about), Text(f"{how}.{counted}", note=True)]
     content += [Table(head, rows), *([Charts(charts, title="Best so far, by generation")] if charts else [])]
     return Section("What the search found", content)
 

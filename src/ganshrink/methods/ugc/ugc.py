@@ -23,17 +23,17 @@ from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
-from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, student_settings
+from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, searched_space, student_settings
 from ganshrink.methods.ugc.section import search_section
 from ganshrink.metrics.vgg import load_vgg
-from ganshrink.nets.extra_blocks import begin_as_identity, extra_sites
+from ganshrink.nets.extra_blocks import begin_as_identity
 from ganshrink.nets.patchgan import second_head
-from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning import Budget, Plan, extract, initialise
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly
 from ganshrink.pruning.search.evolution import within_budget
-from ganshrink.pruning.search.space import Space, sites_of, space_of
+from ganshrink.pruning.search.space import Space
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.copies import copied
 from ganshrink.system.distributed import mean_over_processes, rank_and_world
@@ -56,6 +56,8 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     job.check_reachable(method.any_plan)
     if config.finetune.lambda_cd and config.finetune.taps:
         Taps(method.network, config.finetune.taps).close()
+    if not method.space.sites:  # extra_blocks is 0, or no layer changes the size
+        logger.warning("no deep teacher: it is one of inserted blocks, and this generator has none")
 
     job.teacher()  # to compare with; a task without pairs learns from it
     if config.nas:
@@ -112,17 +114,18 @@ class Ugc:
 
         stamp = {"budget": self.job.limits(), "method": self.config.for_stage("search"), **judges}
         found = self.run.stage("search", look, made_from=stamp, after=("supernet",))
-        plans = {name: Plan.from_json(self.channels, found[name]) for name in ("student", *TEACHERS)}
-        return plans, found["found"]
+        made = [name for name in ("student", *TEACHERS) if name in found]
+        return {name: Plan.from_json(self.channels, found[name]) for name in made}, found["found"]
 
     def fixed(self) -> dict[str, Plan]:
-        """Without a search (OMGD): the student of uniform widths, the original as the wide teacher, and as the deep one the
-        student with all of the inserted blocks, four times as wide inside or as wide as they are."""
+        """Without a search (OMGD): the student of uniform widths; as teachers one so many times as wide, at most the
+        original, and the student with all of the inserted blocks, as wide inside as they are."""
         student = self.job.plan_within(self._uniform, self.network, self.channels)
-        deep = self.channels.widths(student)
-        for number in chain(*self.space.sites):
-            deep[number] = len(self.channels.groups[number])
-        teachers = {"wide": self.space.shallow().largest(), "deep": deep}
+        widths, shallow = self.channels.widths(student), self.space.shallow().largest()
+        wide = np.ceil(self.config.finetune.wide_ratio * widths).astype(np.int64)
+        teachers = {"wide": np.minimum(wide, shallow)}
+        if self.space.sites:
+            teachers["deep"] = np.where(shallow == 0, self.space.largest(), widths)
         return {"student": student} | {n: self.space.plan(self.channels, w) for n, w in teachers.items()}
 
     def finetune(self, plans: dict[str, Plan], whole: Callable[[], Nets]) -> nn.Module:
@@ -153,11 +156,12 @@ class Ugc:
     def _taking_part(self, plans: dict[str, Plan], make: Callable[[], Nets]) -> Nets:
         """The nets of stage 2: the student "G", its teachers, their discriminators, and what connects their channels."""
         job, config, whole = self.job, self.config.finetune, make()
-        cut = {"G": plans["student"], **{name: plans[name] for name in TEACHERS}}
+        cut = {"G" if name == "student" else name: plan for name, plan in plans.items()}
         nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
         if "D" in whole:
             nets["D_wide"] = copied(whole["D"])
-            nets["D_deep"] = second_head(nets["D_wide"], config.shared_layers)
+            if "deep" in nets:
+                nets["D_deep"] = second_head(nets["D_wide"], config.shared_layers)
         if config.lambda_cd:
             # OMGD's channel distillation (section 3.3 of Ren et al. 2021), which UGC leaves out
             original, width = folded_copy(job.build()), widest(job.original.untouched)
@@ -183,6 +187,8 @@ class Ugc:
         """A plan for a budget, whichever; fails where there is none."""
         if not self.config.nas:
             return self._uniform(budget)
+        if not budget.limits:
+            return self.space.plan(self.channels, self.space.largest())
         given = student_settings(self.config.search, self.job.training.seed)
         search = within_budget(budget, self.space, self.channels, **given)
         return self.space.plan(self.channels, search.newcomers()[0])
@@ -205,12 +211,6 @@ class Ugc:
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         vgg = getattr(self.loss.network, "sha256", None)
         return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
-
-
-def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:
-    """S: the widths of every layer, and at every place where blocks were inserted how many of them run."""
-    sites, round_to = sites_of(channels, extra_sites(network)), config.round_to or 1
-    return space_of(channels, steps=config.steps, least=config.floor, round_to=round_to, sites=sites)
 
 
 def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
@@ -283,8 +283,8 @@ class OnlineDistillation:
 
     Args:
         task: one that learns from pairs.
-        nets: "G", the student; "wide" and "deep", its teachers; "D_wide" and "D_deep", their discriminators, which may
-            share layers; none of these where the task has no GAN loss; "connectors", where channels are distilled.
+        nets: "G", the student; "wide" and perhaps "deep", its teachers; "D_wide" and "D_deep", their discriminators, which
+            may share layers; none of these where the task has no GAN loss; "connectors", where channels are distilled.
         taps: on the student as "G" and on the wide teacher as "wide", at the connectors' paths.
     """
 
@@ -292,8 +292,8 @@ class OnlineDistillation:
         self, task: Task, nets: Nets, loss: OnlineDistillationLoss, config: FinetuneConfig, taps: Mapping[str, Taps]
     ) -> None:  # fmt: skip
         self.task, self.nets, self.loss, self.config, self.taps = task, nets, loss, config, taps
-        self.filter = RealnessFilter(config)
-        self.of_teacher: dict[str, Nets] = {name: {"G": nets[name]} for name in TEACHERS}
+        self.of_teacher: dict[str, Nets] = {name: {"G": nets[name]} for name in TEACHERS if name in nets}
+        self.filter = RealnessFilter(config, tuple(self.of_teacher))
         self.forwards: dict[str, Forward] = {}
         for name, own in self.of_teacher.items():
             if f"D_{name}" in nets:
@@ -311,7 +311,7 @@ class OnlineDistillation:
         """At every n-th step D, then the teachers, as in stage 1 (Eq. 4); at every step the student (Eqs. 7 and 9)."""
         own = {name: {u.name: u for u in self.task.updates(nets)} for name, nets in self.of_teacher.items()}
         teaching = [
-            joint(name, {t: own[t][kind] for t in TEACHERS}, self._labelled, every=self.config.teachers_every)
+            joint(name, {t: own[t][kind] for t in own}, self._labelled, every=self.config.teachers_every)
             for name, kind in (("D", "D"), ("teachers", "G"))
             if kind in own["wide"]
         ]
@@ -337,7 +337,7 @@ class OnlineDistillation:
         made = self.loss.look(generate(self.nets["G"], contexts["wide"].input))
         mine = self.taps["G"].take() if self.taps else {}
         total: dict[str, Any] = {}
-        for name in TEACHERS:
+        for name in self.of_teacher:
             image, phi = image_of(contexts[name]), None
             if filtered and self.config.filter != "none" and f"D_{name}" in self.nets:
                 with torch.no_grad():
@@ -365,11 +365,11 @@ class RealnessFilter:
     to "improve the pseudo-label quality": the default is the other way round. The average moves after the decision.
     """
 
-    def __init__(self, config: FinetuneConfig) -> None:
+    def __init__(self, config: FinetuneConfig, teachers: Sequence[str] = TEACHERS) -> None:
         self.config = config
         self.average: dict[str, float] = {}  # D_EMA
-        self.updates: dict[str, int] = dict.fromkeys(TEACHERS, 0)
-        self.kept: dict[str, float] = dict.fromkeys(TEACHERS, 1.0)
+        self.updates: dict[str, int] = dict.fromkeys(teachers, 0)
+        self.kept: dict[str, float] = dict.fromkeys(teachers, 1.0)
 
     def __call__(self, name: str, scores: Tensor) -> Tensor:
         """Weights (B,) of 0 or 1 for a teacher's images, from D's mean scores of each (B,)."""
@@ -386,7 +386,7 @@ class RealnessFilter:
 
     def watch(self) -> dict[str, float]:
         """For the log: the share that counted in the last step, and the average."""
-        kept = {f"kept_{name}": self.kept[name] for name in TEACHERS}
+        kept = {f"kept_{name}": value for name, value in self.kept.items()}
         return kept | {f"realness_{name}": value for name, value in self.average.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Masks(nn.Module):
     does. Several layers that are summed have a mask each, and their channel lives as long as any of
     them is not 0. Inputs that left (-b, b) are settled: their masks are 0 or 1 for good, and optimizers no longer move them.
 
-    `inputs` is what is to be trained. State: it, what is settled, and the boundary.
+    `inputs` is what is to be trained. State: it, what is settled and where it left, and the boundary.
 
     Args:
         model: the network that was traced; hooks stay on it until `fold`.
@@ -83,6 +83,7 @@ class Masks(nn.Module):
     """
 
     settled: Tensor  # (inputs,) int8: 1 and -1 for good, 0 not yet
+    left: Tensor  # (inputs,) of what settled at 1, the input as it was; the largest float where it stays 1 in any case
     boundary: Tensor  # b of Eq. 3
     summed: Tensor  # (inputs,) whether other layers make the same channel, as in a residual sum
     outer: Tensor  # (inputs,) whether the layer is neither inside a branch nor part of a sum
@@ -109,6 +110,7 @@ class Masks(nn.Module):
         inputs = torch.randn(len(self.atoms)) * SPREAD
         self.inputs = nn.Parameter(torch.where(fixed, 1.0, inputs))
         self.register_buffer("settled", fixed.to(torch.int8))
+        self.register_buffer("left", torch.full_like(inputs, torch.finfo(inputs.dtype).max))
         index = np.where(self.atoms >= 0, self.atoms, channels.num_atoms)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
         self.register_buffer("boundary", torch.ones(()))
@@ -153,9 +155,11 @@ class Masks(nn.Module):
         return total.index_add_(0, self.index, values)
 
     def best_inputs(self) -> Tensor:
-        """(num_atoms,) the largest of each atom's inputs, on the CPU; inf where nothing is masked."""
+        """(num_atoms,) the largest of each atom's inputs, on the CPU, of what settled at 1 as they were then; inf where
+        nothing is masked."""
         best = np.full(self.channels.num_atoms + 1, -np.inf)
-        np.maximum.at(best, self.index.cpu().numpy(), self.inputs.detach().cpu().numpy())
+        inputs = torch.where(self.settled > 0, self.left, self.inputs.detach())
+        np.maximum.at(best, self.index.cpu().numpy(), inputs.cpu().numpy())
         return torch.from_numpy(np.where(np.isneginf(best), np.inf, best)[:-1])
 
     def pin(self) -> None:
@@ -178,12 +182,27 @@ class Masks(nn.Module):
         kept = self._must_stay(zeros)
         # A mask below the boundary is 0: folded, it would leave a scale of 0, which hardly learns. Better a jump.
         self._settle(ones=kept, zeros=zeros & ~kept, fold=False)
-        self._settle(ones=free & (inputs > edge), zeros=torch.zeros_like(zeros))
+        ones = free & (inputs > edge)
+        self.left[ones] = inputs[ones]
+        self._settle(ones=ones, zeros=torch.zeros_like(zeros))
         self.boundary.copy_(edge)
         died = int((zeros & ~kept).sum())
         if died:
             self._leave_with_blocks()
         return died
+
+    def reopen(self, boundary: float) -> None:
+        """Draw the boundary back out: what settled at 1 from within it is soft again, where it left. The network's function
+        stays: what its masks are below 1 is taken out of what they multiply. What is dead stays so."""
+        soft = (self.settled > 0) & (self.left < boundary)
+        with torch.no_grad():
+            self.boundary.fill_(boundary)
+            self.settled[soft] = 0
+            self.inputs.copy_(torch.where(soft, self.left, self.inputs))
+            factors = torch.where(soft, 1 / self.values(), 1.0)
+            for layer in self.layers:
+                multiply(layer.handles, factors[layer.start : layer.stop])
+        self._constant = None
 
     def _leave_with_blocks(self) -> None:
         """Masks in a module that is cut whole become 0 too, so that none of them keeps a channel for nobody."""
