@@ -258,8 +258,8 @@ def test_a_checkpoint_and_pictures_stand_in_place_of_a_recipe(here, tmp_path):
     assert "is a checkpoint: give the folder of the pictures" in err
     _, err = here("import", photos, code=1)
     assert "holds no *_net_G*.pth" in err and err.count("\n") == 1
-    (tmp_path / "net.onnx").write_bytes(b"\x08\x80\xff")
-    _, err = here("compress", tmp_path / "net.onnx", photos, code=1)
+    (tmp_path / "net.h5").write_bytes(b"\x08\x80\xff")
+    _, err = here("compress", tmp_path / "net.h5", photos, code=1)
     assert "is no recipe, a text in TOML, nor a checkpoint" in err
 
 
