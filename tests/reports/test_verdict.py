@@ -134,6 +134,22 @@ def test_without_targets_the_distance_from_the_teacher_counts() -> None:
     assert "75 % of the way" in told[1]
 
 
+def test_two_measures_of_agreement_may_contradict_each_other() -> None:
+    def both(psnr: float, ssim: float) -> tuple[str, str]:
+        return quality_of(
+            psnr_teacher=metric("higher", 0.3, student=psnr, identity=14.0),
+            ssim_teacher=metric("higher", 0.01, student=ssim, identity=0.8),
+        )
+
+    grade, text = both(16.0, 0.7)
+    assert grade == "doubtful" and text.endswith(
+        "ssim_teacher 0.700, the untouched input 0.800; though nearer by psnr_teacher 16.00, the untouched input 14.00"
+    )
+    grade, text = both(14.0, 0.95)
+    assert grade == "doubtful" and text.endswith("by psnr_teacher no nearer than the untouched input")
+    assert both(14.0, 0.7)[0] == "bad" and both(26.0, 0.95)[0] == "good"
+
+
 @pytest.mark.parametrize("content", [{}, {"student": {"psnr": {"value": "?"}}}, {"student": 3}])
 def test_what_was_not_measured_is_no_success(content: dict) -> None:
     found = verdict({"metrics.json": content})

@@ -123,7 +123,7 @@ def quality(metrics: Mapping[str, Any]) -> Quality:
     blind = next((reading for reading in scored if reading.floors), None)
     why = "" if blind is None else f"its teacher is no better than {FLOORS[blind.floor]} ({_values(blind)})"
     if agreeing and agreeing[0].floors:
-        found = _like_teacher(agreeing[0])
+        found = _like_teacher([reading for reading in agreeing if reading.floors])
         if not why or found.grade == "bad":
             return found
         return Quality("doubtful", f"{why}; {found.text}")
@@ -163,16 +163,20 @@ def _beside_teacher(telling: Sequence[Reading]) -> Quality:
     return _objected(Quality(grade, text), lead, said[:1])
 
 
-def _like_teacher(lead: Reading) -> Quality:
-    """By how far its pictures are from its teacher's."""
+def _like_teacher(agreeing: Sequence[Reading]) -> Quality:
+    """By how far its pictures are from its teacher's: by the first metric; others may contradict it."""
+    lead, *others = agreeing
     if floor := lead.unbeaten():
-        return Quality(
-            "bad", f"no nearer to its teacher's pictures than {FLOORS[floor]}: {_values(lead, floor)}"
-        )
+        text = f"no nearer to its teacher's pictures than {FLOORS[floor]}: {_values(lead, floor)}"
+        for other in others:
+            if not other.unbeaten():
+                return Quality("doubtful", f"{text}; though nearer by {_values(other, other.floor)}")
+        return Quality("bad", text)
     share, floor = lead.share(), lead.floor
     grade: Grade = "good" if share >= ALIKE else "doubtful" if share >= ROUGHLY else "bad"
     way = f"{100 * share:.0f} % of the way from {FLOORS[floor]} to its teacher's pictures"
-    return _objected(Quality(grade, f"{way}: {_values(lead, floor)}"), lead, [])
+    said = [f"by {other.name} no nearer than {FLOORS[f]}" for other in others if (f := other.unbeaten())]
+    return _objected(Quality(grade, f"{way}: {_values(lead, floor)}"), lead, said[:1])
 
 
 def _objected(found: Quality, lead: Reading, objections: Sequence[str]) -> Quality:
