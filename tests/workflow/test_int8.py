@@ -74,7 +74,7 @@ def test_what_ships_is_scored_shown_and_compared(finished):
 
 def test_verbs_know_the_file(finished):
     again = ganshrink.evaluate(str(finished), "metrics.names=['psnr_teacher']")
-    assert list(again) == ["teacher", "student", "int8"]
+    assert list(again)[-3:] == ["teacher", "student", "int8"]
     rows = ganshrink.measure(str(finished), threads=1, seconds=0.1)["rows"]
     assert {row["runtime"] for row in rows if row["network"] == "int8"} >= {"onnxruntime"}
     assert set(ganshrink.export(str(finished))) == {"student.onnx", "teacher.onnx", FILE}
