@@ -131,6 +131,7 @@ def test_every_method_keeps_a_budget_in_milliseconds(
     assert {name: hash((recipe.run / name).read_bytes()) for name in names} == files
 
 
+@pytest.mark.exhaustive
 def test_a_run_looks_at_the_machine_itself_where_nobody_has(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(profile_device, "ROUNDS", 6)
     monkeypatch.setattr(layer_times, "RUNS", 2)
@@ -177,6 +178,7 @@ def no_slack(watch: Stopwatch, network: nn.Module) -> dict[str, float]:
     return {"share": 0.6 if narrow else 0.8}
 
 
+@pytest.mark.exhaustive
 def test_the_step_is_halved_when_nothing_of_it_is_fast_enough(
     here: Path, tmp_path: Path, monkeypatch
 ) -> None:
