@@ -88,7 +88,7 @@ def test_resnet_takes_any_number_of_blocks():
     [
         ("resnet8", {}, "unknown network 'resnet8'; did you mean 'resnet9'"),
         ("resnet9", {"nfg": 3}, "resnet9 has no option 'nfg'; did you mean 'ngf'"),
-        ("resnet9", {"norm": "layer"}, "norm must be instance, batch or none, got 'layer'"),
+        ("resnet9", {"norm": "layer"}, "norm must be instance, batch, batch_stats or none, got 'layer'"),
         ("resnet9", {"ngf": 1.5}, "ngf must be a whole number from 0, got 1.5"),
         ("resnet9", {"ngf": "x"}, "ngf must be a whole number from 0, got 'x'"),
         ("resnet9", {"blocks": -1}, "blocks must be a whole number from 0, got -1"),
