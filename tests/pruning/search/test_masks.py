@@ -315,7 +315,7 @@ def test_their_state_survives_a_save():
         these.move(0.3)
     assert torch.equal(seen(other_model), seen(model))
     assert other.live() == masks.live()
-    assert other.state_dict().keys() == {"inputs", "settled", "boundary"}
+    assert other.state_dict().keys() == {"inputs", "settled", "left", "boundary"}
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in masks.state_dict().items())
 
 
