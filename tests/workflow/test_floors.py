@@ -83,7 +83,7 @@ class Spread:
 def test_a_metric_that_fails_for_them_alone_is_no_failure(images: Images, tmp_path) -> None:
     networks = {"teacher": network(8), "student": network()}
     config = MetricsConfig(names=("psnr", Spread()))
-    found = write_metrics(Run(tmp_path), networks, images, config, "test")
+    found = write_metrics(Run(tmp_path), networks, images, config, "test", trained=[])
     assert list(found) == [*NAMES, "teacher", "student"]
     assert {name: list(scores) for name, scores in found.items()} == {
         name: ["psnr"] if name == "mean" else ["psnr", "spread"] for name in found
