@@ -117,6 +117,23 @@ def test_what_cannot_be_read_is_named(tmp_path):
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "", "not ncnn's text form"),
+        (lambda text: "7767517", "holds no convolution"),
+        (lambda text: text.replace("0=5 1=3", "0=five 1=3", 1), "the line .* is no layer of ncnn"),
+        (lambda text: text.replace("data b0", "nothing b0", 1), "its graph does not run on .*nothing"),
+    ],
+)
+def test_a_damaged_graph_is_one_line(tmp_path, change, said):
+    _, path = compact(tmp_path / "net.param")
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=said) as caught:
+        open_checkpoint(path)
+    assert "\n" not in str(caught.value) and "unpack" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_onnx_files_of_torch_are_sources(tmp_path):
     torch.manual_seed(0)

@@ -3,7 +3,7 @@
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,20 @@ def read_graph(path: Path, setting: str = "weights") -> GraphFile:
         if not file.is_file():
             raise FileNotFoundError(f"{setting}: there is no file {file}")
     try:
-        return read(path)
+        graph = read(path)
     except ValueError as error:
         raise ValueError(f"{setting}: {path}: {error}") from error
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            return graph.run(x)
+        except Exception as error:  # a damaged graph makes torch and ONNX Runtime raise anything
+            reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            raise ValueError(
+                f"{setting}: {path}: its graph does not run on {tuple(x.shape)} ({reason})"
+            ) from error
+
+    return replace(graph, run=run)
 
 
 @dataclass(frozen=True)
@@ -70,10 +81,12 @@ class _Layer:
 
 
 def _ncnn(path: Path) -> GraphFile:
-    magic, _, *lines = path.read_text(errors="replace").splitlines() or ["", ""]
+    magic, _, *lines = [*path.read_text(errors="replace").splitlines(), "", ""]
     if magic.strip() != "7767517":
         raise ValueError("it is not ncnn's text form, which begins with 7767517")
     layers = [_layer(line) for line in lines if line.strip()]
+    if not any(layer.kind == "Convolution" for layer in layers):
+        raise ValueError("it holds no convolution")
     unknown = sorted({layer.kind for layer in layers} - NCNN.keys())
     if unknown:
         raise ValueError(f"the layers {', '.join(unknown)} are not read here, only {', '.join(sorted(NCNN))}")
@@ -93,6 +106,13 @@ def _ncnn(path: Path) -> GraphFile:
 
 
 def _layer(line: str) -> _Layer:
+    try:
+        return _parsed(line)
+    except (ValueError, IndexError):
+        raise ValueError(f"the line {line[:80]!r} is no layer of ncnn") from None
+
+
+def _parsed(line: str) -> _Layer:
     kind, name, inputs, outputs, *words = line.split()
     blobs = words[: int(inputs) + int(outputs)]
     settings: dict[int, Any] = {}
