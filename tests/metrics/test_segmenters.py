@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ganshrink.metrics import MetricsConfig, Pictures, Segmenter, build
+from ganshrink.metrics.iou import resized_ids
 from ganshrink.metrics.segmenters import load_segmenter
-from ganshrink.metrics.segmenters.drn import DRN, MEAN_RGB, STD_RGB, resized_ids
+from ganshrink.metrics.segmenters.drn import DRN, MEAN_RGB, STD_RGB
 
 
 def test_drn_is_the_published_network() -> None:

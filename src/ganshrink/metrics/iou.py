@@ -6,6 +6,8 @@ One confusion matrix over the whole split (never a mean over images), kept by to
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ganshrink.metrics.value import Pictures, Seen, Value
@@ -97,3 +99,12 @@ class MeanIoU:
         occurs = matrix.sum(0) + matrix.sum(1) > 0
         occurs[self.segmenter.void] = False
         return int(occurs.sum())
+
+
+def resized_ids(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """The class of the largest score (N, h, w) after scores (N, C, H, W) are resized, one picture at a time.
+
+    Scores, not labels: class ids cannot be interpolated.
+    """
+    resized = (F.interpolate(one[None], size=size, mode="bilinear", align_corners=False) for one in scores)
+    return torch.cat([one.argmax(dim=1) for one in resized])

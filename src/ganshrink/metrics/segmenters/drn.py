@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganshrink.metrics.iou import Segmenter
+from ganshrink.metrics.iou import Segmenter, resized_ids
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
 FILE = "drn-d-105_ms_cityscapes.pth"
@@ -108,9 +108,3 @@ def load_drn(path: str | Path | None = None, device: str | torch.device = "cpu")
         resize="none; scores bilinear to the label size",
         sha256=short_hash(file),
     )
-
-
-def resized_ids(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class of the largest score (N, h, w) after scores (N, C, H, W) are resized, one picture at a time."""
-    resized = (F.interpolate(one[None], size=size, mode="bilinear", align_corners=False) for one in scores)
-    return torch.cat([one.argmax(dim=1) for one in resized])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganshrink.metrics.iou import Segmenter
+from ganshrink.metrics.iou import Segmenter, resized_ids
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
 FILE = "espnet_camvid.safetensors"
@@ -174,9 +174,7 @@ def load_espnet(path: str | Path | None = None, device: str | torch.device = "cp
     network = load_judge(ESPNet(), file, device=device)
 
     def predict(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-        scores = network(preprocess(pictures))
-        # Scores, not labels, are resized: class ids cannot be interpolated.
-        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).argmax(dim=1)
+        return resized_ids(network(preprocess(pictures)), size)
 
     return Segmenter(
         name="espnet-camvid",

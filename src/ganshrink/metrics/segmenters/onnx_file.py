@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganshrink.metrics.iou import Segmenter
-from ganshrink.metrics.segmenters.drn import resized_ids
+from ganshrink.metrics.iou import Segmenter, resized_ids
 from ganshrink.metrics.weights import find_weights, short_hash
 
 MEAN_RGB, STD_RGB = (
