@@ -1,7 +1,7 @@
 """What a method is given (a job) and gives back (students and their cuts), and where its settings stand."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -110,6 +110,10 @@ class Job:
     def build(self) -> nn.Module:
         """The original generator as it came, freshly initialised."""
         return self.original.build()
+
+    def for_search(self) -> "Job":
+        """The same for a training that only finds out what to cut; see `Training.for_search`."""
+        return replace(self, training=self.training.for_search())
 
     def by_generator(self) -> dict[str, "Job"]:
         """The jobs of the generators that are made small, by the names that the task's own training gives these."""

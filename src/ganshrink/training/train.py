@@ -9,6 +9,7 @@ from torch import nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
 from ganshrink.system.distributed import rank_and_world
+from ganshrink.training.average import WeightAverage, generators
 from ganshrink.training.config import FitConfig
 from ganshrink.training.loop import Forward, fit, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
@@ -19,6 +20,8 @@ from ganshrink.training.update import Update
 
 Nets = dict[str, nn.Module]
 
+# Settings that came later decide where they are set: what was made before them is not made again.
+LATE = {"ema"}
 # Settings that change how a training is watched and where it runs, not what it is.
 INCIDENTAL = {
     "log_every",
@@ -36,10 +39,22 @@ class Training(FitConfig):
     """How one network is trained."""
 
     batch_size: int = Field(default=1, ge=1, description="images a step, for each process")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="hand out an exponential moving average of the generator's weights, of this decay, such as 0.999; "
+        "none: the last weights. A search goes without",
+    )
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide what comes out, for a stage's stamp."""
-        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL)
+        late = {name for name in LATE if getattr(self, name) == Training.model_fields[name].default}
+        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL - late)
+
+    def for_search(self) -> "Training":
+        """The same where the weights are not what comes out: without an average."""
+        return self.model_copy(update={"ema": None})
 
 
 def train_stage(
@@ -99,9 +114,13 @@ def fit_nets(
     """
     watching = (*task.frozen, *frozen)
     pairs = batches_of(data, training)
+    steps = list(task.updates(nets, terms) if updates is None else updates)
+    average = None if training.ema is None else WeightAverage(generators(nets), training.ema)
+    if average is not None:
+        steps.append(average.update())
     fit(
         nets,
-        task.updates(nets, terms) if updates is None else updates,
+        steps,
         pairs
         if unlabelled is None
         else PairedWithUnlabelled(pairs, batches_of(unlabelled, training, beside=True)),
@@ -113,6 +132,8 @@ def fit_nets(
         frozen=watching,
         progress=progress,
     )
+    if average is not None:
+        average.hand_out()
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()

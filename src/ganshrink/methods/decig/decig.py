@@ -230,6 +230,7 @@ def calibrated(penals: Mapping[str, Tensor], terms: Mapping[str, Tensor], ratio:
 
 def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapping[str, float]) -> Nets:
     """Stage I: every net of the task, trained from fresh weights under the penalty."""
+    job = job.for_search()
     settings, channels, names = config.condense, job.channels, list(job.by_generator())
     sorting: Any = {"shape": settings.shape, "importance": settings.importance}
 

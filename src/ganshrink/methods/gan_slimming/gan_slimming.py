@@ -177,6 +177,8 @@ def _train(
     if name == "search" and search.epochs is not None:
         other |= {"epochs": search.epochs, "decay_epochs": 0}
     training = training.model_copy(update=other)
+    if name == "search":  # what has died must not live on in an average
+        training = training.for_search()
     judge = job.teacher().get("D") if _by_features(config, name) else None
     fresh = next(iter(config.stages)) == name and (name == "narrow" or search.start == "fresh")
 

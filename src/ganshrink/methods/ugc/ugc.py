@@ -42,7 +42,7 @@ from ganshrink.training import Context, Forward, Taps, Update, adam, default_tap
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
-from ganshrink.training.train import Nets, describe, fit_nets, train_stage
+from ganshrink.training.train import Nets, Training, describe, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -200,14 +200,20 @@ class Ugc:
 
     def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
         # not compiled: cuts are views of changing shapes
-        training, vgg = self.job.training.model_copy(update={"compile": False}), self.loss.network
+        training, vgg = (
+            self._training(stage.path.name).model_copy(update={"compile": False}),
+            self.loss.network,
+        )
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
         options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
         options["progress"] = self.job.progress
         fit_nets(stage, nets, self.task, self.images.labelled, training, **options)
 
+    def _training(self, stage: str) -> Training:
+        return self.job.training if stage == "finetune" else self.job.training.for_search()
+
     def _stamp(self, stage: str) -> dict[str, Any]:
-        described = describe(self.job.task, self.images.labelled, self.job.training)
+        described = describe(self.job.task, self.images.labelled, self._training(stage))
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         vgg = getattr(self.loss.network, "sha256", None)
         return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
