@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -56,6 +56,11 @@ class MethodConfig(Settings):
     def transforms(self) -> Transforms:
         """What the method does to a generator before it cuts it."""
         return {}
+
+    def for_trial(self) -> tuple[Self, Mapping[str, float]]:
+        """The settings of a trial, whose trainings are a few steps and lead nowhere: with searches that are short and accept
+        that; and by stage how many times longer it takes in earnest."""
+        return self, {}
 
     def for_stage(self, name: str) -> dict[str, Any]:
         """What of the settings decides a stage, JSON-ready: the fields of `[method]` itself, and the stage's table. Not

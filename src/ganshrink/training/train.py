@@ -11,7 +11,7 @@ from ganshrink.data import Batches, Images, PairedWithUnlabelled
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.average import WeightAverage, generators
 from ganshrink.training.config import FitConfig
-from ganshrink.training.loop import Forward, fit, total_steps
+from ganshrink.training.loop import EVENTS, Forward, fit, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
@@ -113,7 +113,7 @@ def fit_nets(
         forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
     """
     watching = (*task.frozen, *frozen)
-    pairs = batches_of(data, training)
+    pairs, trial = batches_of(data, training), stage.trial
     steps = list(task.updates(nets, terms) if updates is None else updates)
     average = None if training.ema is None else WeightAverage(generators(nets), training.ema)
     if average is not None:
@@ -124,7 +124,7 @@ def fit_nets(
         pairs
         if unlabelled is None
         else PairedWithUnlabelled(pairs, batches_of(unlabelled, training, beside=True)),
-        training,
+        training if trial is None else trial.shortened(training),
         forward=forward or task.forward(nets, taps),
         directory=stage.path,
         name=stage.path.name,
@@ -134,6 +134,9 @@ def fit_nets(
     )
     if average is not None:
         average.hand_out()
+    if trial is not None:
+        images = pairs.global_batch * training.accumulate
+        trial.note_training(stage.path / EVENTS, steps=total_steps(pairs, training), images=images)
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -109,6 +109,9 @@ class DmadConfig(MethodConfig):
     )
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
+
+    def for_trial(self) -> tuple[Self, Mapping[str, float]]:
+        return self.model_copy(update={"search": self.search.model_copy(update={"if_missed": "trim"})}), {}
 
     def transforms(self) -> Transforms:
         """Masks act on the scales of norms: those without get some."""
