@@ -309,6 +309,7 @@ def _finetune(
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("finetuning what is left")
         options: Any = {"terms": [remembered] if weight else [], "frozen": list(before.values())}
+        options["validation"] = job.validation
         fit_nets(stage, nets, task, job.data, job.training, progress=job.progress, **options)
 
     kept = {name: plan.to_json(job.channels)["layers"] for name, plan in plans.items()}

@@ -225,6 +225,7 @@ def distill(
             updates = extended(task.updates(nets, [terms]), "G", optimizers=more)
             judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
             options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
+            options["validation"] = job.validation
             fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
 
     made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}

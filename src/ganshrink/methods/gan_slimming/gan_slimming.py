@@ -199,6 +199,7 @@ def _train(
             hooks = sparsity is not None or bits is not None  # which change what the network computes
             how = training.model_copy(update={"compile": training.compile and not hooks})
             options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
+            options["validation"] = job.validation
             fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
             kept: Artefacts = {"quantization": bits and bits.ranged().model_dump(mode="json")}
             if sparsity is not None:
@@ -212,7 +213,7 @@ def _train(
     stamp = {"method": config.for_stage(name), "vgg": vgg and vgg.sha256, "shapes": shapes}
     if "rho" in config.stages[name] and search.adaptive_rho:
         stamp["budget"] = job.limits()
-    stamp |= describe(job.task, job.data, training)
+    stamp |= describe(job.task, job.data, training, job.validation)
     return train_stage(run, name, make, learn, made_from=stamp)
 
 

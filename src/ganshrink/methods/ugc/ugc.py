@@ -199,24 +199,22 @@ class Ugc:
         return bisect_threshold(self.channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
-        # not compiled: cuts are views of changing shapes
-        training, vgg = (
-            self._training(stage.path.name).model_copy(update={"compile": False}),
-            self.loss.network,
-        )
+        how = self._training(stage.path.name).model_copy(
+            update={"compile": False}
+        )  # cuts are views of changing shapes
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
-        options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
-        options["progress"] = self.job.progress
-        fit_nets(stage, nets, self.task, self.images.labelled, training, **options)
+        options["frozen"] = [self.loss.network] if isinstance(self.loss.network, nn.Module) else []
+        options |= {"validation": self.job.validation, "progress": self.job.progress}
+        fit_nets(stage, nets, self.task, self.images.labelled, how, **options)
 
     def _training(self, stage: str) -> Training:
         return self.job.training if stage == "finetune" else self.job.training.for_search()
 
     def _stamp(self, stage: str) -> dict[str, Any]:
-        described = describe(self.job.task, self.images.labelled, self._training(stage))
+        given = self.job.task, self.images.labelled, self._training(stage), self.job.validation
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         vgg = getattr(self.loss.network, "sha256", None)
-        return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
+        return {**describe(*given), **own, "method": self.config.for_stage(stage), "vgg": vgg}
 
 
 def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
