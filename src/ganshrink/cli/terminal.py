@@ -58,11 +58,16 @@ def show_table(head: Iterable[str], rows: Iterable[Iterable[str]], *, title: str
 def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Every metric of every network."""
     names = dict.fromkeys(name for values in metrics.values() for name in values)
-    scores = (
-        [f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics]
-        for name in names
-    )
+    scores = ([_score(metrics[net].get(name)) for net in metrics] for name in names)
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
+
+
+def _score(entry: Mapping[str, Any] | None) -> str:
+    """A value, and half of its interval."""
+    if entry is None:
+        return ""
+    low, high = entry.get("interval") or (0.0, 0.0)
+    return f"{entry['value']:.4f}" + (f" ± {(high - low) / 2:.2g}" if "interval" in entry else "")
 
 
 def verdict_on(run: Path) -> str:
