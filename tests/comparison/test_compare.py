@@ -19,7 +19,10 @@ from tiny_recipe import tiny
 
 RECIPE = {key: value for key, value in tiny("x").items() if key not in ("run", "budget", "method")}
 CAT = {"cat": {"search": {"floor": 2}}}
-METHODS = {"methods": ["cat", "broken"], "method": {**CAT, "broken": {"name": "cat", "search": {"floor": 999}}}}
+METHODS = {
+    "methods": ["cat", "broken"],
+    "method": {**CAT, "broken": {"name": "cat", "search": {"floor": 999}}},
+}
 
 
 def table(folder: Path, **given) -> dict:
@@ -53,7 +56,10 @@ def test_every_cell_is_an_ordinary_run_or_its_error(finished):
         assert row["seeds"] == [0, 1]
         for cell in row["cells"]:
             assert (Path(cell["folder"]) / "report.html").is_file()
-    assert [cell["name"] for cell in result["failed"]] == ["broken_macs=60pct_seed=0", "broken_macs=60pct_seed=1"]
+    assert [cell["name"] for cell in result["failed"]] == [
+        "broken_macs=60pct_seed=0",
+        "broken_macs=60pct_seed=1",
+    ]
     assert all("cannot be met" in cell["error"] or "budget" in cell["error"] for cell in result["failed"])
     assert result["unfinished"] == [] and any("failed" in line for line in told)
     assert json.loads((folder / "compare.json").read_text()) == result
@@ -93,7 +99,12 @@ def test_the_page_shows_places_pictures_failures_and_protocols(finished):
     folder, result, _ = finished
     page = (folder / "compare.html").read_text()
     assert page.count("<img") >= 2 * (3 + len(result["rows"])) and "<svg" in page
-    for words in ("These cells failed", "broken_macs=60pct_seed=0", "against uniform-distilled", "quantisation"):
+    for words in (
+        "These cells failed",
+        "broken_macs=60pct_seed=0",
+        "against uniform-distilled",
+        "quantisation",
+    ):
         assert words in page
     assert "http" not in page.replace("http-equiv", "")
 
@@ -133,7 +144,9 @@ def test_a_student_that_saw_more_images_is_left_out(finished, tmp_path):
     shutil.copytree(folder / "cells" / "cat_macs=60pct_seed=0", longer)
     events = longer / "stages/distill/events.jsonl"
     events.write_text(events.read_text().replace('"images": 4', '"images": 400'))
-    others = [folder / "cells" / f"{name}_macs=60pct_seed=0" for name in ("uniform-distilled", "uniform-scratch")]
+    others = [
+        folder / "cells" / f"{name}_macs=60pct_seed=0" for name in ("uniform-distilled", "uniform-scratch")
+    ]
     result = compare_runs([*others, longer], tmp_path / "joined", rank_by="psnr")
     assert result["left_out"] == {"longer": {"all": "its student saw 400 images, the others 4"}}
 
@@ -173,7 +186,11 @@ def test_a_cluster_takes_cells_and_outlives_a_worker_that_is_killed(tmp_path):
         n_workers=2, threads_per_worker=1, dashboard_address=None, resources={"GPU": 1}, silence_logs=50
     ) as cluster:
         with pytest.raises(ValueError, match="no worker at .* has 2 GPU, the most is 1"):
-            compare(matrix, workers=Workers(cluster=cluster.scheduler_address, resources={"GPU": 2}), estimated=False)
+            compare(
+                matrix,
+                workers=Workers(cluster=cluster.scheduler_address, resources={"GPU": 2}),
+                estimated=False,
+            )
         killed: list[int] = []
 
         def kill_one(line: str) -> None:
