@@ -225,3 +225,21 @@ def test_a_cell_whose_recipe_changed_is_not_taken_for_done(tmp_path):
     after = cells(Matrix(**table(tmp_path, recipe={**RECIPE, "student": {"epochs": 2}})))[0]
     assert outcome(before) is not None and outcome(after) is None
     assert Path(command(after).recipe).read_text() == after.text
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_a_matrix_takes_and_refuses_unequal_training(tmp_path):
+    told: list[str] = []
+    longer = {"name": "gan_slimming", "finetune": {"batch_size": 1}}
+    matrix = Matrix(**table(tmp_path / "grid", methods=["cat"], method=CAT))
+    found = compare(matrix, dry_run=True, workers=Workers(jobs=2), tell=told.append)
+    assert found["cells"] == 4 and set(found["kinds"]) == {cell.kind for cell in cells(matrix)}
+    for trial in found["kinds"].values():
+        assert trial["stages"][-1]["steps"] == 2 and trial["stages"][-1]["images"] == 4
+        assert trial["seconds"] > 0 and trial["disk"] > 0 and trial["memory"]["cpu"] > 0
+    assert told[-1].startswith("4 cells: ") and not (tmp_path / "grid/cells").exists()
+    unequal = Matrix(**table(tmp_path / "grid", methods=["cat", "longer"], method={**CAT, "longer": longer}))
+    with pytest.raises(
+        ValueError, match=r"the student of longer_macs=60pct would see .* images, the others 4"
+    ):
+        compare(unequal, dry_run=True, tell=told.append)

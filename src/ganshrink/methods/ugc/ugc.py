@@ -204,11 +204,14 @@ class Ugc:
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
         options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
         options["progress"] = self.job.progress
-        fit_nets(stage, nets, self.task, self.images.labelled, training, **options)
+        whole = self.job.data  # images that are kept apart make no epoch shorter
+        fit_nets(stage, nets, self.task, self.images.labelled, training, whole=whole, **options)
 
     def _stamp(self, stage: str) -> dict[str, Any]:
         described = describe(self.job.task, self.images.labelled, self.job.training)
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
+        if len(self.images.labelled) < len(self.job.data):
+            own["epoch"] = len(self.job.data)
         vgg = getattr(self.loss.network, "sha256", None)
         return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
 
