@@ -10,8 +10,8 @@ def metric(better: str, error: float | None = None, **values: float) -> dict[str
     """network -> entry of metrics.json, each within 95 % of an error."""
 
     def entry(value: float) -> dict[str, Any]:
-        interval = {} if error is None else {"low": value - error, "high": value + error}
-        return {"value": value, "better": better, "protocol": {"images": 100, **interval}}
+        interval = {} if error is None else {"interval": [value - error, value + error]}
+        return {"value": value, "better": better, "protocol": {"images": 100}, **interval}
 
     return {network: entry(value) for network, value in values.items()}
 

@@ -21,7 +21,7 @@ from ganshrink.exporters import check_parity, export_onnx, open_session
 from ganshrink.exporters.network import OnnxGenerator
 from ganshrink.latency import measure_latency
 from ganshrink.latency.profiles import read_profile, write_profile
-from ganshrink.workflow import outputs, python_verbs, verbs
+from ganshrink.workflow import python_verbs, scoring, verbs
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, load_network, read_spec, save_network
@@ -64,7 +64,7 @@ def test_every_listed_name_is_there_and_explained():
 @pytest.mark.parametrize(
     ("verb", "function"),
     [
-        (python_verbs.evaluate, outputs.score),
+        (python_verbs.evaluate, scoring.score),
         (python_verbs.export, export_onnx),
         (python_verbs.measure, measure_latency),
     ],

@@ -38,7 +38,7 @@ def test_every_picture_of_all_folders_is_an_input_without_a_target(folders):
     )
     assert [to_uint8(sample["input"])[0, 0, 0] for sample in samples] == [0, 1, 2, 100, 101, 102]
     assert offered_by(images) == set()
-    assert [list(batch) for batch in all_batches(images, 4)] == [["paired", "input"]] * 2
+    assert [list(batch) for batch in all_batches(images, 4)] == [["paired", "name", "input"]] * 2
 
 
 def test_names_tell_pictures_apart(folders):

@@ -162,7 +162,9 @@ def test_every_image_is_equally_likely_to_stay() -> None:
 
 
 def metric(network: FeatureNetwork, *, size: int = 1000, capacity: int = 10_000) -> KernelDistance:
-    return KernelDistance("kd", network, split="test", seed=3, subsets=20, size=size, capacity=capacity)
+    return KernelDistance(
+        "kd", network, split="test", seed=3, subsets=20, exact=size, size=size, capacity=capacity
+    )
 
 
 def test_few_images_give_the_exact_estimate_with_its_error(corner: FeatureNetwork) -> None:

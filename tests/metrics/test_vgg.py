@@ -13,7 +13,7 @@ from torch import Tensor
 from ganshrink.data import read_image, to_tensor
 from ganshrink.losses import perceptual_distance
 from ganshrink.metrics import Pictures, to_uint8
-from ganshrink.metrics.perceptual import PerceptualDistance
+from ganshrink.metrics.perceptual import perceptual_metric
 from ganshrink.metrics.vgg import VGG, load_vgg
 from ganshrink.metrics.weights import short_hash
 
@@ -214,7 +214,7 @@ def test_the_metric_is_the_mean_over_images_whatever_the_batch(small: VGG, size:
         (to_uint8(a[None]) / 127.5 - 1, to_uint8(b[None]) / 127.5 - 1) for a, b in zip(x, y, strict=True)
     ]
     alone = [small.distance(a, b).item() for a, b in saved]
-    metric = PerceptualDistance(small, split="val")
+    metric = perceptual_metric(small, split="val")
     for a, b in zip(x.split(size), y.split(size), strict=True):
         metric.update(Pictures(a, teacher=b))
     value = metric.compute()
@@ -237,7 +237,7 @@ def test_the_metric_is_the_mean_over_images_whatever_the_batch(small: VGG, size:
 
 
 def test_images_without_a_prediction_are_not_counted(small: VGG) -> None:
-    metric = PerceptualDistance(small, split="val")
+    metric = perceptual_metric(small, split="val")
     metric.update(Pictures(None, target=images(), paired=False))
     metric.update(Pictures(images(1), teacher=images(1), paired=False))
     value = metric.compute()

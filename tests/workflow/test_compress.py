@@ -20,8 +20,9 @@ from ganshrink.pruning import Budget
 from ganshrink.reports.files import read_run
 from ganshrink.training.stages import Run
 from ganshrink.workflow.compress import compress, compress_recipe, train_recipe
-from ganshrink.workflow.outputs import score, write_export
+from ganshrink.workflow.outputs import write_export
 from ganshrink.workflow.recipe import NetConfig, Recipe, read_recipe, resolve
+from ganshrink.workflow.scoring import score
 from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks
 from telling import rest_exhaustive
 from tiny_recipe import done, made_of, stages, tiny, tiny_cycle

@@ -9,7 +9,7 @@ from ganshrink.data.config import DataConfig
 from ganshrink.metrics import MetricsConfig, Value
 from ganshrink.training.stages import Run
 from ganshrink.workflow.floors import floors
-from ganshrink.workflow.outputs import write_metrics
+from ganshrink.workflow.scoring import write_metrics
 
 NAMES = ["identity", "mean", "untrained"]
 

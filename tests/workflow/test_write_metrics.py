@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import TensorPairs
-from ganshrink.metrics import MetricsConfig
+from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance
+from ganshrink.metrics.kernel import KernelDistance
+from ganshrink.metrics.resampling import interval
 from ganshrink.reports import write_report
 from ganshrink.training.stages import Run
-from ganshrink.workflow.outputs import score, write_metrics
+from ganshrink.workflow.scoring import read_scores, score, write_metrics
 
 
 def test_the_protocol_and_the_report_name_images_that_were_trained_on(tmp_path):
@@ -30,6 +33,36 @@ def test_the_protocol_and_the_report_name_images_that_were_trained_on(tmp_path):
     assert told([TensorPairs(pairs[3:]), TensorPairs(pairs[1:4])]) == "1 of 2 images"
     write_report(tmp_path)
     assert "Scored on images that were trained on: 1 of 2 images." in (tmp_path / "report.html").read_text()
+
+
+def test_what_values_are_made_of_is_kept_by_picture_and_has_intervals(tmp_path):
+    pairs = [(torch.rand(3, 16, 16), torch.rand(3, 16, 16)) for _ in range(5)]
+    images, networks = TensorPairs(pairs), {"teacher": nn.Identity(), "student": nn.Tanh()}
+    network = FeatureNetwork("mean", Mean(), dim=3, resize="none", sha256="0" * 12)
+    kd = KernelDistance("kd", network, split="test")
+    config = MetricsConfig(names=("psnr", "psnr_teacher", kd), batch_size=2, limit=4)
+    values = write_metrics(Run(tmp_path), networks, images, config, "test", trained=None)
+    scores = read_scores(tmp_path)
+    assert scores.names == [images.sample(place, None)["name"] for place in range(4)]
+    assert {name: set(found) for name, found in scores.parts.items()} == {
+        name: set(found) for name, found in values.items()
+    }
+    for of_network, metrics in scores.parts.items():
+        for name, parts in metrics.items():
+            of_parts = kd.of_parts if name == "kd" else METRICS[name].of_parts
+            entry, found = values[of_network][name], of_parts(parts, torch.ones(1, 4)).item()
+            assert found == pytest.approx(entry["value"], rel=1e-9, abs=1e-9)
+            assert entry["interval"] == pytest.approx(interval(of_parts, parts)), (of_network, name)
+    kept = load_file(tmp_path / "scores.safetensors")
+    assert (
+        sum(name.endswith("kd/target") for name in kept) == 1 and "teacher/kd/fake" not in kept
+    )  # the identity's
+    write_report(tmp_path)
+    low, high = (f"{end:.2f}" for end in values["student"]["psnr"]["interval"])
+    assert f"<small>{low} to {high}</small>" in (tmp_path / "report.html").read_text()
+    (tmp_path / "scores.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="has no scores.safetensors.*ganshrink evaluate"):
+        read_scores(tmp_path)
 
 
 class Mean(nn.Module):

@@ -58,10 +58,7 @@ def show_table(head: Iterable[str], rows: Iterable[Iterable[str]], *, title: str
 def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Every metric of every network."""
     names = dict.fromkeys(name for values in metrics.values() for name in values)
-    scores = (
-        [f"{metrics[net][name]['value']:.4f}" if name in metrics[net] else "" for net in metrics]
-        for name in names
-    )
+    scores = ([_score(metrics[net].get(name)) for net in metrics] for name in names)
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
 
 
@@ -86,6 +83,14 @@ def estimated(found: Mapping[str, Any]) -> str:
         f"{found['timed_steps']} timed steps of each training"
     )
     return "\n".join(lines)
+
+
+def _score(entry: Mapping[str, Any] | None) -> str:
+    """A value, and half of its interval."""
+    if entry is None:
+        return ""
+    low, high = entry.get("interval") or (0.0, 0.0)
+    return f"{entry['value']:.4f}" + (f" ± {(high - low) / 2:.2g}" if "interval" in entry else "")
 
 
 def verdict_on(run: Path) -> str:

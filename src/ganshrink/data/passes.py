@@ -31,10 +31,11 @@ def spread_inputs(images: Images, count: int, *, batch_size: int = 8) -> Iterato
 
 
 def all_batches(images: Images, batch_size: int) -> Iterator[dict[str, Any]]:
-    """All images once, as `evaluate` takes them."""
+    """All images once, as `evaluate` takes them, and the names of the inputs."""
     for start in range(0, len(images), batch_size):
         samples = [images.sample(i, None) for i in range(start, min(start + batch_size, len(images)))]
-        batch: dict[str, Any] = {"paired": is_paired(images)}
+        names = [sample["name"] for sample in samples if "input" in sample]
+        batch: dict[str, Any] = {"paired": is_paired(images), "name": names}
         for key in ("input", "target", "labels"):
             present = [sample[key] for sample in samples if key in sample]  # unpaired sides differ in length
             if present:

@@ -68,7 +68,7 @@ class MetricsConfig(BaseModel):
     kid_subsets: tuple[PositiveInt, Annotated[int, Field(ge=3)]] | None = Field(
         None,
         description="kid as it is usually estimated: the mean over so many random subsets of so many images, such as [100, "
-        "100], both sides drawn apart; none: over all pairs of images up to 1000",
+        "100], both sides drawn apart; none: over all pairs of images up to 2000",
     )
     squeezenet: Path = Field(
         Path(squeezenet.FILE),

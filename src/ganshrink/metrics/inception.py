@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance, load_statistics
-from ganshrink.metrics.kernel import KernelDistance
+from ganshrink.metrics.kernel import KernelDistance, distance_of
 from ganshrink.metrics.value import Listed, Protocolled, Setup, Value
 from ganshrink.metrics.weights import file_hash, find_weights, load_judge
 
@@ -258,4 +258,4 @@ def _kernel(setup: Setup) -> KernelInceptionDistance:
 
 
 FID = Listed(_frechet, "lower", "target", "Frechet inception distance (2048-d)")
-KID = Listed(_kernel, "lower", "target", "kernel inception distance of the same features")
+KID = Listed(_kernel, "lower", "target", "kernel inception distance of the same features", distance_of)

@@ -1,6 +1,6 @@
 """Mean intersection over union of the labels a photo was generated from and what a segmenter sees in it.
 
-One confusion matrix over the whole split (never a mean over images), kept by torchmetrics; void is left out.
+One confusion matrix over the whole split (never a mean over images), counted by torchmetrics; void is left out.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganshrink.metrics.resampling import Parts
 from ganshrink.metrics.value import Pictures, Seen, Value
 
 
@@ -34,6 +35,12 @@ class Segmenter:
         return self.classes - 1 if self.ignored is None else self.ignored
 
 
+def mean_iou(parts: Parts, counts: Tensor) -> Tensor:
+    """`OfParts` of the mean IoU: percent, over the classes that occur in the drawn labels or predictions."""
+    both, either = (counts.double() @ parts[name].double() for name in ("intersection", "union"))
+    return 100 * (both / either.clamp_min(1)).sum(dim=1) / (either > 0).sum(dim=1)
+
+
 class MeanIoU:
     """Mean IoU in percent over the classes without void, at the label maps' size; higher is better."""
 
@@ -41,28 +48,30 @@ class MeanIoU:
     needs = frozenset({"labels"})
 
     def __init__(self, segmenter: Segmenter, *, split: str) -> None:
-        from torchmetrics.classification import MulticlassJaccardIndex  # takes 0.5-1.2 s
-
         self.segmenter = segmenter
         self.split = split
-        # No synchronisation: a process scores what it is given, and may be the only one that scores.
-        self.jaccard = MulticlassJaccardIndex(
-            segmenter.classes, ignore_index=segmenter.void, validate_args=False, sync_on_compute=False
-        )
         self.reset()
 
     def reset(self) -> None:
         self.seen = Seen(self.split)
         self.label_size = ""
-        self.jaccard.reset()
+        self.overlaps: list[Tensor] = []  # of each picture
 
     def update(self, batch: Pictures) -> None:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes 0.5-1.2 s
+
         if batch.fake is None:
             return
         labels = self._checked(batch.labels)
         height, width = labels.shape[-2:]
         predicted = self.segmenter.predict(batch.rgb("fake"), (height, width))
-        self.jaccard.update(predicted.cpu(), labels.cpu())
+        classes, void = self.segmenter.classes, self.segmenter.void
+        for one, truth in zip(predicted.cpu(), labels.cpu(), strict=True):
+            matrix = multiclass_confusion_matrix(one, truth, classes, ignore_index=void, validate_args=False)
+            both = matrix.diagonal()
+            overlap = torch.stack([both, matrix.sum(0) + matrix.sum(1) - both])
+            overlap[:, void] = 0
+            self.overlaps.append(overlap.int())
         self.label_size = f"{width}x{height}"
         self.seen.add(batch.fake)
 
@@ -79,26 +88,28 @@ class MeanIoU:
         return labels
 
     def compute(self) -> Value:
-        segmenter = self.segmenter
-        if not self._scored_classes() and self.seen.images:
+        segmenter, parts = self.segmenter, self.parts()
+        scored = int((parts["union"].sum(dim=0) > 0).sum())  # an absent class has no IoU
+        if not scored and self.seen.images:
             raise ValueError("miou: no pixel of the label maps has a class that is scored")
         protocol = self.seen.protocol(self.name) | {
             "network": segmenter.name,
             "weights_sha256": segmenter.sha256,
             "resize": segmenter.resize,
             "label_size": self.label_size,
-            "classes": self._scored_classes(),
+            "classes": scored,
             "void": "ignored",
             "unit": "percent",
         }
-        return Value(100 * self.jaccard.compute().item(), "higher", protocol)
+        return Value(mean_iou(parts, torch.ones(1, self.seen.images)).item(), "higher", protocol)
 
-    def _scored_classes(self) -> int:
-        """Classes that occur in the labels or the predictions; an absent class has no IoU."""
-        matrix = self.jaccard.confmat
-        occurs = matrix.sum(0) + matrix.sum(1) > 0
-        occurs[self.segmenter.void] = False
-        return int(occurs.sum())
+    def parts(self) -> dict[str, Tensor]:
+        """`intersection` and `union` (N, classes) in pixels, int32, both 0 for void."""
+        empty = torch.zeros(0, 2, self.segmenter.classes, dtype=torch.int32)
+        overlaps = torch.stack(self.overlaps) if self.overlaps else empty
+        return {"intersection": overlaps[:, 0], "union": overlaps[:, 1]}
+
+    of_parts = staticmethod(mean_iou)
 
 
 def resized_ids(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics.features import FeatureNetwork
+from ganshrink.metrics.resampling import FIXED, Parts
 from ganshrink.metrics.value import (
     AGAINST,
     REALS,
@@ -39,14 +40,36 @@ def kernel_distance(x: Tensor, y: Tensor) -> tuple[float, float]:
     sum_{i != j} [k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)] / (n (n - 1)). It may be negative.
     """
     n = len(x)
-    cross = cubic_kernel(x, y)
-    terms = cubic_kernel(x, x) + cubic_kernel(y, y) - cross - cross.T
-    rows = terms.sum(dim=1) - terms.diagonal()
+    rows = _between_pairs(x, y).sum(dim=1)
     value = rows.sum() / (n * (n - 1))
     # Leaving pair i out takes away its row and its column: all n leave-one-out estimates in closed form.
     without = (rows.sum() - 2 * rows) / ((n - 1) * (n - 2))
     error = ((n - 1) / n * (without - value).square().sum()).sqrt()
     return value.item(), error.item()
+
+
+def _between_pairs(x: Tensor, y: Tensor) -> Tensor:
+    """The terms (n, n) of that sum, 0 for a pair with itself."""
+    cross = cubic_kernel(x, y)
+    return (cubic_kernel(x, x) + cubic_kernel(y, y) - cross - cross.T).fill_diagonal_(0)
+
+
+def distance_of(parts: Parts, counts: Tensor) -> Tensor:
+    """`OfParts` of the kernel distance: features `fake` (N, d), and (N, d) or fixed (M, d) of what it is compared with.
+
+    A picture that is drawn twice is not paired with its copy: it would be nearer to itself than two pictures are, and all
+    drawn values would lie above the true one.
+    """
+    weights = counts.double()
+    total = weights.sum(dim=1)
+    pairs = total.square() - weights.square().sum(dim=1)  # of different pictures
+    x, (other, y) = parts["fake"], next((name, part) for name, part in parts.items() if name != "fake")
+    if not other.startswith(FIXED):
+        return (weights @ _between_pairs(x, y) * weights).sum(dim=1) / pairs
+    within, m = cubic_kernel(x, x).fill_diagonal_(0), len(y)
+    mean_y = cubic_kernel(y, y).fill_diagonal_(0).sum() / (m * (m - 1))
+    cross = weights @ cubic_kernel(x, y).mean(dim=1) / total
+    return (weights @ within * weights).sum(dim=1) / pairs + mean_y - 2 * cross
 
 
 def unpaired_kernel_distance(x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -104,8 +127,8 @@ class Reservoir:
 class KernelDistance:
     """Kernel distance between generated pictures and targets (or the teacher's outputs) over a feature network.
 
-    Lower is better. Up to `size` images: the estimate over all of them, with its jackknife error. More: as in KID, the
-    mean and standard deviation over `subsets` random subsets of `size`, out of a reservoir of `capacity`.
+    Lower is better. Up to `exact` images: the estimate over all of them, with its jackknife error and its parts. More: as in
+    KID, the mean and standard deviation over `subsets` random subsets of `size`, out of a reservoir of `capacity`.
 
     Args:
         reals: as in `FrechetDistance`.
@@ -121,6 +144,7 @@ class KernelDistance:
         against: Against = "target",
         seed: int = 0,
         subsets: int = 100,
+        exact: int = 2000,
         size: int = 1000,
         capacity: int = 10_000,
         reals: Reals = "scored",
@@ -133,6 +157,7 @@ class KernelDistance:
         self.needs: frozenset[str] = frozenset({against})
         self.seed = seed
         self.subsets = subsets
+        self.exact = exact
         self.size = size
         self.capacity = capacity
         self.reals: Reals = reals if against == "target" else "scored"
@@ -174,10 +199,25 @@ class KernelDistance:
         value, spread = self._estimate()
         return Value(value, "lower", {**protocol, **spread})
 
+    def parts(self) -> dict[str, Tensor]:
+        """`fake` (N, d) and what it is compared with, by its kind; nothing where the value is one of random subsets."""
+        x, y = self._sampled()
+        if not self._whole(x, y) or len(x) < self.seen.images:
+            return {}
+        return {"fake": x, ("" if self.paired else FIXED) + self.against: y}
+
+    of_parts = staticmethod(distance_of)
+
+    def _sampled(self) -> list[Tensor]:
+        return [reservoir.sample() for reservoir in (*self.sides.values(), self.given)[:2]]
+
+    def _whole(self, x: Tensor, y: Tensor) -> bool:
+        return max(len(x), len(y)) <= self.exact and not self.usual
+
     def _estimate(self) -> tuple[float, dict[str, Protocolled]]:
-        x, y = (reservoir.sample() for reservoir in (*self.sides.values(), self.given)[:2])
+        x, y = self._sampled()
         estimate = kernel_distance if self.paired else unpaired_kernel_distance
-        if max(len(x), len(y)) <= self.size and not self.usual:
+        if self._whole(x, y):
             value, error = estimate(x, y)
             return value, {"subsets": 1, "subset_size": min(len(x), len(y)), "standard_error": error}
         rng = np.random.default_rng(self.seed)

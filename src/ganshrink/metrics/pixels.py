@@ -3,18 +3,16 @@
 Each is the mean over images, as the field reports it; both are computed on 0..255 values by torchmetrics.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 from torch import Tensor
 
-from ganshrink.metrics.value import AGAINST, Against, Listed, Pictures, Protocolled, Seen, Setup, Value
+from ganshrink.metrics.mean import MeanOverImages, Measure
+from ganshrink.metrics.resampling import mean_of
+from ganshrink.metrics.value import Against, Listed, Protocolled, Setup
 
 PSNR_CAP = 100.0
 SSIM_WINDOW = 11
-
-Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 def psnr_per_image(images: Tensor, reference: Tensor) -> Tensor:
@@ -50,58 +48,24 @@ def ssim_per_image(images: Tensor, reference: Tensor) -> Tensor:
     return per_window[..., border:-border, border:-border].mean(dim=(1, 2, 3))
 
 
-def interval_of_mean(values: Sequence[float], resamples: int = 2000) -> tuple[float, float]:
-    """Within which 95 % of the means lie of as many values, drawn from these with replacement."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(np.asarray(values)[drawn].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 MEASURES: dict[str, tuple[Measure, dict[str, Protocolled]]] = {
     "psnr": (psnr_per_image, {"peak": 255, "unit": "dB", "cap": PSNR_CAP}),
     "ssim": (ssim_per_image, {"data_range": 255, "window": "Gaussian 11x11, sigma 1.5, no border"}),
 }
 
 
-class Similarity:
+def similarity(measure: Literal["psnr", "ssim"], *, against: Against, split: str) -> MeanOverImages:
     """The mean over images of one of `MEASURES`, generated pictures against a reference; higher is better."""
-
-    def __init__(self, measure: Literal["psnr", "ssim"], *, against: Against, split: str) -> None:
-        self.name = measure if against == "target" else f"{measure}_teacher"
-        self.needs: frozenset[str] = frozenset({"teacher" if against == "teacher" else "pairs"})
-        self.measure, self.details = MEASURES[measure]
-        self.against: Against = against
-        self.split = split
-        self.reset()
-
-    def reset(self) -> None:
-        self.seen = Seen(self.split)
-        self.values: list[float] = []
-
-    def update(self, batch: Pictures) -> None:
-        if batch.fake is None:
-            return
-        values = self.measure(batch.saved("fake"), batch.saved(self.against))
-        self.values += values.cpu().double().tolist()
-        self.seen.add(batch.fake)
-
-    def compute(self) -> Value:
-        protocol = self.seen.protocol(self.name) | {
-            "resize": "none",
-            "against": AGAINST[self.against],
-            "average": "over images",
-        }
-        protocol |= self.details
-        low, high = interval_of_mean(self.values)
-        protocol |= {"low": low, "high": high, "interval": "95 % by bootstrap over images, seed 0"}
-        return Value(float(np.mean(self.values)), "higher", protocol)
+    name = measure if against == "target" else f"{measure}_teacher"
+    function, details = MEASURES[measure]
+    return MeanOverImages(name, function, against=against, better="higher", split=split, details=details)
 
 
 def _listed(measure: Literal["psnr", "ssim"], against: Against, about: str) -> Listed:
-    def make(setup: Setup) -> Similarity:
-        return Similarity(measure, against=against, split=setup.split)
+    def make(setup: Setup) -> MeanOverImages:
+        return similarity(measure, against=against, split=setup.split)
 
-    return Listed(make, "higher", "pairs" if against == "target" else "teacher", about)
+    return Listed(make, "higher", "pairs" if against == "target" else "teacher", about, mean_of)
 
 
 PSNR = _listed("psnr", "target", "peak signal-to-noise ratio, dB, at most 100")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance
-from ganshrink.metrics.kernel import KernelDistance
+from ganshrink.metrics.kernel import KernelDistance, distance_of
 from ganshrink.metrics.value import Against, Listed, Setup
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
@@ -129,7 +129,7 @@ def _kernel(against: Against, about: str) -> Listed:
         options: dict[str, Any] = {"against": against, "seed": config.seed, "reals": config.reals}
         return KernelDistance(name, network, split=setup.split, **options)
 
-    return Listed(make, "lower", against, about)
+    return Listed(make, "lower", against, about, distance_of)
 
 
 FD_SQUEEZENET = _frechet("target", "Frechet distance of SqueezeNet features (512-d); not an FID")

@@ -4,12 +4,14 @@ No number leaves this package without the split, the count, the size and the net
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+from ganshrink.metrics.resampling import FIXED, OfParts, Parts, interval
 
 if TYPE_CHECKING:
     from ganshrink.metrics.config import MetricsConfig
@@ -30,15 +32,17 @@ REALS: dict[str, str] = {"train": "training images", "all": "training images and
 
 @dataclass(frozen=True)
 class Value:
-    """One measured number: `value`, which direction is `better`, and the `protocol` it was measured by."""
+    """One measured number: `value`, which direction is `better`, and the `protocol` it was measured by; and within which
+    `interval` 95 % of such values lie over drawn pictures, where the metric tells."""
 
     value: float
     better: Better
     protocol: dict[str, Protocolled]
+    interval: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The value as plain JSON types, as `metrics.json` holds it."""
-        return asdict(self)
+        return {key: content for key, content in asdict(self).items() if content is not None}
 
 
 def to_uint8(images: Tensor, *, truncate: bool = False) -> Tensor:
@@ -123,7 +127,12 @@ class Pictures:
 
 
 class Metric(Protocol):
-    """A streaming measure: `update` with every batch, then `compute`. `reset` forgets everything seen."""
+    """A streaming measure: `update` with every batch, then `compute`. `reset` forgets everything seen.
+
+    Two members are optional: `parts()`, what the value is made of (`Parts`; empty where that is too much to keep), and
+    `of_parts`, which makes values of it (`OfParts`). With them a value has an interval, and networks are compared picture
+    by picture.
+    """
 
     name: str
     # Of {"target", "pairs", "labels", "teacher"}: what a batch must hold besides fakes; "pairs" is a target for each.
@@ -134,6 +143,26 @@ class Metric(Protocol):
     def update(self, batch: Pictures) -> None: ...
 
     def compute(self) -> Value: ...
+
+
+def parts_of(metric: Metric) -> dict[str, Tensor]:
+    """What a metric's value is made of; nothing where it does not tell.
+
+    Raises:
+        ValueError: parts are of different numbers of pictures.
+    """
+    if not (hasattr(metric, "parts") and hasattr(metric, "of_parts")):
+        return {}
+    parts: dict[str, Tensor] = {name: part.detach().cpu() for name, part in metric.parts().items()}
+    counts = {name: len(part) for name, part in parts.items() if not name.startswith(FIXED)}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{metric.name}: its parts are of different numbers of pictures: {counts}")
+    return parts
+
+
+def with_interval(value: Value, metric: Metric, parts: Parts) -> Value:
+    """The value with its interval over pictures, if its metric can tell."""
+    return replace(value, interval=interval(metric.of_parts, parts)) if parts else value  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -161,12 +190,14 @@ class Listed:
         better: the better direction.
         needs: what images must hold besides inputs, as in `Metric.needs`.
         about: what it is, in a few words.
+        of_parts: the metric's, if it has one.
     """
 
     make: Callable[[Setup], Metric]
     better: Better
     needs: Literal["target", "pairs", "labels", "teacher"]
     about: str
+    of_parts: OfParts | None = None
 
     def __call__(self, setup: Setup) -> Metric:
         return self.make(setup)

@@ -191,6 +191,16 @@ def number(content: Any, *keys: str) -> float | None:
     return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
+def interval(entry: Any) -> tuple[float, float] | None:
+    """The interval of a value of metrics.json; None where there is none."""
+    given = dig(entry, "interval")
+    ends = dig(entry, "protocol")  # of an earlier version
+    if isinstance(given, list | tuple) and len(given) == 2:
+        ends = {"low": given[0], "high": given[1]}
+    low, high = number(ends, "low"), number(ends, "high")
+    return None if low is None or high is None else (low, high)
+
+
 def dicts(content: Any, *keys: str) -> list[dict[str, Any]]:
     """The objects of the list at a path of keys."""
     found = dig(content, *keys)

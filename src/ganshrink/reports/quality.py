@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ganshrink.reports.files import dig, number
+from ganshrink.reports.files import dig, interval, number
 from ganshrink.reports.numbers import score
 
 Grade = Literal["good", "doubtful", "bad"]
@@ -240,9 +240,8 @@ def _score(metrics: Mapping[str, Any], network: str, name: str) -> Score | None:
     if value is None or not math.isfinite(value):
         return None
     protocol = dig(metrics, network, name, "protocol")
-    low, high = number(protocol, "low"), number(protocol, "high")
-    if low is not None and high is not None:
-        return Score(value, (high - low) / 2)
+    if ends := interval(dig(metrics, network, name)):
+        return Score(value, (ends[1] - ends[0]) / 2)
     for key in ("standard_error", "standard_deviation"):
         if (found := number(protocol, key)) is not None:
             return Score(value, SIGMAS * found)

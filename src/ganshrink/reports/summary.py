@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ganshrink.reports.files import RunFiles, dicts, number
+from ganshrink.reports.files import RunFiles, dicts, dig, interval, number
 from ganshrink.reports.numbers import (
     MINUS,
     compared,
@@ -173,10 +173,20 @@ def _metric(run: RunFiles, network: str, name: str) -> float | None:
     return number(run.get("metrics.json"), network, name, "value")
 
 
+def _score_cell(run: RunFiles, network: str, name: str) -> Cell:
+    """A value, and under it within which 95 % of such values lie."""
+    value = _metric(run, network, name)
+    if value is None:
+        return Cell("–")
+    found = interval(dig(run.get("metrics.json"), network, name))
+    ends = [score(end, like=value) for end in found or ()]
+    return Cell(score(value), " to ".join(ends))
+
+
 def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
     better = _metrics(run)[name]
     values = [_metric(run, network, name) for network in networks]
-    cells = [Cell(score(v)) if v is not None else Cell("–") for v in values]
+    cells = [_score_cell(run, network, name) for network in networks]
     teacher, student = (values[networks.index(network)] for network in ("teacher", "student"))
     if teacher is None or student is None or better not in ("higher", "lower"):
         return Row(name, "", better, cells, Cell(""), False)

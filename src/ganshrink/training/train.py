@@ -125,6 +125,7 @@ def fit_nets(
     frozen: Sequence[nn.Module] = (),
     taps: Mapping[str, Taps] | None = None,
     unlabelled: Images | None = None,
+    whole: Images | None = None,
     forward: Forward | None = None,
     validation: Validation | None = None,
     progress: bool = True,
@@ -139,11 +140,12 @@ def fit_nets(
         frozen: networks that only look on, beside the task's own (its teacher).
         unlabelled: inputs without targets, of which each batch then holds as many as pairs, under "unlabelled"; how long an
             epoch is the pairs alone decide.
+        whole: what `data` are a part of; an epoch is then as long as one of these.
         forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
         validation: what the generator is scored on, where `training` asks for that.
     """
     watching = (*task.frozen, *frozen)
-    pairs, trial = batches_of(data, training), stage.trial
+    pairs, trial = batches_of(data, training, whole=whole), stage.trial
     steps = list(task.updates(nets, terms) if updates is None else updates)
     average = None if training.ema is None else WeightAverage(generators(nets), training.ema)
     if average is not None:
@@ -208,11 +210,22 @@ def loaded(nets: Nets, found: Artefacts) -> Nets:
     return nets
 
 
-def batches_of(data: Images, training: Training, *, beside: bool = False) -> Batches:
-    """The batches of a training, those of this process among several; `beside` others, if these run beside them."""
+def batches_of(
+    data: Images, training: Training, *, beside: bool = False, whole: Images | None = None
+) -> Batches:
+    """The batches of a training, those of this process among several; `beside` others, if these run beside them. Of a part
+    of the images epochs are those of the `whole`."""
     rank, world = rank_and_world()
-    size, seed, workers = training.batch_size, training.seed, training.workers
-    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
+    return Batches(
+        data,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        workers=training.workers,
+        rank=rank,
+        world=world,
+        beside=beside,
+        epoch_length=None if whole is None else len(whole),
+    )
 
 
 def length_of(data: Images, training: Training) -> dict[str, int]:

@@ -24,6 +24,7 @@ from ganshrink.workflow import int8, outputs
 from ganshrink.workflow.missing import losing, missing
 from ganshrink.workflow.prepare import Prepared
 from ganshrink.workflow.saved_networks import network_spec, save_network
+from ganshrink.workflow.scoring import write_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _leave(
         split = split_said(recipe.data, recipe.metrics.split)
     with losing(run, "metrics.json"):
         trained = (job.data, job.unlabelled)
-        outputs.write_metrics(run, networks, held_out, recipe.metrics, split, trained=trained)
+        write_metrics(run, networks, held_out, recipe.metrics, split, trained=trained)
     with losing(run, "samples/samples.json"):
         outputs.write_samples(run, networks, held_out)
     for exporter in recipe.export.names:

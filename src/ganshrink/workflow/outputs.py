@@ -1,43 +1,37 @@
-"""What a run leaves behind: weights, costs, metrics, pictures, ONNX, latency. Each writes its file into the run's folder."""
+"""What a run leaves behind besides its scores: weights, costs, pictures, ONNX, latency, each in a file of its folder."""
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import is_paired, num_inputs
-from ganshrink.data.passes import all_batches, spread_indices
+from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
-from ganshrink.metrics import Metric, MetricsConfig, Pictures, Value, build, evaluate, give_reals
+from ganshrink.metrics import Metric, Pictures, build
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import VERDICT, load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
-from ganshrink.system.spelling import one_line
-from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
-from ganshrink.workflow.floors import floors
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
-from ganshrink.workflow.protocol import Trained, reals_of, said_of
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 TEACHER = "teacher.onnx"  # for timing: an export takes longer than that, and a teacher stays as it is
+SCORES = "scores.safetensors"  # what the metrics are made of, picture by picture
 NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
@@ -51,6 +45,7 @@ FILES = (
     "stages.json",
     "cost.json",
     "metrics.json",
+    SCORES,
     "samples/samples.json",
     "student.onnx",
     TEACHER,
@@ -205,61 +200,6 @@ def write_cost(
     return costs
 
 
-def write_metrics(
-    run: Run,
-    networks: Mapping[str, nn.Module],
-    images: Images,
-    config: MetricsConfig,
-    split: str,
-    *,
-    trained: Trained,
-) -> dict[str, Any]:
-    """metrics.json: every metric of every network on the same images, each value with its protocol, which says by the
-    start of their fingerprint ("data") what images these were, and what else `said_of` says.
-
-    Besides the networks what nobody has to learn is scored (`floors`), by its distance to the teacher's picture as well: a
-    student must be better than the untouched input, the mean picture, and itself before its training.
-
-    Args:
-        trained: what the networks were trained on.
-    """
-    metrics = build(config, split=split, offered=offered_by(images))
-    values: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-    said = said_of(images, trained, networks.values(), config)
-    give_reals(metrics, reals_of(images, trained, config))
-    beside = floors(networks, images) if metrics else {}
-    for name, network in {**beside, **networks}.items():
-        teacher = networks["teacher"] if name != "teacher" else None
-        what = f"the {name}" if name in networks else f"what nobody has to learn ({name})"
-        logger.info("evaluating %s on %d images", what, min(len(images), config.limit or len(images)))
-
-        def scored(judges: Sequence[Metric], network: nn.Module = network, teacher: Any = teacher) -> Any:
-            batches = all_batches(images, config.batch_size)
-            truncate = config.quantisation == "truncate"
-            return evaluate(network, batches, judges, teacher=teacher, limit=config.limit, truncate=truncate)
-
-        try:
-            of_network = scored(metrics)
-        except Exception:  # one of them: each alone tells which
-            of_network = {}
-            for metric in metrics:
-                try:
-                    of_network |= scored([metric])
-                except Exception as error:
-                    if name in networks:
-                        failed.setdefault(metric.name, one_line(error))
-        values[name] = {
-            metric: replace(value, protocol={**value.protocol, **said}).to_json()
-            for metric, value in of_network.items()
-        }
-    run.write("metrics.json", values)
-    if failed:
-        raise ValueError("; ".join(f"no {metric}: {reason}" for metric, reason in failed.items()))
-    found(run, "metrics.json")
-    return values
-
-
 def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *, count: int = 8) -> None:
     """samples/: images spread over the evaluation split as input (of several, the first that is one), every network's
     output, and target. An input that is smaller than the output is enlarged to it, its pixels as squares."""
@@ -360,37 +300,3 @@ def _takes_tensors(run: Run) -> bool:
 
 def _parity(run: Run) -> dict[str, Any]:
     return run.read("parity.json") if (run.path / "parity.json").is_file() else {}
-
-
-def score(
-    generator: nn.Module,
-    images: Images,
-    metrics: MetricsConfig | Sequence[str] | None = None,
-    *,
-    teacher: nn.Module | None = None,
-) -> dict[str, Value]:
-    """Score a generator on a data set: each metric's value with its protocol.
-
-    Args:
-        generator: (B, C, H, W), or several inputs, to images (B, 3, H, W) in [-1, 1].
-        images: held-out images.
-        metrics: names, or the full settings; none: PSNR and SSIM.
-        teacher: for metrics of agreement.
-    """
-    if metrics is None:
-        metrics = MetricsConfig()
-    try:
-        config = metrics if isinstance(metrics, MetricsConfig) else MetricsConfig(names=tuple(metrics))
-    except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-    generator = converting(copy.copy(generator))
-    teacher = None if teacher is None else converting(copy.copy(teacher))
-    batches = all_batches(images, config.batch_size)
-    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
-    judges = build(config, device, split="as given", offered=offered_by(images))
-    if config.reals != "scored":
-        raise ValueError(
-            f"metrics.reals = {config.reals!r} needs training images, which are not given here: score a run"
-        )
-    options: dict[str, Any] = {"limit": config.limit, "truncate": config.quantisation == "truncate"}
-    return evaluate(generator, batches, judges, teacher=teacher, device=device, **options)

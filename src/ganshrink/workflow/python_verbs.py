@@ -16,7 +16,7 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import MetricsConfig, Value
 from ganshrink.system.generator import Input
 from ganshrink.system.values import raw
-from ganshrink.workflow import outputs, verbs
+from ganshrink.workflow import scoring, verbs
 from ganshrink.workflow.checkpoints import is_checkpoint, is_ours, open_checkpoint
 from ganshrink.workflow.saved_networks import Uncut, load_network, student_file
 
@@ -68,7 +68,7 @@ def evaluate(generator: Any, *given: Any, **options: Any) -> dict[str, Any]:
     """
     if isinstance(generator, str | Path):
         return _on_run(verbs.evaluate_run, generator, given, **options)
-    return outputs.score(generator, *given, **options)
+    return scoring.score(generator, *given, **options)
 
 
 @overload

@@ -24,6 +24,7 @@ from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow.overrides import parse_overrides, put
 from ganshrink.workflow.recipe import Recipe, read_recipe
 from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
+from ganshrink.workflow.scoring import write_metrics
 
 
 def load_networks(path: str | Path, original: Uncut = None) -> dict[str, nn.Module]:
@@ -66,7 +67,7 @@ def evaluate_run(
     images = _held_out(recipe, path)
     assert recipe.data is not None
     split, trained = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
-    metrics = outputs.write_metrics(run, networks, images, recipe.metrics, split, trained=trained)
+    metrics = write_metrics(run, networks, images, recipe.metrics, split, trained=trained)
     write_report(path)
     return metrics
 
@@ -136,7 +137,7 @@ def quantize_run(
     )
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
-    outputs.write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
+    write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
     outputs.write_samples(run, networks, held_out)
     if recipe.latency.enabled:
         outputs.write_latency(

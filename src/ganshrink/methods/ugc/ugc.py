@@ -42,7 +42,7 @@ from ganshrink.training import Context, Forward, Taps, Update, adam, default_tap
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
-from ganshrink.training.train import Nets, Training, describe, fit_nets, train_stage
+from ganshrink.training.train import Nets, describe, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class Ugc:
         self.network, self.channels = folded_copy(job.original.network), job.channels
         self.space = searched_space(self.network, self.channels, config.supernet)
         self.loss = online_loss(config, parts=rank_and_world()[1] * job.training.accumulate)
+        self.how = {"supernet": job.training.for_search(), "finetune": job.training}
         # what a training from fresh weights builds on: the teacher's stage where the task learns from it
         self.before: tuple[str, ...] | None = () if "pairs" in job.task.needs else None
 
@@ -199,20 +200,19 @@ class Ugc:
         return bisect_threshold(self.channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
-        how = self._training(stage.path.name).model_copy(
-            update={"compile": False}
-        )  # cuts are views of changing shapes
+        # not compiled: cuts are views of changing shapes
+        how, vgg = self.how[stage.path.name].model_copy(update={"compile": False}), self.loss.network
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
-        options["frozen"] = [self.loss.network] if isinstance(self.loss.network, nn.Module) else []
+        options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
         options |= {"validation": self.job.validation, "progress": self.job.progress}
-        fit_nets(stage, nets, self.task, self.images.labelled, how, **options)
-
-    def _training(self, stage: str) -> Training:
-        return self.job.training if stage == "finetune" else self.job.training.for_search()
+        whole = self.job.data  # images that are kept apart make no epoch shorter
+        fit_nets(stage, nets, self.task, self.images.labelled, how, whole=whole, **options)
 
     def _stamp(self, stage: str) -> dict[str, Any]:
-        given = self.job.task, self.images.labelled, self._training(stage), self.job.validation
+        given = self.job.task, self.images.labelled, self.how[stage], self.job.validation
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
+        if len(self.images.labelled) < len(self.job.data):
+            own["epoch"] = len(self.job.data)
         vgg = getattr(self.loss.network, "sha256", None)
         return {**describe(*given), **own, "method": self.config.for_stage(stage), "vgg": vgg}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ganshrink.metrics.iou import MeanIoU, Segmenter
+from ganshrink.metrics.iou import MeanIoU, Segmenter, mean_iou
 from ganshrink.metrics.segmenters.drn import load_drn
 from ganshrink.metrics.segmenters.espnet import load_espnet
 from ganshrink.metrics.segmenters.onnx_file import load_onnx
@@ -44,6 +44,8 @@ def _judged(setup: Setup) -> MeanIoU:
     return MeanIoU(segmenter, split=setup.split)
 
 
-MIOU = Listed(_judged, "higher", "labels", "mean IoU, percent, of what a segmenter sees in the picture")
+MIOU = Listed(
+    _judged, "higher", "labels", "mean IoU, percent, of what a segmenter sees in the picture", mean_iou
+)
 
 __all__ = ["MIOU", "SEGMENTERS", "load_drn", "load_espnet", "load_segmenter"]
