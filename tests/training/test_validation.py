@@ -13,6 +13,9 @@ from ganshrink.data.held_out import apart
 from ganshrink.data.passes import all_batches
 from ganshrink.data.splits import has_val
 from ganshrink.metrics import MetricsConfig, build, evaluate
+from ganshrink.reports import files as reported
+from ganshrink.reports.curves import loss_curves
+from ganshrink.reports.numbers import score
 from ganshrink.training.stages import Stage
 from ganshrink.training.tasks import TASKS
 from ganshrink.training.train import Training, fit_nets
@@ -65,6 +68,9 @@ def test_a_training_that_is_validated_makes_the_same_steps(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "on/events.jsonl").read_text().splitlines()]
     logged = [[line["step"], line["watched"]["val_psnr"]] for line in lines if "watched" in line]
     assert logged == found["curve"]
+    [shown] = loss_curves([reported.Stage("teacher", {}, lines, found)])
+    assert "val_psnr" in [term["name"] for term in shown["terms"]]
+    assert f"psnr {score(value)} on held-out images, at best" in shown["summary"]
 
 
 def test_the_best_weights_are_kept_and_survive_a_stop(tmp_path):
@@ -88,6 +94,22 @@ def test_validation_may_begin_later_and_is_of_the_average_where_there_is_one(tmp
     [metric] = build(MetricsConfig(names=("psnr",)))
     assert [step for step, _ in found["curve"]] == [4, 5]
     assert found["last"]["value"] == evaluate(network, all_batches(held(), 8), [metric])["psnr"].value
+
+
+def test_of_a_task_that_trains_both_ways_one_is_scored_and_both_are_kept(tmp_path):
+    torch.manual_seed(0)
+    task = TASKS["cyclegan"](TASKS["cyclegan"].Config(ndf=4, d_layers=1))
+    nets = task.nets(make_nets()["G"], 3, 3)
+    how = Training(max_steps=2, accelerator="cpu", validate_every=1)
+    validation = Validation(held(), MetricsConfig(), direction="BtoA")
+    fit_nets(Stage(tmp_path, ""), nets, task, Pairs(), how, validation=validation, progress=False)
+    [metric] = build(MetricsConfig(names=("psnr",)))
+    scored = evaluate(nets["G_B"], all_batches(held(), 8), [metric])["psnr"].value
+    assert told(tmp_path)["last"]["value"] == scored
+    assert {file.name for file in tmp_path.glob("*_best*")} == {
+        "G_A_best.safetensors",
+        "G_B_best.safetensors",
+    }
 
 
 def test_only_keeping_the_best_decides_what_comes_out():
