@@ -37,6 +37,7 @@ from ganshrink.workflow.python_inputs import example_of, in_single, open_beside,
 from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
 from ganshrink.workflow.teacher import recipe_values, trained_teacher
+from ganshrink.workflow.validation import validation_of
 from ganshrink.workflow.values import built, values_for
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,9 @@ def _teacher(
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
         images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
+    validation = None
+    if recipe.teacher.weights is None:
+        images, validation = validation_of(recipe, images, recipe.teacher, direction=recipe.direction)
     return trained_teacher(
         run,
         net,
@@ -171,6 +175,7 @@ def _teacher(
         images,
         values=values,
         direction=recipe.direction,
+        validation=validation,
         begin=begin,
         progress=progress,
     )
