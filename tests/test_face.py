@@ -27,7 +27,7 @@ from ganshrink.workflow.recipe import read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, load_network, read_spec, save_network
 from tiny_recipe import tiny
 
-VERBS = "trace prune extract compress train load predict evaluate export quantize measure report"
+VERBS = "trace prune extract compare compress train load predict evaluate export quantize measure report"
 ROOMS = "nets losses methods metrics data tasks"
 IMAGE = torch.zeros(1, 3, 32, 32)
 CONV = nn.Conv2d(3, 3, 1).eval()

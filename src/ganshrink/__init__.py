@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganshrink import data, losses, methods, metrics, nets
+    from ganshrink.comparison.compare import compare
     from ganshrink.graph import trace
     from ganshrink.pruning import Budget, Plan, extract, prune
     from ganshrink.reports import write_report as report
@@ -24,6 +25,7 @@ _VERBS = {
     "extract": "pruning:extract",
     "Plan": "pruning:Plan",
     "Budget": "pruning:Budget",
+    "compare": "comparison.compare:compare",
     "compress": "workflow.compress:compress",
     "train": "workflow.compress:train",
     "load": "workflow.python_verbs:load",
@@ -46,6 +48,7 @@ _ROOMS = {
 __all__ = [
     "Budget",
     "Plan",
+    "compare",
     "compress",
     "data",
     "evaluate",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import ganshrink
+from ganshrink.cli import compare as comparing
 from ganshrink.cli import look, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
 from ganshrink.cli.options import AsNet, Explain, Json, Overrides, Quiet, RecipeFile, Retrain
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(runs.app)  # without a name: its verbs are ours
+app.add_typer(comparing.app)
 app.add_typer(look.app)
 
 
@@ -102,6 +104,10 @@ def compress(
     ] = None,
     as_: AsNet = None,
     explain: Explain = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="say what it would take, by a few steps of each training, then stop"),
+    ] = False,
     retrain: Retrain = False,
     quiet: Quiet = False,
     json_: Json = False,
@@ -113,6 +119,12 @@ def compress(
     terminal.start_logging(quiet)
     words = [*(overrides or ()), *([f"budget={budget}"] if budget else [])]
     resolved = _recipe(recipe, words, explain, net=as_)
+    if dry_run:
+        from ganshrink.workflow.dry_run import dry_run as estimate
+
+        found = estimate(resolved)
+        terminal.answer(found, json_, terminal.estimated(found))
+        return
     outcome = compress.compress_recipe(resolved, retrain=retrain, progress=not quiet)
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":

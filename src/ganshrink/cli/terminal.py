@@ -62,6 +62,29 @@ def show_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     show_table(("metric", *metrics), ([name, *row] for name, row in zip(names, scores, strict=True)))
 
 
+def estimated(found: Mapping[str, Any]) -> str:
+    """What a dry run found, a line for each stage, then all together."""
+    from ganshrink.reports.numbers import duration, file_size, integer
+
+    lines = []
+    for stage in found["stages"]:
+        trained = (
+            f", {integer(stage['steps'])} steps of {stage['images'] // stage['steps']} images"
+            if "steps" in stage
+            else ""
+        )
+        lines.append(f"{stage['name']}: {duration(stage['seconds'])}{trained}")
+    lines += [
+        f"{what}: {duration(found[what])}" for what in ("scoring", "exporting", "timing") if found[what]
+    ]
+    memory = ", ".join(f"{file_size(amount)} of {where} memory" for where, amount in found["memory"].items())
+    lines.append(
+        f"in all about {duration(found['seconds'])}, {file_size(found['disk'])} of disk, {memory}; by "
+        f"{found['timed_steps']} timed steps of each training"
+    )
+    return "\n".join(lines)
+
+
 def _score(entry: Mapping[str, Any] | None) -> str:
     """A value, and half of its interval."""
     if entry is None:

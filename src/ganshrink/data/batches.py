@@ -37,7 +37,8 @@ class Batches:
 
     With `world` processes, process `rank` takes its consecutive `batch_size` of them. Augmentation draws from
     (seed, epoch, index) alone, so neither workers nor processes nor a restart change a sample. Batches that run `beside`
-    others of the same seed have random numbers of their own.
+    others of the same seed have random numbers of their own. An epoch has `epoch_length` samples: those of the data set, or
+    of what it was cut out of, so that a training on a part is as long as one on the whole.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         beside: bool = False,
+        epoch_length: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size}: at least 1 is needed")
@@ -62,6 +64,7 @@ class Batches:
         self.dataset, self.batch_size, self.seed, self.workers = dataset, batch_size, seed, workers
         self.rank, self.world = rank, world
         self._shift = _BESIDE if beside else 0
+        self.epoch_length = len(dataset) if epoch_length is None else epoch_length
 
     @property
     def global_batch(self) -> int:
@@ -70,11 +73,11 @@ class Batches:
 
     def epoch(self, step: int) -> int:
         """The epoch in which the step begins."""
-        return step * self.global_batch // len(self.dataset)
+        return step * self.global_batch // self.epoch_length
 
     def steps(self, epochs: float) -> int:
-        """Steps that show every sample at least `epochs` times."""
-        return math.ceil(epochs * len(self.dataset) / self.global_batch)
+        """Steps that show as many samples as so many epochs have: every one at least so often."""
+        return math.ceil(epochs * self.epoch_length / self.global_batch)
 
     def keys(self, step: int) -> list[tuple[int, int]]:
         """(epoch, index) of each sample of this process's share of a step."""

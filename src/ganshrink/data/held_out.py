@@ -1,14 +1,17 @@
 """Which training images do what where labels are few: pairs, inputs without targets, and those kept apart to score on."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ganshrink.data.images import Images, is_paired, num_inputs
 from ganshrink.data.passes import all_batches, spread_indices
+from ganshrink.data.splits import HELD
 from ganshrink.data.tensors import Subset
 from ganshrink.data.unlabelled import InputsAlone, joined
 
@@ -76,6 +79,24 @@ def divide(pairs: Images, inputs: Images | None, count: int) -> TrainingImages:
     more, rest = _split(pairs, min(wanted - spare, max(1, len(pairs) // SHARE)))
     apart = InputsAlone(more)
     return TrainingImages(rest, rest if left is None else left, joined(held, apart) or apart)
+
+
+def apart(images: Images, *, seed: int) -> tuple[Subset, Subset]:
+    """The images without a tenth of them, drawn by the seed, and those.
+
+    Raises:
+        ValueError: if there are fewer than two, or they are unpaired, so that a sample's partner is any image.
+    """
+    if not is_paired(images):
+        raise ValueError(
+            "validate_every: these unpaired images have no split val to score on, and no pairs to keep apart: add the "
+            "folders valA and valB, or leave validate_every out"
+        )
+    if len(images) < 2:
+        raise ValueError(f"validate_every keeps images out of training, and there are only {len(images)}")
+    drawn = np.random.default_rng(seed).permutation(len(images)).tolist()
+    count = math.ceil(len(images) / HELD)
+    return Subset(images, sorted(drawn[count:])), Subset(images, sorted(drawn[:count]))
 
 
 def _split(images: Images, count: int) -> tuple[Subset, Subset]:

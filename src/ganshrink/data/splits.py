@@ -49,6 +49,15 @@ def split_said(config: DataConfig, split: str) -> str:
     return said
 
 
+def has_val(config: DataConfig) -> bool:
+    """Whether these data have images `val` of their own: neither trained on, nor taken for `test`."""
+    if config.name == "facades-synthetic":
+        return True
+    places = folders_of(config)
+    named = places and all("{split}" in place and _exists(place, "val") for place in places)
+    return bool(named) and split_taken(config, "test") == "test"
+
+
 def _is_flat(config: DataConfig) -> bool:
     """Whether the pairs of `root` lie in it, not in a folder for each split."""
     root = folder_of(config.root or "", "train")

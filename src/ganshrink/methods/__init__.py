@@ -1,4 +1,4 @@
-"""The published methods: one file each, named as in its paper; and the baseline that they have to beat."""
+"""The published methods: one file each, named as in its paper; and the baselines that they have to beat."""
 
 from ganshrink.methods.base import Method
 from ganshrink.methods.cat import cat
@@ -19,4 +19,14 @@ METHODS: dict[str, Method] = {
 
 DEFAULT = "cat"
 
-__all__ = ["DEFAULT", "METHODS"]
+# What stands beside methods in every comparison, by the name it has there: settings of [method].
+BASELINES: dict[str, dict[str, str]] = {
+    "uniform-distilled": {"name": "uniform", "teaching": "distilled"},
+    "uniform-scratch": {"name": "uniform", "teaching": "scratch"},
+    "random-distilled": {"name": "uniform", "teaching": "distilled", "widths": "random"},
+}
+
+REFERENCE = "uniform-distilled"  # what a method must be better than to be worth its search
+UNTAUGHT = "uniform-scratch"  # what a teacher must be better than to be worth anything
+
+__all__ = ["BASELINES", "DEFAULT", "METHODS", "REFERENCE", "UNTAUGHT"]

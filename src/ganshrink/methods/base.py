@@ -1,9 +1,9 @@
 """What a method is given (a job) and gives back (students and their cuts), and where its settings stand."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ganshrink.reports.section import Section
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets, Training, describe
+from ganshrink.training.validation import Validation
 
 ROOM = 1.5  # by which estimates of milliseconds may be off before a budget is refused for them
 
@@ -57,6 +58,11 @@ class MethodConfig(Settings):
         """What the method does to a generator before it cuts it."""
         return {}
 
+    def for_trial(self) -> tuple[Self, Mapping[str, float]]:
+        """The settings of a trial, whose trainings are a few steps and lead nowhere: with searches that are short and accept
+        that; and by stage how many times longer it takes in earnest."""
+        return self, {}
+
     def for_stage(self, name: str) -> dict[str, Any]:
         """What of the settings decides a stage, JSON-ready: the fields of `[method]` itself, and the stage's table. Not
         where a file lies: a stamp has its hash beside this."""
@@ -82,6 +88,7 @@ class Job:
         unlabelled: inputs to train on that have no target; none: there are none. A method that learns from them adds their
             fingerprint to its stamps.
         metrics: what the result will be scored by, and where the judging networks' weights are.
+        validation: what the student is scored on while it is trained; none: it is not.
     """
 
     original: Original
@@ -96,6 +103,7 @@ class Job:
     stopwatch: Stopwatch | None = None
     unlabelled: Images | None = None
     metrics: MetricsConfig = MetricsConfig()
+    validation: Validation | None = None
 
     @property
     def channels(self) -> Channels:
@@ -110,6 +118,10 @@ class Job:
     def build(self) -> nn.Module:
         """The original generator as it came, freshly initialised."""
         return self.original.build()
+
+    def for_search(self) -> "Job":
+        """The same for a training that only finds out what to cut; see `Training.for_search`."""
+        return replace(self, training=self.training.for_search())
 
     def by_generator(self) -> dict[str, "Job"]:
         """The jobs of the generators that are made small, by the names that the task's own training gives these."""
@@ -188,7 +200,7 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""
-        return describe(self.task, self.data, self.training)
+        return describe(self.task, self.data, self.training, self.validation)
 
 
 @dataclass(frozen=True)

@@ -98,15 +98,14 @@ def distill(
     def learn(stage: Stage, nets: Nets) -> None:
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
+        how: Any = {"validation": job.validation, "progress": job.progress}
         if not config.lambda_dist:  # then nobody asks for the teacher's features, and its images can be kept
-            fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+            fit_nets(stage, nets, task, job.data, job.training, **how)
             return
         logger.info("distilling, with features compared at %s", ", ".join(paths))
         with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
             taps = {"teacher": of_teacher, "G": of_student}
-            fit_nets(
-                stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, progress=job.progress
-            )
+            fit_nets(stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, **how)
 
     return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
 
@@ -125,7 +124,8 @@ def train_alone(
 
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("training the student's architecture from scratch")
-        fit_nets(stage, nets, task, job.data, job.training, progress=job.progress)
+        how: Any = {"validation": job.validation, "progress": job.progress}
+        fit_nets(stage, nets, task, job.data, job.training, **how)
 
     after = ("teacher",) if job.task.needs_teacher else ()
     nets, _ = train_stage(run, name, make, learn, made_from={**made_from, **job.describe()}, after=after)

@@ -1,4 +1,5 @@
-"""Uniform widths: every layer keeps the same share of its channels. No method, but what every method has to beat."""
+"""Uniform widths: every layer keeps the same share of its channels, or a random one. No method, but what every method has
+to beat."""
 
 import logging
 from typing import Literal
@@ -9,7 +10,7 @@ from ganshrink.methods.base import Job, MethodConfig, Result, RoundTo
 from ganshrink.methods.distill import DistillConfig, distill, tap_paths, train_alone
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
-from ganshrink.pruning.scores import evenly
+from ganshrink.pruning.scores import evenly, unevenly
 from ganshrink.training.stages import Run
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ class UniformConfig(MethodConfig, DistillConfig):
     teaching: Literal["distilled", "scratch"] = Field(
         default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
     )
+    widths: Literal["even", "random"] = Field(
+        default="even",
+        description="even: every layer keeps the same share of its channels; random: a share drawn by the student's seed",
+    )
     floor: int = Field(default=1, ge=1, description="the least width of a layer")
     round_to: RoundTo = None
 
@@ -31,10 +36,10 @@ class UniformConfig(MethodConfig, DistillConfig):
 def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     """Uniform widths, the baseline: the same share of every layer, distilled or from scratch."""
     channels = job.channels
-    even = evenly(channels)
+    scores = evenly(channels) if config.widths == "even" else unevenly(channels, seed=job.training.seed)
 
     def narrow(budget: Budget) -> Plan:
-        return bisect_threshold(channels, even, budget, floor=config.floor, round_to=config.round_to)
+        return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     plan = job.plan_within(narrow, job.original.network, channels)
     cost = channels.cost(plan)

@@ -98,6 +98,16 @@ def evenly(channels: Channels, *, without: Iterable[int] = ()) -> torch.Tensor:
     return scores
 
 
+def unevenly(channels: Channels, *, seed: int, most: float = 2.0) -> torch.Tensor:
+    """(num_atoms,): as `evenly`, each group's scores raised to a random power between 1/`most` and `most`, log-uniform: one
+    threshold on this keeps a random share of every group, some more and some less than the even one."""
+    draw = np.random.default_rng(seed)
+    scores = evenly(channels)
+    for group in channels.groups:
+        scores[group.atoms] **= float(most ** draw.uniform(-1, 1))
+    return scores
+
+
 def _norms(model: nn.Module, channels: Channels) -> torch.Tensor:
     scores = torch.full((channels.num_atoms,), torch.nan, dtype=torch.float64)
     for norm in sorted(channels.norms, key=lambda n: n.producer):

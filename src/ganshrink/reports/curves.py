@@ -25,9 +25,22 @@ def loss_curves(stages: list[Stage]) -> list[dict[str, Any]]:
         seconds = number(stage.done, "seconds") or number(last, "time")
         if seconds is not None:
             facts.append(duration(seconds))
+        facts += _validated(stage.validation)
         charts = [_chart(f"{stage.name}-{number}", name, *terms[name]) for number, name in enumerate(terms)]
         found.append({"name": stage.name, "summary": ", ".join(facts), "terms": charts})
     return found
+
+
+def _validated(told: dict[str, Any]) -> list[str]:
+    """What a network scored, at the end and at its best, on images held out of its training."""
+    last, best = (number(told, point, "value") for point in ("last", "best"))
+    step = number(told, "best", "step")
+    if last is None or best is None or step is None:
+        return []
+    kept = ", which is kept" if told.get("kept") == "best" else ""
+    return [
+        f"{told.get('metric')} {score(last)} on held-out images, at best {score(best)} (step {integer(step)}){kept}"
+    ]
 
 
 def _terms(events: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -29,11 +29,12 @@ IMAGE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its done.json (empty while it runs) and its events."""
+    """One stage: its done.json (empty while it runs), its events, and its validation.json (empty where there is none)."""
 
     name: str
     done: dict[str, Any]
     events: list[dict[str, Any]]
+    validation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,12 @@ def _read_text(path: Path) -> str:
 
 def _read_stages(folder: Path) -> list[Stage]:
     return [
-        Stage(name, _object(path / "done.json"), _objects(path / "events.jsonl"))
+        Stage(
+            name,
+            _object(path / "done.json"),
+            _objects(path / "events.jsonl"),
+            _object(path / "validation.json"),
+        )
         for name, path in _stage_folders(folder)
         if path.is_dir()
     ]

@@ -14,7 +14,7 @@ from ganshrink.reports.quantized import quantization
 from ganshrink.reports.verdict import Verdict, verdict
 from ganshrink.system.atomic import write_json, write_text
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+TEMPLATES = Path(__file__).parent
 VERDICT = "verdict.json"
 
 
@@ -43,12 +43,10 @@ def verdict_of(run: RunFiles) -> Verdict:
 
 def render(run: RunFiles) -> str:
     """The page's text."""
-    jinja2, _ = load_extra()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     networks = summary.network_names(run)
     gallery = sections.gallery(run)
-    return template.render(
+    return filled(
+        "report.html.j2",
         run=run,
         networks=networks,
         problems=run.problems,
@@ -69,8 +67,17 @@ def render(run: RunFiles) -> str:
         protocols=sections.protocols(run),
         trained_on=sections.trained_on(run),
         provenance=sections.provenance(run),
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def filled(template: str, **content: Any) -> str:
+    """A page's text: its template with its content, the style of all pages, and the time."""
+    jinja2, _ = load_extra()
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    style = jinja2.utils.markupsafe.Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(**content, style=style, made=made)  # type: ignore[no-any-return]
 
 
 def load_extra() -> list[Any]:

@@ -64,6 +64,7 @@ def fit(
     name: str = "training",
     key: str = "",
     state: Mapping[str, Stateful] | None = None,
+    onlookers: Mapping[str, Stateful] | None = None,
     frozen: Sequence[nn.Module] = (),
     progress: bool = False,
 ) -> FitResult:
@@ -85,6 +86,7 @@ def fit(
         name: what the progress display calls it.
         key: what this run is made from; a checkpoint with another key is refused.
         state: whatever else must survive a kill, by name.
+        onlookers: the same of what changes nothing in the training: a checkpoint may be from before it was there.
         frozen: networks that only look on (a teacher): moved to the device and put in eval mode, not saved.
         progress: show how far it is.
 
@@ -103,7 +105,8 @@ def fit(
     kept = dict(state or {})
     for update in updates:
         kept |= update.state
-    run = _Training(machine, dict(nets), list(updates), kept, config, directory / CHECKPOINT, key)
+    given = dict(nets), list(updates), kept, dict(onlookers or {})
+    run = _Training(machine, *given, config, directory / CHECKPOINT, key)
     with settled(machine, config):
         for net in frozen:
             machine.place(in_evaluation(net))
@@ -125,6 +128,7 @@ class _Training:
     nets: dict[str, nn.Module]
     updates: list[Update]
     state: dict[str, Stateful]
+    onlookers: dict[str, Stateful]
     config: FitConfig
     path: Path
     key: str
@@ -151,6 +155,8 @@ class _Training:
                 optimizer.load_state_dict(kept)
             for name, part in self.state.items():
                 part.load_state_dict(saved["state"][name])
+            for name in self.onlookers.keys() & saved["state"].keys():
+                self.onlookers[name].load_state_dict(saved["state"][name])
             if self.machine.scaler is not None:
                 self.machine.scaler.load_state_dict(saved["scaler"])
             step, images, seconds = int(saved["step"]), int(saved["images"]), float(saved["seconds"])
@@ -315,7 +321,7 @@ class _Training:
                 "seconds": self.done.seconds,
                 "nets": nets,
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "state": {name: part.state_dict() for name, part in self.state.items()},
+                "state": {n: part.state_dict() for n, part in (self.state | self.onlookers).items()},
                 "scaler": self.machine.scaler.state_dict() if self.machine.scaler is not None else None,
             }
             save_checkpoint(self.path, content, key=self.key)

@@ -27,6 +27,7 @@ from ganshrink.system.atomic import replacing, sync_folder, write_json
 from ganshrink.system.distributed import barrier, broadcast, init_distributed, is_main_process
 from ganshrink.system.lock import lock_folder
 from ganshrink.training.environment import FORMAT, code_hash, environment
+from ganshrink.training.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,12 @@ Artefacts = dict[str, Any]  # state dicts (kept as safetensors) and JSON values,
 @dataclass(frozen=True)
 class Stage:
     """A stage at work: its folder, the stamp of what it is made from, and that of what it began from, which its checkpoints
-    have: all but when it ends (`until`); none: the same."""
+    have: all but when it ends (`until`); none: the same. In a trial of the run its trainings are short."""
 
     path: Path
     key: str
     begun: str | None = None
+    trial: Trial | None = None
 
 
 class Run:
@@ -52,6 +54,7 @@ class Run:
     Args:
         path: the folder; made if it is not there.
         seed: torch's seed at the start of every stage.
+        trial: none: the run is in earnest.
 
     Raises:
         ValueError: if the folder cannot be made.
@@ -59,8 +62,8 @@ class Run:
         OSError: if it cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, seed: int = 0) -> None:
-        self.path, self.seed = Path(path), seed
+    def __init__(self, path: str | Path, *, seed: int = 0, trial: Trial | None = None) -> None:
+        self.path, self.seed, self.trial = Path(path), seed, trial
         self._stamps: dict[str, str] = {}  # of the stages so far, by name
         self._folders: dict[str, Path] = {}  # of the same; another run's where it is followed
         self._made_by: Any = None
@@ -125,7 +128,7 @@ class Run:
         if until is not None:
             record["until"] = json.loads(json.dumps(until))
         key = _hash(record)
-        stage = Stage(self.path / "stages" / name, key, begun)
+        stage = Stage(self.path / "stages" / name, key, begun, self.trial)
         self._stamps[name], self._folders[name] = key, stage.path
         if broadcast(key) != key:
             raise ValueError(
@@ -139,6 +142,8 @@ class Run:
             torch.manual_seed(self.seed)
             artefacts = make(stage)
         seconds = time.monotonic() - started
+        if self.trial is not None:
+            self.trial.note(name, seconds)
         done = broadcast(self._finish(stage, artefacts, seconds) if is_main_process() else {})
         return _load(stage.path, done)
 
@@ -181,7 +186,7 @@ class Run:
 
     def part(self, name: str) -> "Run":
         """A run in a subfolder, for one of several students."""
-        return Run(self.path / name, seed=self.seed)
+        return Run(self.path / name, seed=self.seed, trial=self.trial)
 
     def follow(self, run: "Run") -> None:
         """Take the stages of another run as those before the next one here."""

@@ -1,24 +1,30 @@
 """How a task's nets are trained in a stage of a run: the same for teachers, searches and students."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
+from ganshrink.metrics.config import Wanted
 from ganshrink.system.distributed import rank_and_world
+from ganshrink.training.average import WeightAverage, generators
 from ganshrink.training.config import FitConfig
-from ganshrink.training.loop import Forward, fit, total_steps
+from ganshrink.training.devices import open_machine
+from ganshrink.training.loop import EVENTS, Forward, fit, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.update import Update
+from ganshrink.training.validation import Validation, Validator
 
 Nets = dict[str, nn.Module]
 
+# Settings that came later decide where they are set: what was made before them is not made again.
+LATE = {"ema", "keep"}
 # Settings that change how a training is watched and where it runs, not what it is.
 INCIDENTAL = {
     "log_every",
@@ -29,6 +35,8 @@ INCIDENTAL = {
     "devices",
     "threads",
     "workers",
+    "validate_every",
+    "validate_by",
 }
 
 
@@ -36,10 +44,45 @@ class Training(FitConfig):
     """How one network is trained."""
 
     batch_size: int = Field(default=1, ge=1, description="images a step, for each process")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="hand out an exponential moving average of the generator's weights, of this decay, such as 0.999; "
+        "none: the last weights. A search goes without",
+    )
+    validate_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="score the generator after so many steps, and after the last, on images not trained on: split "
+        "val, or a tenth of the training images where there is none; none: never. A search goes without",
+    )
+    validate_by: Wanted | None = Field(
+        default=None,
+        description="the metric, as metrics.names; none: the first one there, or else of those usual, that can be computed",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="best: hand out the weights with the best score, not the last ones"
+    )
+
+    @model_validator(mode="after")
+    def _has_scores(self) -> Self:
+        if self.validate_every is None and (self.keep == "best" or self.validate_by is not None):
+            raise ValueError(
+                "keep = 'best' and validate_by need scores: set validate_every to a number of steps"
+            )
+        return self
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide what comes out, for a stage's stamp."""
-        return self.model_dump(mode="json", include=Training.model_fields.keys() - INCIDENTAL)
+        late = {name for name in LATE if getattr(self, name) == Training.model_fields[name].default}
+        incidental = INCIDENTAL - ({"validate_every", "validate_by"} if self.keep == "best" else set())
+        return self.model_dump(mode="json", include=Training.model_fields.keys() - incidental - late)
+
+    def for_search(self) -> "Training":
+        """The same where the weights are not what comes out: without an average, and nothing is validated."""
+        off = {"ema": None, "validate_every": None, "validate_by": None, "keep": "last"}
+        return self.model_copy(update=off)
 
 
 def train_stage(
@@ -82,7 +125,9 @@ def fit_nets(
     frozen: Sequence[nn.Module] = (),
     taps: Mapping[str, Taps] | None = None,
     unlabelled: Images | None = None,
+    whole: Images | None = None,
     forward: Forward | None = None,
+    validation: Validation | None = None,
     progress: bool = True,
 ) -> None:
     """Train `nets` in place for as long as `training` says, going on from the stage's last checkpoint.
@@ -95,27 +140,61 @@ def fit_nets(
         frozen: networks that only look on, beside the task's own (its teacher).
         unlabelled: inputs without targets, of which each batch then holds as many as pairs, under "unlabelled"; how long an
             epoch is the pairs alone decide.
+        whole: what `data` are a part of; an epoch is then as long as one of these.
         forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
+        validation: what the generator is scored on, where `training` asks for that.
     """
     watching = (*task.frozen, *frozen)
-    pairs = batches_of(data, training)
+    pairs, trial = batches_of(data, training, whole=whole), stage.trial
+    steps = list(task.updates(nets, terms) if updates is None else updates)
+    average = None if training.ema is None else WeightAverage(generators(nets), training.ema)
+    if average is not None:
+        steps.append(average.update())
+    validator = None
+    if training.validate_every is not None and trial is None:
+        validator = _validator(nets, task, training, validation, average, total_steps(pairs, training))
+        steps.append(validator.update())
     fit(
         nets,
-        task.updates(nets, terms) if updates is None else updates,
+        steps,
         pairs
         if unlabelled is None
         else PairedWithUnlabelled(pairs, batches_of(unlabelled, training, beside=True)),
-        training,
+        training if trial is None else trial.shortened(training),
         forward=forward or task.forward(nets, taps),
         directory=stage.path,
         name=stage.path.name,
         key=stage.begun or stage.key,
+        onlookers={} if validator is None else {"validation": validator},
         frozen=watching,
         progress=progress,
     )
+    if average is not None:
+        average.hand_out()
+    if validator is not None:
+        validator.finish(stage.path, training.keep)
+    if trial is not None:
+        images = pairs.global_batch * training.accumulate
+        trial.note_training(stage.path / EVENTS, steps=total_steps(pairs, training), images=images)
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
+
+
+def _validator(
+    nets: Nets,
+    task: Task,
+    training: Training,
+    validation: Validation | None,
+    average: WeightAverage | None,
+    total: int,
+) -> Validator:
+    if validation is None:
+        raise ValueError("validate_every: this method gives its training no images to score on: leave it out")
+    scored, device = task.one_way(nets, validation.direction)["G"], open_machine(training).fabric.device
+    metric = validation.metric(training.validate_by, device)
+    given: Any = {"average": average, "every": training.validate_every, "total": total, "device": device}
+    return Validator(validation, metric, generators(nets), scored, **given)
 
 
 def states(nets: Nets) -> Artefacts:
@@ -131,11 +210,22 @@ def loaded(nets: Nets, found: Artefacts) -> Nets:
     return nets
 
 
-def batches_of(data: Images, training: Training, *, beside: bool = False) -> Batches:
-    """The batches of a training, those of this process among several; `beside` others, if these run beside them."""
+def batches_of(
+    data: Images, training: Training, *, beside: bool = False, whole: Images | None = None
+) -> Batches:
+    """The batches of a training, those of this process among several; `beside` others, if these run beside them. Of a part
+    of the images epochs are those of the `whole`."""
     rank, world = rank_and_world()
-    size, seed, workers = training.batch_size, training.seed, training.workers
-    return Batches(data, batch_size=size, seed=seed, workers=workers, rank=rank, world=world, beside=beside)
+    return Batches(
+        data,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        workers=training.workers,
+        rank=rank,
+        world=world,
+        beside=beside,
+        epoch_length=None if whole is None else len(whole),
+    )
 
 
 def length_of(data: Images, training: Training) -> dict[str, int]:
@@ -145,14 +235,20 @@ def length_of(data: Images, training: Training) -> dict[str, int]:
     return {"steps": total_steps(batches, training), "epoch": total_steps(batches, one)}
 
 
-def describe(task: Task, data: Images, training: Training) -> dict[str, Any]:
+def describe(
+    task: Task, data: Images, training: Training, validation: Validation | None = None
+) -> dict[str, Any]:
     """What decides a training's result, JSON-ready; how often it reports or saves does not."""
     own = {
         "task": stamp_if_own(getattr(task, "task", task)),
         "terms": stamp(getattr(task, "terms", ())),
     }
+    chosen = {}
+    if training.keep == "best" and validation is not None:
+        chosen["validation"] = validation.describe(training.validate_by)
     return {
         **{f"own_{key}": value for key, value in own.items() if value},
+        **chosen,
         "task": task.config.model_dump(mode="json"),
         "data": data.fingerprint(),
         "training": training.decisive(),

@@ -26,6 +26,7 @@ from ganshrink.training.stages import Run
 from ganshrink.training.stamps import stamp, stamp_if_own, with_source
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.train import Nets
+from ganshrink.training.trial import Trial
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of, with_finer_steps
 from ganshrink.workflow.finish import FinishedRun, finish
@@ -36,23 +37,27 @@ from ganshrink.workflow.python_inputs import example_of, in_single, open_beside,
 from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
 from ganshrink.workflow.teacher import recipe_values, trained_teacher
+from ganshrink.workflow.validation import validation_of
 from ganshrink.workflow.values import built, values_for
 
 logger = logging.getLogger(__name__)
 
 
-def compress_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True) -> FinishedRun:
+def compress_recipe(
+    recipe: Recipe, *, retrain: bool = False, progress: bool = True, trial: Trial | None = None
+) -> FinishedRun:
     """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
 
     With data.direction = "both" each direction gets a folder of its own inside, and the first one's run is returned.
 
     Args:
         retrain: make the stages of an earlier version again, which are put aside.
+        trial: cuts trainings short and notes what they would take.
 
     Raises:
         ValueError: if the folder is an earlier version's, without `retrain`; or for anything that cannot work.
     """
-    run = _open_run(recipe, retrain=retrain)
+    run = _open_run(recipe, retrain=retrain, trial=trial)
     _check_ways(recipe)
     prepared = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
     if len(prepared) > 1 and recipe.method.both_ways:
@@ -159,6 +164,9 @@ def _teacher(
     """The recipe's teacher. A task that goes both ways has one teacher, whichever direction is compressed."""
     if task.both_ways and recipe.data is not None and recipe.teacher.weights is None:
         images = with_source(open_dataset(recipe.data.model_copy(update={"direction": "AtoB"}), "train"))
+    validation = None
+    if recipe.teacher.weights is None:
+        images, validation = validation_of(recipe, images, recipe.teacher, direction=recipe.direction)
     return trained_teacher(
         run,
         net,
@@ -167,6 +175,7 @@ def _teacher(
         images,
         values=values,
         direction=recipe.direction,
+        validation=validation,
         begin=begin,
         progress=progress,
     )
@@ -347,10 +356,10 @@ def _folder(recipe: Recipe) -> Path:
     return recipe.run
 
 
-def _open_run(recipe: Recipe, *, retrain: bool) -> Run:
+def _open_run(recipe: Recipe, *, retrain: bool, trial: Trial | None = None) -> Run:
     for training in (recipe.teacher, recipe.student):
         check_launch(training)
-    run = Run(_folder(recipe), seed=recipe.seed)
+    run = Run(_folder(recipe), seed=recipe.seed, trial=trial)
     if not retrain:
         run.check_format()
     return run

@@ -42,7 +42,7 @@ def finetune(
         ValueError: if the images or a layer cannot be used (see `calibrate`).
     """
     quantized = copied(student)
-    training = job.training.model_copy(
+    training = job.training.for_search().model_copy(
         update={**config.model_dump(include={"epochs", "decay_epochs", "max_steps"}), "compile": False}
     )
     teacher = job.teacher()["G"]

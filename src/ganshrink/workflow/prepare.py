@@ -22,6 +22,7 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
 from ganshrink.workflow.preflight import check_repeatable, check_single
 from ganshrink.workflow.recipe import Recipe
+from ganshrink.workflow.validation import validation_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +84,13 @@ def prepare(
         with torch.no_grad():
             images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
     budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
+    of_teacher: Any = {"teacher": lambda: teacher()["G"]}
+    trained_on, validation = validation_of(recipe, images, recipe.student, **of_teacher)
     job = Job(
         original,
         teacher,
         recipe.new_task(),
-        images,
+        trained_on,
         budget,
         recipe.student,
         progress,
@@ -95,6 +98,7 @@ def prepare(
         stopwatch=stopwatch,
         unlabelled=unlabelled,
         metrics=recipe.metrics,
+        validation=validation,
     )
     return Prepared(run, recipe, method, job, held_out, net)
 

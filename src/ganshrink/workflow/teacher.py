@@ -17,6 +17,7 @@ from ganshrink.training.stages import Artefacts, Run, Stage, finished_stage, ten
 from ganshrink.training.stamps import sources
 from ganshrink.training.tasks import Direction, Task
 from ganshrink.training.train import Nets, describe, fit_nets
+from ganshrink.training.validation import Validation
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.recipe import TeacherConfig
 from ganshrink.workflow.values import built, values_for
@@ -33,6 +34,7 @@ def trained_teacher(
     *,
     values: Values | None = None,
     direction: Direction = "AtoB",
+    validation: Validation | None = None,
     begin: Callable[[], None],
     progress: bool,
 ) -> Nets:
@@ -41,6 +43,7 @@ def trained_teacher(
     Args:
         values: what the network takes and gives by itself.
         direction: which of its generators, where the task trains both ways.
+        validation: what it is scored on while it is trained; none: it is not.
         begin: called once nothing can be refused any more, before anything is written.
     """
     generator = built(net, values)
@@ -53,7 +56,7 @@ def trained_teacher(
             f"{net.name} is to be taught by itself, but there are no trained weights: set teacher.weights"
         )
     trained = task.nets(generator, images.in_channels, images.out_channels)
-    stamp: dict[str, Any] = {"net": _stamp(net, generator), **describe(task, images, config)}
+    stamp: dict[str, Any] = {"net": _stamp(net, generator), **describe(task, images, config, validation)}
     stamp["task"] = {key: value for key, value in stamp["task"].items() if key not in task.student_settings}
     start: Artefacts = {}
     if config.start is not None:
@@ -67,7 +70,7 @@ def trained_teacher(
         whole = task.nets(initialise(fresh), images.in_channels, images.out_channels)
         if start:
             _loaded(whole, start, of="teacher.start")
-        fit_nets(stage, whole, task, images, config, progress=progress)
+        fit_nets(stage, whole, task, images, config, validation=validation, progress=progress)
         return {name: network.state_dict() for name, network in whole.items()}
 
     begin()

@@ -230,6 +230,7 @@ def calibrated(penals: Mapping[str, Tensor], terms: Mapping[str, Tensor], ratio:
 
 def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapping[str, float]) -> Nets:
     """Stage I: every net of the task, trained from fresh weights under the penalty."""
+    job = job.for_search()
     settings, channels, names = config.condense, job.channels, list(job.by_generator())
     sorting: Any = {"shape": settings.shape, "importance": settings.importance}
 
@@ -308,6 +309,7 @@ def _finetune(
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("finetuning what is left")
         options: Any = {"terms": [remembered] if weight else [], "frozen": list(before.values())}
+        options["validation"] = job.validation
         fit_nets(stage, nets, task, job.data, job.training, progress=job.progress, **options)
 
     kept = {name: plan.to_json(job.channels)["layers"] for name, plan in plans.items()}

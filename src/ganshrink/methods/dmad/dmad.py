@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -110,6 +110,9 @@ class DmadConfig(MethodConfig):
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
+    def for_trial(self) -> tuple[Self, Mapping[str, float]]:
+        return self.model_copy(update={"search": self.search.model_copy(update={"if_missed": "trim"})}), {}
+
     def transforms(self) -> Transforms:
         """Masks act on the scales of norms: those without get some."""
         return {"affine": True}
@@ -158,9 +161,9 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
         return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
-    decided, until = stamp(job, config.search)
+    decided, until = stamp(job.for_search(), config.search)
     decided |= {**job.original.describe(), "method": config.for_stage("")}
-    search = partial(search_masks, job=job, config=config.search, task=task, channels=searched)
+    search = partial(search_masks, job=job.for_search(), config=config.search, task=task, channels=searched)
     after = None if job.task.needs_teacher else ()
     nets, found = train_stage(run, "search", begin, search, made_from=decided, after=after, until=until)
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
@@ -222,6 +225,7 @@ def distill(
             updates = extended(task.updates(nets, [terms]), "G", optimizers=more)
             judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
             options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
+            options["validation"] = job.validation
             fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
 
     made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}

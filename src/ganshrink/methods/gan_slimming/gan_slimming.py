@@ -177,6 +177,8 @@ def _train(
     if name == "search" and search.epochs is not None:
         other |= {"epochs": search.epochs, "decay_epochs": 0}
     training = training.model_copy(update=other)
+    if name == "search":  # what has died must not live on in an average
+        training = training.for_search()
     judge = job.teacher().get("D") if _by_features(config, name) else None
     fresh = next(iter(config.stages)) == name and (name == "narrow" or search.start == "fresh")
 
@@ -197,6 +199,7 @@ def _train(
             hooks = sparsity is not None or bits is not None  # which change what the network computes
             how = training.model_copy(update={"compile": training.compile and not hooks})
             options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
+            options["validation"] = job.validation
             fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
             kept: Artefacts = {"quantization": bits and bits.ranged().model_dump(mode="json")}
             if sparsity is not None:
@@ -210,7 +213,7 @@ def _train(
     stamp = {"method": config.for_stage(name), "vgg": vgg and vgg.sha256, "shapes": shapes}
     if "rho" in config.stages[name] and search.adaptive_rho:
         stamp["budget"] = job.limits()
-    stamp |= describe(job.task, job.data, training)
+    stamp |= describe(job.task, job.data, training, job.validation)
     return train_stage(run, name, make, learn, made_from=stamp)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -146,6 +146,12 @@ class UgcConfig(MethodConfig):
     supernet: SupernetConfig = SupernetConfig()
     search: SearchConfig = SearchConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    def for_trial(self) -> tuple[Self, Mapping[str, float]]:
+        search = self.search
+        few = search.model_copy(update={"population": min(4, search.population), "generations": 1})
+        longer = search.population * search.generations / (few.population * few.generations)
+        return self.model_copy(update={"search": few}), {"search": longer}
 
     def transforms(self) -> Transforms:
         """The inserted blocks."""

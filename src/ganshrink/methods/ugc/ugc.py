@@ -85,6 +85,7 @@ class Ugc:
         self.network, self.channels = folded_copy(job.original.network), job.channels
         self.space = searched_space(self.network, self.channels, config.supernet)
         self.loss = online_loss(config, parts=rank_and_world()[1] * job.training.accumulate)
+        self.how = {"supernet": job.training.for_search(), "finetune": job.training}
         # what a training from fresh weights builds on: the teacher's stage where the task learns from it
         self.before: tuple[str, ...] | None = () if "pairs" in job.task.needs else None
 
@@ -200,17 +201,20 @@ class Ugc:
 
     def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
         # not compiled: cuts are views of changing shapes
-        training, vgg = self.job.training.model_copy(update={"compile": False}), self.loss.network
+        how, vgg = self.how[stage.path.name].model_copy(update={"compile": False}), self.loss.network
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
         options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
-        options["progress"] = self.job.progress
-        fit_nets(stage, nets, self.task, self.images.labelled, training, **options)
+        options |= {"validation": self.job.validation, "progress": self.job.progress}
+        whole = self.job.data  # images that are kept apart make no epoch shorter
+        fit_nets(stage, nets, self.task, self.images.labelled, how, whole=whole, **options)
 
     def _stamp(self, stage: str) -> dict[str, Any]:
-        described = describe(self.job.task, self.images.labelled, self.job.training)
+        given = self.job.task, self.images.labelled, self.how[stage], self.job.validation
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
+        if len(self.images.labelled) < len(self.job.data):
+            own["epoch"] = len(self.job.data)
         vgg = getattr(self.loss.network, "sha256", None)
-        return {**described, **own, "method": self.config.for_stage(stage), "vgg": vgg}
+        return {**describe(*given), **own, "method": self.config.for_stage(stage), "vgg": vgg}
 
 
 def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:

@@ -1,0 +1,86 @@
+"""What a matrix will take: a trial of each cell that is not like another but for its seed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ganshrink.comparison.matrix import Cell
+from ganshrink.comparison.running import command
+from ganshrink.reports.numbers import duration, file_size
+from ganshrink.system.atomic import write_json
+
+KEPT = "estimate.json"
+
+
+def estimate(left: Sequence[Cell], folder: Path, *, jobs: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Hours, disk and memory of the cells that are left, told line by line and kept in the folder.
+
+    Raises:
+        ValueError: if students would not see the same number of images, before anything is trained.
+    """
+    file = folder / KEPT
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    told: dict[str, dict[str, Any]] = {}
+    for cell in left:
+        kind = cell.kind
+        if kind not in told:
+            found = known.get(kind, {})
+            if found.get("key") != cell.kind_key():
+                found = {"key": cell.kind_key(), **_trial(cell)}
+                known[kind] = found
+                write_json(file, known)
+            told[kind] = found
+            tell(f"{kind}: {_said(found)}")
+    _check_equal(told)
+    trials = [told[cell.kind] for cell in left]
+    seconds = sum(trial.get("seconds", 0.0) for trial in trials)
+    memory = sorted((trial.get("memory", {}).get("cpu", 0) for trial in trials), reverse=True)
+    whole = {
+        "cells": len(left),
+        "seconds": seconds,
+        "wall_seconds": seconds / max(1, min(jobs, len(left))),
+        "disk": sum(trial.get("disk", 0) for trial in trials),
+        "memory": sum(memory[:jobs]),
+        "kinds": told,
+    }
+    tell(
+        f"{len(left)} cells: {duration(seconds)} in all, {duration(whole['wall_seconds'])} by {jobs} at a time, "
+        f"{file_size(whole['disk'])} of disk, {file_size(whole['memory'])} of memory"
+    )
+    return whole
+
+
+def _trial(cell: Cell) -> dict[str, Any]:
+    task = command(cell)
+    words = [sys.executable, "-m", "ganshrink", "compress", task.recipe, "--dry-run", "--json", "--quiet"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"error": lines[-1].removeprefix("error: ")}
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def _said(found: dict[str, Any]) -> str:
+    if "error" in found:
+        return f"fails: {found['error']}"
+    stages = [f"{stage['name']} {duration(stage['seconds'])}" for stage in found["stages"]]
+    return f"{duration(found['seconds'])} ({', '.join(stages)})"
+
+
+def _check_equal(told: dict[str, dict[str, Any]]) -> None:
+    """Refuse students that would be trained for longer than others."""
+    seen = {}
+    for kind, found in told.items():
+        trained = [stage for stage in found.get("stages", ()) if "images" in stage]
+        if trained:
+            seen[kind] = int(trained[-1]["images"])
+    if len(set(seen.values())) > 1:
+        usual = max(set(seen.values()), key=list(seen.values()).count)
+        odd = next(kind for kind, images in seen.items() if images != usual)
+        raise ValueError(
+            f"the student of {odd} would see {seen[odd]} images, the others {usual}: remove what its method says of "
+            "batch_size and epochs"
+        )

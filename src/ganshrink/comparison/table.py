@@ -1,0 +1,265 @@
+"""compare.json: rows of methods and budgets, what their differences allow to say, and what was left out and why."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ganshrink.comparison.bootstrap import Interval, Sample, difference, interval, places, spread
+from ganshrink.comparison.results import Member, joined
+from ganshrink.methods import REFERENCE, UNTAUGHT
+from ganshrink.reports.files import dicts, number
+from ganshrink.reports.verdict import RUNTIMES
+
+Place = tuple[str, float]  # of a row: budget and share of labels
+
+
+def tabulate(
+    members: Sequence[Member],
+    *,
+    unfinished: Sequence[str] = (),
+    rank_by: str | None = None,
+    margin: float | None = None,
+) -> dict[str, Any]:
+    """The comparison of runs, JSON-ready.
+
+    Args:
+        members: the runs, those that failed included.
+        unfinished: names of cells that have no result yet.
+        rank_by: the metric that decides; none: the first that was measured.
+        margin: how much worse than the teacher in it is as good; none: that is not said.
+
+    Raises:
+        ValueError: if no run has a result, or none has that metric.
+    """
+    done = [member for member in members if member.error is None]
+    if not done:
+        failed = next((f": {member.name}: {member.error}" for member in members), "")
+        raise ValueError(f"no run has a result to compare{failed}")
+    better = _better(done)
+    if not better:
+        raise ValueError(
+            "these runs have no metrics in common to compare: score them by `ganshrink evaluate`"
+        )
+    rank_by = rank_by or next(iter(better))
+    if rank_by not in better:
+        raise ValueError(f"rank_by = {rank_by!r}, and the runs have {', '.join(better)}: choose one of these")
+    comparison = _Comparison(done, better, rank_by, margin)
+    return {
+        "metrics": better,
+        "rank_by": rank_by,
+        "margin": margin,
+        "reference": REFERENCE,
+        "protocols": {name: done[0].protocol(name) for name in better},
+        "teacher": comparison.teacher(),
+        "floors": comparison.floors(),
+        "rows": comparison.rows(),
+        "gate": comparison.gate(),
+        "ranking": comparison.ranking(),
+        "left_out": comparison.left_out,
+        "failed": [{"name": member.name, "error": member.error} for member in members if member.error],
+        "unfinished": list(unfinished),
+    }
+
+
+class _Comparison:
+    def __init__(
+        self, done: Sequence[Member], better: Mapping[str, str], rank_by: str, margin: float | None
+    ) -> None:
+        self.done, self.better, self.rank_by, self.margin = done, better, rank_by, margin
+        self.left_out = _left_out(done, better)
+        self.groups: dict[Place, dict[str, list[Member]]] = {}
+        for member in done:
+            place = self.groups.setdefault((member.budget, member.label_fraction), {})
+            place.setdefault(member.entry, []).append(member)
+        self._teachers = {name: self.first(name).sample("teacher", name) for name in better}
+
+    def first(self, metric: str) -> Member:
+        """A run whose teacher and floors stand for all."""
+        return next((m for m in self.done if not self.out(m, metric)), self.done[0])
+
+    def out(self, member: Member, metric: str) -> bool:
+        """Whether a run is left out of what is said of a metric."""
+        reasons = self.left_out.get(member.name, {})
+        return "all" in reasons or metric in reasons
+
+    def sample(self, members: Iterable[Member], metric: str) -> Sample | None:
+        """The students' values of an entry over its seeds."""
+        found = [m.sample("student", metric) for m in members if not self.out(m, metric)]
+        known = [sample for sample in found if sample is not None]
+        return joined(known) if known else None
+
+    def teacher(self) -> dict[str, Any]:
+        member = self.done[0]
+        values = {name: _told(interval(s)) for name, s in self._teachers.items() if s is not None}
+        return {"metrics": values, **_costs(member, "teacher")}
+
+    def floors(self) -> dict[str, Any]:
+        """What nobody has to learn."""
+        found = {}
+        for network in ("identity", "mean", "untrained"):
+            values = {}
+            for name in self.better:
+                if (sample := self.first(name).sample(network, name)) is not None:
+                    values[name] = _told(interval(sample))
+            if values:
+                found[network] = values
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        found = []
+        for (budget, fraction), entries in self.groups.items():
+            for entry, members in entries.items():
+                found.append(
+                    {
+                        "entry": entry,
+                        "budget": budget,
+                        "label_fraction": fraction,
+                        "seeds": [member.seed for member in members],
+                        **_costs(members[0], "student"),
+                        "metrics": self._metrics(members),
+                        "against_teacher": self._against(members, self._teachers),
+                        "against_reference": self._against(members, self._reference(entries, entry)),
+                        "said": self._said(members, entries, entry),
+                        "cells": [_cell(member) for member in members],
+                    }
+                )
+        return found
+
+    def gate(self) -> list[dict[str, Any]]:
+        """Whether the protocol can tell anything: by how much the teacher is better than a student's size from scratch."""
+        found = []
+        for (budget, fraction), entries in self.groups.items():
+            alone = self.sample(entries.get(UNTAUGHT, ()), self.rank_by)
+            teacher = self._teachers[self.rank_by]
+            if alone is not None and teacher is not None:
+                gap = difference(teacher, alone)
+                passed = self._is_better(gap)
+                found.append({"budget": budget, "label_fraction": fraction, **_told(gap), "passed": passed})
+        return found
+
+    def ranking(self) -> list[dict[str, Any]]:
+        """By budget and share of labels, entries from best to worst by the metric that decides; the tied together."""
+        found = []
+        higher = self.better[self.rank_by] == "higher"
+        for (budget, fraction), entries in self.groups.items():
+            samples = {entry: self.sample(members, self.rank_by) for entry, members in entries.items()}
+            known = {entry: sample for entry, sample in samples.items() if sample is not None}
+            found.append(
+                {"budget": budget, "label_fraction": fraction, "places": places(known, higher=higher)}
+            )
+        return found
+
+    def _metrics(self, members: Sequence[Member]) -> dict[str, Any]:
+        found = {}
+        for name in self.better:
+            if (sample := self.sample(members, name)) is not None:
+                values = sample.values.tolist()
+                found[name] = _told(interval(sample)) | {"values": values, "spread": spread(values)}
+        return found
+
+    def _reference(self, entries: Mapping[str, Sequence[Member]], entry: str) -> dict[str, Sample | None]:
+        members = () if entry == REFERENCE else entries.get(REFERENCE, ())
+        return {name: self.sample(members, name) for name in self.better}
+
+    def _against(self, members: Sequence[Member], others: Mapping[str, Sample | None]) -> dict[str, Any]:
+        found = {}
+        for name, other in others.items():
+            sample = self.sample(members, name)
+            if sample is not None and other is not None:
+                found[name] = _told(difference(sample, other))
+        return found
+
+    def _is_better(self, gap: Interval) -> bool:
+        return gap.low > 0 if self.better[self.rank_by] == "higher" else gap.high < 0
+
+    def _said(
+        self, members: Sequence[Member], entries: Mapping[str, Sequence[Member]], entry: str
+    ) -> list[str]:
+        """The sentences that the intervals allow, of the metric that decides."""
+        sample, teacher = self.sample(members, self.rank_by), self._teachers[self.rank_by]
+        reference = self._reference(entries, entry)[self.rank_by]
+        said = []
+        if sample is not None and teacher is not None and self.margin is not None:
+            gap = difference(sample, teacher)
+            loss = -gap.low if self.better[self.rank_by] == "higher" else gap.high
+            if loss <= self.margin:
+                said.append("as good as the teacher")
+        if sample is not None and reference is not None:
+            gap = difference(sample, reference)
+            if self._is_better(gap):
+                said.append("better than the reference: worth its cost here")
+            elif gap.excludes_zero:
+                said.append("worse than the reference")
+        return said
+
+
+def _left_out(done: Sequence[Member], better: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By run and metric (or "all"), why it is not compared with the others."""
+    found: dict[str, dict[str, str]] = {}
+    seen = Counter(member.trained()["student"] for member in done)
+    usual = seen.most_common(1)[0][0]
+    teachers = Counter(member.teacher_key for member in done)
+    teacher = teachers.most_common(1)[0][0]
+    for member in done:
+        reasons = {}
+        if member.trained()["student"] != usual:
+            images = member.trained()["student"]
+            reasons["all"] = f"its student saw {images} images, the others {usual}"
+        if member.teacher_key != teacher:
+            reasons["all"] = "its teacher is another one"
+        for metric in better:
+            protocols = {key: m.protocol(metric) for key, m in (("mine", member), ("first", done[0]))}
+            if protocols["mine"] != protocols["first"]:
+                reasons[metric] = f"measured otherwise: {_differing(protocols['mine'], protocols['first'])}"
+        if reasons:
+            found[member.name] = reasons
+    return found
+
+
+def _differing(mine: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    keys = [key for key in {**first, **mine} if first.get(key) != mine.get(key)]
+    return ", ".join(f"{key} {mine.get(key)} instead of {first.get(key)}" for key in keys[:3])
+
+
+def _better(done: Sequence[Member]) -> dict[str, str]:
+    """The metrics that all students have, each with its better direction."""
+    tables = [member.metrics.get("student", {}) for member in done]
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    return {name: str(tables[0][name]["better"]) for name in names}
+
+
+def _costs(member: Member, network: str) -> dict[str, Any]:
+    cost = member.run.get("cost.json")
+    return {
+        "macs": number(cost, network, "macs", "exact"),
+        "params": number(cost, network, "params"),
+        "bytes": number(cost, network, "bytes"),
+        "ms": _milliseconds(member, network),
+    }
+
+
+def _milliseconds(member: Member, network: str) -> dict[str, Any] | None:
+    """Its median time in the first runtime that it was timed in."""
+    rows = dicts(member.run.get("latency.json"), "rows")
+    for runtime in RUNTIMES:
+        for row in rows:
+            if (row.get("network"), row.get("runtime")) == (network, runtime):
+                return {"runtime": runtime, "p50": row.get("p50_ms"), "threads": row.get("threads")}
+    return None
+
+
+def _cell(member: Member) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "seed": member.seed,
+        "folder": str(member.folder),
+        "seconds": member.seconds,
+        "images": member.trained(),
+        "stages": [
+            {"name": stage.name, "seconds": number(stage.done, "seconds")} for stage in member.run.stages
+        ],
+    }
+
+
+def _told(found: Interval) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
