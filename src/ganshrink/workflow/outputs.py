@@ -92,7 +92,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         odd = any(have % side and side % have for have, side in sides)  # else it only enlarges otherwise
         why = sizes_told(original, sample["input"], recipe.net, tuple(wanted[1:])) if odd else ""
         raise ValueError(_unlike(tuple(made.shape[1:]), tuple(wanted), why))
-    _try_metrics(metrics, sample, made.clamp(-1, 1))
+    _try_metrics(metrics, sample, made.clamp(-1, 1), original)
 
 
 def _unlike(made: tuple[int, ...], wanted: tuple[int, ...], why: str) -> str:
@@ -107,10 +107,14 @@ def _unlike(made: tuple[int, ...], wanted: tuple[int, ...], why: str) -> str:
     return f"the generator makes images {made}, the data's targets are {wanted}: set {', and '.join(ways)}"
 
 
-def _try_metrics(metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor) -> None:
+def _try_metrics(
+    metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor, original: nn.Module
+) -> None:
     """Let each metric see one image, so that it refuses now what it cannot score."""
     batch = {key: sample[key][None] for key in ("target", "labels") if key in sample}
-    pictures = Pictures(fake=made.nan_to_num(), teacher=made.nan_to_num(), **batch)
+    made = made.nan_to_num()
+    pictures = Pictures(fake=made, teacher=made, inputs=batch_of_one(sample["input"]), **batch)
+    pictures.generator = lambda inputs: generate(in_evaluation(original), inputs).nan_to_num()
     for metric in metrics:
         try:
             metric.update(pictures)
@@ -119,8 +123,12 @@ def _try_metrics(metrics: Sequence[Metric], sample: Mapping[str, Any], made: Ten
 
 
 def offered_by(images: Images) -> set[str]:
-    """What a data set offers of what metrics need."""
-    offered = {"target", "labels"} & images.sample(0, None).keys()
+    """What a data set offers of what metrics need. A label map as input, one-hot or of class ids, is no picture."""
+    sample = images.sample(0, None)
+    offered = {"target", "labels"} & sample.keys()
+    given = sample.get("input")
+    if isinstance(given, Tensor) and given.is_floating_point() and not ((given == 0) | (given == 1)).all():
+        offered |= {"pictures"}
     return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
 
 
