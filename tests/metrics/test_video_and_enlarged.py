@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganshrink.data import TensorInputs, TensorPairs
+from ganshrink.data.images import offered_by
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.metrics.luma import luma
 from ganshrink.metrics.pixels import psnr_per_image, ssim_per_image
-from ganshrink.workflow.outputs import offered_by
 
 
 def scored(network: nn.Module, images: Tensor, target: Tensor | None = None, **settings: object) -> Value:
