@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
 from ganshrink.cli.main import app
+from ganshrink.comparison.matrix import Matrix
 from ganshrink.data import DATASETS, Counts, DataConfig
 from ganshrink.exporters import EXPORTERS
 from ganshrink.methods import METHODS
@@ -64,6 +65,7 @@ def _tables() -> Iterator[Table]:
     yield "[export]", ExportConfig, "how the student is exported"
     yield "[latency]", LatencyConfig, "how networks are timed"
     yield "[quantization]", QuantizationConfig, "the student in integers, see [int8.md](int8.md)"
+    yield "A matrix of `ganshrink compare`", Matrix, "what is compared, see [compare.md](compare.md)"
 
 
 def _about(thing: Any) -> str:
@@ -83,6 +85,7 @@ API = [
     "export",
     "quantize",
     "measure",
+    "compare",
     "report",
     "Budget.parse",
     "Plan.random",
@@ -98,7 +101,9 @@ API = [
     "pruning.scores.l2",
     "data.open_dataset",
     "data.open_unlabelled",
+    "comparison.compare.compare_runs",
     "workflow.recipe.read_recipe",
+    "workflow.dry_run.dry_run",
     "workflow.verbs.load_networks",
     "workflow.verbs.profile_device",
     "metrics.released.fetch",

@@ -2,9 +2,11 @@
 
 import functools
 import gc
+import logging
 import platform
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,28 @@ def pytest_runtest_setup() -> None:
     module = sys.modules.get("torch.onnx._internal.exporter._registration")  # imported by the first export
     if module is not None and not hasattr(module.ONNXRegistry.from_torchlib, "cache_info"):
         module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
+    """The command line in this process: most of a launch is Python's imports. It gives what is printed and logged."""
+    from ganshrink.cli.main import main
+
+    package = logging.getLogger("ganshrink")
+    handler, handlers, level = signal.getsignal(signal.SIGTERM), package.handlers[:], package.level
+
+    def run(*words: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["ganshrink", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert (stop.value.code or 0) == code, err[-2000:]
+        return out, err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    package.handlers[:] = handlers
+    package.setLevel(level)
 
 
 @pytest.fixture

@@ -20,6 +20,6 @@ def test_an_example_runs(name, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    example.main(str(tmp_path / "run"), 8 if name != "dmad" else 24)
+    example.main(str(tmp_path / "run"), 2 if name != "dmad" else 24)  # whose search has to arrive
     assert list((tmp_path / "run").rglob("report.html"))
     assert "report.html" in capsys.readouterr().out

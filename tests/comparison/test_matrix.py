@@ -1,5 +1,8 @@
 """A matrix becomes cells: which there are, what they share, and what is refused."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ganshrink.comparison.matrix import Matrix, cells, read_matrix
@@ -72,3 +75,10 @@ def test_an_unknown_key_of_the_file_is_told_with_the_nearest_one(tmp_path):
     file.write_text('recipe = "recipes/cat/quick.toml"\nseed = [1]\n')
     with pytest.raises(ValueError, match=r"m\.toml: seed: unknown key; did you mean 'seeds'"):
         read_matrix(file)
+
+
+def test_the_matrix_of_the_page_is_one(tmp_path):
+    page = Path("docs/compare.md").read_text()
+    file = tmp_path / "page.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1])
+    assert len(cells(read_matrix(file))) == 2 * 6

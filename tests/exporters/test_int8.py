@@ -113,7 +113,7 @@ def test_any_batch_in_every_runtime(network: nn.Module, exported: tuple[Path, di
         assert psnr(torch.tensor(made), wanted) > 35
 
 
-@pytest.mark.parametrize("image_io", [None, "uint8"])
+@pytest.mark.parametrize("image_io", [pytest.param(None, marks=pytest.mark.exhaustive), "uint8"])
 def test_the_file_as_a_network(image_io: str | None, tmp_path: Path) -> None:
     network, path = deployed(small()), tmp_path / "net.onnx"
     example = pictures(1)[0]
@@ -126,7 +126,13 @@ def test_the_file_as_a_network(image_io: str | None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [QuantConfig(), QuantConfig(activations="observed", weight_bits=4, activation_bits=5)],
+    [
+        QuantConfig(),
+        pytest.param(
+            QuantConfig(activations="observed", weight_bits=4, activation_bits=5),
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
     ids=["paper", "few bits"],
 )
 def test_other_grids(config: QuantConfig, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ from test_statistics import apart, macs, woken
 
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract, zeroed
+from telling import rest_exhaustive
 
 CUT = {name: make for name, make in NETWORKS.items() if "spectral" not in name}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", rest_exhaustive(NETWORKS, lambda name: name not in {"spectral norm by hand", "ECBSR"})
+)
 def test_extracted_is_the_zeroed_network(name):
     torch.manual_seed(0)
     model, x = woken(NETWORKS[name]()), torch.randn(1, 3, 16, 16)

@@ -18,21 +18,40 @@ REFUSED = {
     "pix2pixHD instance encoder": "numpy",
     "RVM, refinement by a condition": "data-dependent",
 }
-# Seconds of tracing for what smaller families hold as well, or our own networks' tests.
+# What smaller families hold as well, or our own networks' tests, or those of statistics and widths.
 LARGE = {
+    "AnimeGANv2",
+    "AttentionGAN",
+    "BigGAN-deep",
     "CartoonGAN",
     "CAT Inception-ResNet",
+    "ConvNeXt",
     "CUT ResNet, antialiased",
+    "CycleGAN ResNet-9",
     "DDPM U-Net",
+    "DeblurGAN v2, FPN",
     "DeepFill v2",
+    "DeepLab v3+",
+    "ECBSR",
     "GAN Compression mobile ResNet",
+    "GFPGAN",
+    "IMDN",
+    "MODNet",
+    "MUNIT, AdaIN",
+    "NAFNet",
+    "pix2pix U-Net",
     "RCAN",
+    "Real-ESRGAN x2, unshuffled",
     "Restormer",
     "SAGAN, spectral norm by hand",
+    "SRResNet",
+    "StarGAN v2",
+    "StyleGAN2",
     "SwinIR",
     "U-GAT-IT light",
     "U2-Net",
     "VQGAN decoder",
+    "White-box cartoon",
 }
 
 

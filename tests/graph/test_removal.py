@@ -32,7 +32,7 @@ def checked(model, channels, plan) -> nn.Module:
     return student
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def incres():
     torch.manual_seed(0)
     model = shaken(nets.build("incres9", ngf=12, blocks=2))

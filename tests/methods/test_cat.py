@@ -1,6 +1,7 @@
 """CAT against its paper: Algorithm 1 by the letter, Eqs. 3 and 5, what is inherited and what is fresh."""
 
 import copy
+import functools
 import json
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import Batches, TensorPairs
-from ganshrink.graph import trace
 from ganshrink.methods.base import Job
 from ganshrink.methods.cat import CatConfig, cat
 from ganshrink.methods.original import Original
@@ -27,25 +27,32 @@ pytestmark = pytest.mark.slow
 SIZE = 32
 
 
-def incres(**options) -> nn.Module:
+@functools.cache
+def incres() -> nn.Module:
+    """The same for all tests, none of which may change it."""
     torch.manual_seed(1)
-    network = nets.build("incres9", **{"ngf": 12, "blocks": 2, **options})
+    network = nets.build("incres9", ngf=12, blocks=2)
     for module in network.modules():
         if isinstance(module, nn.InstanceNorm2d) and module.affine:
             nn.init.uniform_(module.weight, 0.1, 2)
     return network
 
 
+@functools.cache
+def original(generator: nn.Module) -> Original:
+    """Traced once."""
+    example = torch.zeros(1, 3, SIZE, SIZE)
+    return Original(lambda: copy.deepcopy(generator), (example,), {"affine": True})
+
+
 def job(generator: nn.Module, *, budget: str = "macs=30%", steps: int = 0, **options) -> Job:
     generator_of_pairs = torch.Generator().manual_seed(0)
     pairs = [(torch.rand(3, SIZE, SIZE, generator=generator_of_pairs) * 2 - 1,) * 2 for _ in range(4)]
     task = Pix2Pix(Pix2PixConfig(ndf=4, d_norm="none"))
-    trained = task.nets(generator, 3, 3)
+    trained = task.nets(copy.deepcopy(generator), 3, 3)
     training = Training(max_steps=steps, batch_size=2, log_every=1, accelerator="cpu", **options)
     return Job(
-        original=Original(
-            lambda: copy.deepcopy(generator), (torch.zeros(1, 3, SIZE, SIZE),), {"affine": True}
-        ),
+        original=original(generator),
         teacher=lambda: trained,
         task=task,
         data=TensorPairs(pairs),
@@ -89,8 +96,7 @@ def algorithm_1(network: nn.Module, budget: int, floor: int) -> int:
 
 @pytest.mark.parametrize("percent", [60, 30, 20])
 def test_the_search_is_algorithm_1_and_then_uses_what_it_leaves_over(percent):
-    network = incres()
-    channels = trace(network, torch.zeros(1, 3, SIZE, SIZE))
+    network, channels = incres(), original(incres()).channels
     budget = channels.cost().macs * percent // 100
     plan = bisect_threshold(channels, norm_scale(network, channels), Budget.parse(f"macs={budget}"), floor=4)
     by_the_letter = algorithm_1(network, budget, floor=4)
@@ -160,7 +166,7 @@ def test_the_distillation_term_is_equation_3(tmp_path, alignment):
 
 
 def test_without_taps_the_papers_four_are_taken(tmp_path, caplog):
-    work = job(nets.build("incres9", ngf=6), budget="macs=50%")
+    work = job(nets.build("resnet9", ngf=4), budget="macs=50%")
     with caplog.at_level("INFO"):
         cat(Run(tmp_path), work, CatConfig(search={"floor": 2}))
     assert "down.9, blocks.2, blocks.5, blocks.8" in caplog.text

@@ -72,7 +72,10 @@ def test_a_single_image_to_search_on_is_too_few(tmp_path):
 
 @pytest.mark.parametrize(
     ("fitness", "least", "pairs", "unlabelled"),
-    [("fd_squeezenet", 2, 4, 9), ("kd_squeezenet", 3, 2, 15)],
+    [
+        pytest.param("fd_squeezenet", 2, 4, 9, marks=pytest.mark.exhaustive),
+        ("kd_squeezenet", 3, 2, 15),
+    ],
 )
 def test_a_distance_of_too_few_images_is_refused(tmp_path, fitness, least, pairs, unlabelled):
     """On either side; the metric itself would say so after the supernet's training."""
@@ -127,7 +130,7 @@ def test_keys_of_earlier_versions_are_still_read(caplog):
     assert resolve({"net": "resnet6", "method": now}).method.search.band == 0.5
 
 
-@pytest.mark.parametrize("nas", [True, False])
+@pytest.mark.parametrize("nas", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_of_a_task_without_pairs_all_is_done_again_for_another_teacher(tmp_path, nas):
     for seed in (7, 8):
         run, work = (

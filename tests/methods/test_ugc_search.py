@@ -181,7 +181,7 @@ def test_without_a_search_the_wide_teacher_is_so_many_times_as_wide_and_no_wider
     base, tmp_path
 ):
     config = few.settings(nas=False)
-    work = replace(base, original=replace(base.original, transforms=config.transforms()))
+    work = replace(base, original=few.prepared(base.original, config.transforms()))
     method = Ugc(Run(tmp_path), work, config, few.images_of(work, config))
     sites = {number for site in method.space.sites for number in site}
     for ratio, budget in ((4, "macs=12%"), (1.5, "macs=20%"), (4, "macs=60%")):

@@ -37,6 +37,12 @@ def channels() -> Channels:
     return trace(resnet(32), torch.zeros(1, 3, SIZE, SIZE))
 
 
+@cache
+def original() -> Original:
+    """Traced once for all jobs."""
+    return Original(resnet, (torch.zeros(1, 3, SIZE, SIZE),), {})
+
+
 def job(
     *, task: Task | None = None, teacher: nn.Module | None = None, budget: str = "macs=40%", **options: Any
 ) -> Job:
@@ -46,11 +52,11 @@ def job(
     trained = task.nets(teacher or resnet(), 3, 3)
     training = Training(**{"max_steps": 1, "batch_size": 2, "accelerator": "cpu", **options})
     return Job(
-        original=Original(resnet, (torch.zeros(1, 3, SIZE, SIZE),), {}),
+        original=original(),
         teacher=lambda: trained,
         task=task,
         data=TensorPairs(pairs),
-        budget=Budget.parse(budget).resolve(trace(resnet(), torch.zeros(1, 3, SIZE, SIZE))),
+        budget=Budget.parse(budget).resolve(original().channels),
         training=training,
         progress=False,
     )

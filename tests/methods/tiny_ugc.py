@@ -18,6 +18,7 @@ from ganshrink.data.held_out import TrainingImages, divide
 from ganshrink.graph import trace
 from ganshrink.losses import structural_similarity
 from ganshrink.methods.base import Job, Result
+from ganshrink.methods.original import Original
 from ganshrink.methods.ugc import UgcConfig, ugc
 from ganshrink.methods.ugc.config import FinetuneConfig, SearchConfig, SupernetConfig
 from ganshrink.methods.ugc.search import searched_space
@@ -58,9 +59,18 @@ def job(make: Any = tiny.small, *, unlabelled: Images | None | int = 6, **option
     return replace(tiny.job(make, **{"max_steps": 3, "budget": "macs=30%"} | options), unlabelled=more)
 
 
+PREPARED: dict[Any, Original] = {}
+
+
+def prepared(original: Original, transforms: dict[str, Any]) -> Original:
+    """Traced once for all tests of the same network and settings."""
+    key = (original.build, *transforms.items())
+    return PREPARED.setdefault(key, replace(original, transforms=transforms))
+
+
 def go(folder: Path, work: Job, config: UgcConfig, run: Run | None = None) -> Result:
     """The method on a job, whose generator is prepared as these settings say."""
-    original = replace(work.original, transforms=config.transforms())
+    original = prepared(work.original, config.transforms())
     return ugc(run or Run(folder), replace(work, original=original), config)
 
 

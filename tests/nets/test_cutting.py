@@ -1,12 +1,14 @@
-"""Every network can be cut everywhere but at its ends, and the cut network computes what the zeroed one does."""
+"""Every network can be cut everywhere but at its ends; a cut network computes what the zeroed one does at the cost told."""
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract, zeroed
+from telling import rest_exhaustive
 
 SMALL = {
     "resnet9": ({"ngf": 8, "blocks": 2}, (16, 24)),
@@ -14,12 +16,13 @@ SMALL = {
     "mobile_resnet9": ({"ngf": 8, "blocks": 2, "affine": True}, (16, 24)),
     "unet256": ({"ngf": 8, "downs": 5}, (32, 64)),
     "unet128": ({"ngf": 8, "downs": 6, "norm": "instance"}, (128, 64)),
-    "incres9": ({"ngf": 12, "blocks": 2, "norm": "batch_stats"}, (16, 24)),
+    "incres9": ({"ngf": 12, "blocks": 1, "norm": "batch_stats"}, (16, 24)),
     "cartoongan": ({"ngf": 8, "blocks": 2}, (16, 24)),
     "rrdb": ({"ngf": 8, "growth": 4, "blocks": 1, "scale": 2}, (16, 24)),
     "srvgg": ({"ngf": 8, "convs": 2}, (16, 24)),
     "patchgan": ({"ndf": 8, "in_channels": 3}, (32, 48)),
 }
+ALIKE = {"resnet9", "unet128", "cartoongan"}  # made of what the others are made of
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -38,13 +41,20 @@ def test_every_network_is_here():
     assert set(SMALL) == set(nets.NETS)
 
 
-@pytest.mark.parametrize("name", SMALL)
+def counted(model: nn.Module, x: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", rest_exhaustive(SMALL, lambda name: name not in ALIKE))
 @torch.no_grad()
-def test_extracted_equals_zeroed(name):
+def test_extracted_equals_zeroed_and_costs_what_is_told(name):
     torch.manual_seed(0)
     options, size = SMALL[name]
     model = shaken(nets.build(name, **options))
-    channels = trace(model, torch.randn(1, 3, *size))
+    channels = trace(model, one := torch.randn(1, 3, *size))
+    assert channels.cost().macs == counted(model, one)
     reasons = sorted(group.frozen for group in channels.groups if group.frozen)
     wanted = ["it is an output of the model", "it meets the model's input"]
     assert reasons == (wanted if name != "srvgg" else wanted[1:] * len(reasons))  # its output adds its input
@@ -52,5 +62,11 @@ def test_extracted_equals_zeroed(name):
         plan = Plan.random(channels, removed, seed=seed)
         x = torch.randn(2, 3, *size)
         wanted = zeroed(model, channels, plan)(x)
-        torch.testing.assert_close(extract(model, channels, plan)(x), wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            (student := extract(model, channels, plan))(x), wanted, atol=1e-5, rtol=1e-4
+        )
         assert float(wanted.std()) > 0
+        cost = channels.cost(plan)
+        assert cost.macs == counted(student, one)
+        assert cost.params == sum(p.numel() for p in student.parameters())
+        assert cost.bytes == sum(t.nbytes for t in student.state_dict().values())

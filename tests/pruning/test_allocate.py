@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def incres():
     torch.manual_seed(0)
-    model = nets.build("incres9", ngf=12, blocks=3)
+    model = nets.build("incres9", ngf=12, blocks=1)
     for module in model.modules():
         if isinstance(module, torch.nn.InstanceNorm2d):
             torch.nn.init.normal_(module.weight, 1, 0.4)
@@ -125,21 +125,6 @@ def test_scores_that_do_not_fit_are_refused(incres):
         allocate.bisect_threshold(channels, torch.full_like(values, torch.nan), "macs=50%")
 
 
-def test_the_main_search_is_within_one_percent():
-    """CAT's: incres9 at 256 x 256, 2.6 G MACs in the papers' convention, floor 16; 0.544 G is the least it can reach."""
-    torch.manual_seed(0)
-    model = nets.build("incres9")
-    for module in model.modules():
-        if isinstance(module, torch.nn.InstanceNorm2d):
-            torch.nn.init.normal_(module.weight, 1, 0.3)
-    channels = trace(model, torch.zeros(1, 3, 256, 256))
-    values = scores.norm_scale(model, channels)
-    plan = allocate.bisect_threshold(channels, values, "paper_macs=2.6G", floor=16)
-    assert 0.99 * 2.6e9 < channels.cost(plan, "paper").macs <= 2.6e9
-    with pytest.raises(ValueError, match=r"paper_macs=0?\.?54\d"):
-        allocate.bisect_threshold(channels, values, "paper_macs=0.5G", floor=16)
-
-
 def test_what_is_gone_does_not_come_back_though_it_would_fit(incres):
     channels, values = incres
     gone = values.clone()
@@ -154,22 +139,6 @@ def test_what_is_gone_does_not_come_back_though_it_would_fit(incres):
     assert all(
         width % 4 == 0 or width == len(g) for width, g in zip(rounded.values(), channels.groups, strict=True)
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "share", "paper", "exact", "params"),
-    [
-        ("mobile_resnet9", 0.75, 10_564_927_488, 6_488_064_000, 1_130_883),  # DMAD's Pix2Pix*, ngf 48
-        ("mobile_resnet9", 0.5, 4_929_355_776, 3_117_416_448, 514_307),  # its CycleGAN*, ngf 32
-        ("unet256", 0.75, 10_288_889_856, 3_430_416_384, 30_611_427),  # its Pix2Pix, ngf 48
-        ("resnet9", 0.5, 14_508_097_536, 12_696_158_208, 2_850_563),
-    ],
-)
-def test_the_same_share_of_each_layer_is_the_published_narrower_network(name, share, paper, exact, params):
-    channels = trace(nets.build(name), torch.zeros(1, 3, 256, 256))
-    plan = allocate.share_of_each(channels, share)
-    assert channels.cost(plan, "paper").macs == paper
-    assert (channels.cost(plan).macs, channels.cost(plan).params) == (exact, params)
 
 
 @pytest.mark.parametrize(

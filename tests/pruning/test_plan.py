@@ -121,7 +121,7 @@ def empty(channels, plan, removable):
 
 
 NETWORKS = {
-    "incres9": lambda: nets.build("incres9", ngf=6, blocks=2),
+    "incres9": lambda: nets.build("incres9", ngf=6, blocks=1),
     "unet256": lambda: nets.build("unet256", ngf=4, downs=5),
     **{name: CASES[name].make for name in ("glu by chunk", "grouped", "depthwise", "tied weights")},
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ganshrink.reports import write_report
+from telling import rest_exhaustive
 
 LAYERS = [
     {
@@ -78,7 +79,12 @@ def test_a_refused_file_says_why(folder: Path) -> None:
     assert "There is no INT8 file: 31.0 dB on 32 images &lt;at least 40&gt;." in text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"layers": 3, "psnr_db": null, "float": []}'])
+@pytest.mark.parametrize(
+    "content",
+    rest_exhaustive(
+        ["", "[]", "{", '{"layers": 3, "psnr_db": null, "float": []}'], lambda c: len(c) > 2 or not c
+    ),
+)
 def test_a_broken_file_does_not_break_the_page(folder: Path, content: str) -> None:
     (folder / "quantization.json").write_text(content)
     assert write_report(folder).is_file()

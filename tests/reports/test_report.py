@@ -147,14 +147,14 @@ def test_every_group_and_every_term_is_drawn(run: Path, page: Page) -> None:
     assert len(labels) == 8 and labels[0].startswith("G_gan over 3,000 steps: from ")
 
 
-@pytest.mark.parametrize(
-    "gone", ["cost.json", "plan.json", "metrics.json", "latency.json", "parity.json", "env.json"]
-)
-def test_a_missing_file_is_named_with_its_command(gone: str, build_run: Build, tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_its_command(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
-    (folder / gone).unlink()
+    names = ("cost.json", "plan.json", "metrics.json", "latency.json", "parity.json", "env.json")
+    for gone in names:
+        (folder / gone).unlink()
     text = Page(write_report(folder).read_text()).text
-    assert re.search(rf"{gone} is missing\. Make it with ganshrink \w+ (RECIPE run=)?DIR", text)
+    for gone in names:
+        assert re.search(rf"{gone} is missing\. Make it with ganshrink \w+ (RECIPE run=)?DIR", text)
 
 
 def test_one_file_is_enough(tmp_path: Path) -> None:

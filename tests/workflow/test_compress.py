@@ -32,10 +32,7 @@ pytestmark = pytest.mark.slow
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 # of each method, and of each task that a recipe has
 TOLD = {
-    "cat/incres9-camvid",
     "cat/cartoongan-photos",
-    "gan_slimming/cartoongan-photos-gs32",
-    "ugc/omgd-unet32-camvid",
     "papers/cat/cityscapes",
     "papers/dmad/horse2zebra",
     "papers/gan_slimming/zebra2horse-gs8",

@@ -22,6 +22,7 @@ from ganshrink.system.machine import core_count, cpu_name
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.recipe import Recipe, read_recipe
 from made_up_device import formula, profile_of
+from telling import rest_exhaustive
 from tiny_recipe import stages
 
 pytestmark = pytest.mark.slow
@@ -106,10 +107,11 @@ def unscalable(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("steady")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", rest_exhaustive(METHODS, {"cat", "dmad"}.__contains__))
 def test_every_method_keeps_a_budget_in_milliseconds(
     method: str, here: Path, tmp_path: Path, monkeypatch
 ) -> None:
+    """The others do below: beside MACs, with inserted blocks, by a profile's file, from a narrow start."""
     recipe, profile = recipe_of(method, tmp_path / "run", "latency=80%@cpu"), read_profile(here)
     cost = compress(recipe, here)
     limit, timing = cost["budget"]["resolved"]["latency"], cost["budget"]["timing"]
@@ -147,7 +149,7 @@ def test_a_run_looks_at_the_machine_itself_where_nobody_has(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("method", "budget"),
     [
-        ("cat", "latency=90%@cpu,macs=20%"),
+        pytest.param("cat", "latency=90%@cpu,macs=20%", marks=pytest.mark.exhaustive),
         pytest.param("cat", "latency=50%@cpu, macs=95%", marks=pytest.mark.exhaustive),
         ("decig", "macs=30%,latency=70%@cpu"),
     ],
@@ -212,40 +214,32 @@ def refused(recipe: Recipe, here: Path | None = None) -> str:
 
 
 @pytest.mark.usefixtures("steady")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", rest_exhaustive(METHODS, {"cat", "uniform", "dmad"}.__contains__))
 def test_a_time_that_no_network_keeps_is_refused_at_once(method: str, here: Path, tmp_path: Path) -> None:
     recipe = recipe_of(method, tmp_path / "run", "latency=0.01ms@cpu")
     told = refused(recipe, here)
     assert re.search(r"latency=.*cannot be met; the smallest|cannot be met: the fastest network takes", told)
+    assert "latency=0.01ms@cpu" in told  # as it was given
     floor = float(re.findall(r"([\d.]+) ?ms", told)[-1])
     assert 0.01 < floor < read_profile(here).original
     assert not stages(recipe.run)  # nothing was trained
 
 
 @pytest.mark.usefixtures("steady")
-def test_the_budget_is_named_as_it_was_given(here: Path, tmp_path: Path) -> None:
-    assert "latency=0.01ms@cpu" in refused(recipe_of("cat", tmp_path / "run", "latency=0.01ms@cpu"), here)
-
-
-@pytest.mark.usefixtures("steady")
 def test_other_limits_that_cannot_be_met(here: Path, tmp_path: Path) -> None:
     told = refused(recipe_of("uniform", tmp_path / "run", "latency=90%@cpu,macs=10"), here)
     assert "macs=10 " in told.replace(",", " ") and "smallest reachable cost" in told
+    assert "inf" not in told
     assert not (tmp_path / "run" / "latency-search.json").exists()
 
 
 @pytest.mark.usefixtures("steady")
-def test_they_are_told_in_numbers(here: Path, tmp_path: Path) -> None:
-    assert "inf" not in refused(recipe_of("uniform", tmp_path / "run", "latency=90%@cpu,macs=10"), here)
-
-
-@pytest.mark.usefixtures("steady")
-def test_a_narrow_start_may_be_over_the_budget(here: Path, tmp_path: Path) -> None:
-    """As it may with a budget in MACs: the search comes after."""
+@pytest.mark.parametrize("limit", ["latency=60%@cpu", pytest.param("macs=60%", marks=pytest.mark.exhaustive)])
+def test_a_narrow_start_may_be_over_the_budget(limit: str, here: Path, tmp_path: Path) -> None:
+    """The search comes after."""
     overrides = ("method.variant=d+cp", "method.width=1.0", "method.quantization={activations='fixed'}")
-    compress(recipe_of("gan_slimming", tmp_path / "macs", "macs=60%", *overrides))
-    cost = compress(recipe_of("gan_slimming", tmp_path / "run", "latency=60%@cpu", *overrides), here)
-    assert cost["budget"]["timing"]["measured_ms"] <= cost["budget"]["resolved"]["latency"]
+    budget = compress(recipe_of("gan_slimming", tmp_path / "run", limit, *overrides), here)["budget"]
+    assert "timing" not in budget or budget["timing"]["measured_ms"] <= budget["resolved"]["latency"]
 
 
 # Devices that are not here
@@ -267,7 +261,7 @@ def phone(here: Path, file: Path, *, slower: float = 5.0) -> DeviceProfile:
     return read_profile(file)
 
 
-@pytest.mark.parametrize("method", ["cat", "dmad"])
+@pytest.mark.parametrize("method", ["cat", pytest.param("dmad", marks=pytest.mark.exhaustive)])
 def test_another_machine_is_believed_without_measuring(
     method: str, here: Path, tmp_path: Path, monkeypatch, caplog
 ) -> None:
@@ -299,7 +293,7 @@ def test_this_machine_by_its_file(here: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["cat", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("uniform", "decig"))],
+    ["uniform", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cat", "decig"))],
 )
 def test_a_profile_with_other_times_is_another_budget(method: str, here: Path, tmp_path: Path) -> None:
     file = tmp_path / "phone.toml"

@@ -215,7 +215,7 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_saves_the_step_and_says_that_the_same_command_goes_on(tmp_path):
-    words = ["train", "recipes/cat/quick.toml", f"run={tmp_path}", "--quiet", "teacher.checkpoint_steps=1"]
+    words = ["train", "recipes/cat/quick.toml", f"run={tmp_path}", "--quiet", *SMALL, "teacher.max_steps=96"]
     command = [sys.executable, "-m", "ganshrink", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         checkpoint = tmp_path / "stages/teacher/checkpoint.pt"

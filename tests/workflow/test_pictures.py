@@ -13,6 +13,7 @@ from ganshrink.data import read_image
 from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.predict import predict
 from ganshrink.workflow.recipe import resolve
+from telling import rest_exhaustive
 from tiny_recipe import tiny
 
 SHORT = {
@@ -35,7 +36,10 @@ def generator(channels, out, up=1):
 
 
 @pytest.mark.parametrize(
-    ("channels", "out", "up", "shown"), [(1, 2, 1, (16, 32)), (13, 3, 1, (16, 16, 3)), (3, 1, 3, (48, 48))]
+    ("channels", "out", "up", "shown"),
+    rest_exhaustive(
+        [(1, 2, 1, (16, 32)), (13, 3, 1, (16, 16, 3)), (3, 1, 3, (48, 48))], lambda case: case[0] != 13
+    ),
 )
 def test_pairs_of_any_channels_and_sizes(tmp_path, channels, out, up, shown):
     pairs = list(zip(images(8, channels, (16, 16)), images(8, out, (16 * up, 16 * up)), strict=True))

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveInt, field_validator
 
-from ganshrink.metrics import inception, perceptual, pixels, segmenters, squeezenet
+from ganshrink.metrics import inception, luma, perceptual, pixels, segmenters, squeezenet
+from ganshrink.metrics.flicker import FLICKER
+from ganshrink.metrics.st_lpips import ST_LPIPS, ST_LPIPS_FILE, ST_LPIPS_TEACHER
 from ganshrink.metrics.value import Listed, Metric, Reals, Setup
 from ganshrink.system.own import call, chosen, qualified, registered
 from ganshrink.system.spelling import did_you_mean
@@ -17,14 +19,20 @@ METRICS: Mapping[str, Listed] = {
     "ssim": pixels.SSIM,
     "psnr_teacher": pixels.PSNR_TEACHER,
     "ssim_teacher": pixels.SSIM_TEACHER,
+    "psnr_y": luma.PSNR_Y,
+    "ssim_y": luma.SSIM_Y,
+    "st_lpips": ST_LPIPS,
+    "st_lpips_teacher": ST_LPIPS_TEACHER,
     "fd_squeezenet": squeezenet.FD_SQUEEZENET,
     "kd_squeezenet": squeezenet.KD_SQUEEZENET,
+    "swd_squeezenet": squeezenet.SWD_SQUEEZENET,
     "fd_squeezenet_teacher": squeezenet.FD_SQUEEZENET_TEACHER,
     "kd_squeezenet_teacher": squeezenet.KD_SQUEEZENET_TEACHER,
     "perceptual_teacher": perceptual.PERCEPTUAL_TEACHER,
     "fid": inception.FID,
     "kid": inception.KID,
     "miou": segmenters.MIOU,
+    "flicker": FLICKER,
 }
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
 
@@ -33,6 +41,7 @@ NEEDS = {  # in words
     "pairs": "a target image for each input",
     "labels": "label maps",
     "teacher": "a teacher",
+    "pictures": "a picture as input",
 }
 
 # A name, or in Python a metric itself, which a recipe shows by the name of its class.
@@ -52,13 +61,17 @@ class MetricsConfig(BaseModel):
     split: Literal["val", "test"] = Field("test", description="which images are scored")
     limit: int | None = Field(None, ge=1, description="score at most this many images; none: all")
     batch_size: int = Field(8, ge=1, description="images per batch while scoring")
-    seed: int = Field(0, ge=0, description="seed of the kernel distance's random subsets")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the kernel distance's random subsets, and of swd_squeezenet's directions",
+    )
     quantisation: Literal["round", "truncate"] = Field(
         "round", description="how generated pictures become uint8; truncate: as the published scripts do"
     )
     reals: Reals = Field(
         "scored",
-        description="which targets fid, kid, fd_ and kd_squeezenet compare with: scored: those of the images scored; train: "
+        description="which targets fid, kid, fd_, kd_ and swd_ compare with: scored: those of the images scored; train: "
         "of the training images; all: of both",
     )
     fid_statistics: Path | None = Field(
@@ -72,11 +85,22 @@ class MetricsConfig(BaseModel):
     )
     squeezenet: Path = Field(
         Path(squeezenet.FILE),
-        description="weights of fd_ and kd_squeezenet",
+        description="weights of fd_, kd_ and swd_squeezenet",
     )
     vgg: Path = Field(
         Path("vgg19norm_relu3_1.safetensors"),
         description="weights of perceptual_teacher: the normalised VGG-19, or torchvision's VGG-16",
+    )
+    st_lpips: Path = Field(
+        Path(ST_LPIPS_FILE),
+        description="weights of st_lpips: alex_shift_tolerant.pth of the package stlpips-pytorch (extra perceptual), found "
+        "there where this file is not",
+    )
+    border: int | None = Field(
+        None,
+        ge=0,
+        description="psnr_y and ssim_y leave out so many pixels on each side; none: as many as outputs are times larger "
+        "than inputs, 0 where they are not",
     )
     inception: Path = Field(
         Path(inception.RELEASED_NAME),
@@ -116,7 +140,7 @@ def build(
     device: str | torch.device = "cpu",
     *,
     split: str | None = None,
-    offered: Collection[str] = ("target", "pairs", "labels"),
+    offered: Collection[str] = ("target", "pairs", "labels", "pictures"),
 ) -> list[Metric]:
     """The metrics named in the config, in its order, their networks loaded onto `device`.
 

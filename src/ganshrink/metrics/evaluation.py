@@ -98,6 +98,8 @@ def _generate(
         labels=labels,
         teacher=None if teacher is None or inputs is None else generate(teacher, inputs),
         paired=batch["paired"],
+        inputs=inputs,
+        generator=lambda inputs: generate(generator, inputs),
     )
 
 

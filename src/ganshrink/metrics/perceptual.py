@@ -6,9 +6,9 @@ It is not LPIPS (Zhang et al. 2018), which weighs normalised features by learned
 import torch
 from torch import Tensor
 
-from ganshrink.metrics.mean import MeanOverImages
+from ganshrink.metrics.mean import MeanOverImages, compared
 from ganshrink.metrics.resampling import mean_of
-from ganshrink.metrics.value import Listed, Protocolled, Setup
+from ganshrink.metrics.value import Listed, Pictures, Protocolled, Setup
 from ganshrink.metrics.vgg import VGG, load_vgg
 
 
@@ -28,12 +28,11 @@ def perceptual_metric(vgg: VGG, *, split: str) -> MeanOverImages:
     }
     return MeanOverImages(
         "perceptual_teacher",
-        measure,
+        compared(measure, "teacher", Pictures.rgb),
         against="teacher",
         better="lower",
         split=split,
         details=details,
-        rgb=True,
     )
 
 

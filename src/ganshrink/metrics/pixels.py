@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ganshrink.metrics.mean import MeanOverImages, Measure
+from ganshrink.metrics.mean import MeanOverImages, Measure, compared
 from ganshrink.metrics.resampling import mean_of
 from ganshrink.metrics.value import Against, Listed, Protocolled, Setup
 
@@ -58,7 +58,9 @@ def similarity(measure: Literal["psnr", "ssim"], *, against: Against, split: str
     """The mean over images of one of `MEASURES`, generated pictures against a reference; higher is better."""
     name = measure if against == "target" else f"{measure}_teacher"
     function, details = MEASURES[measure]
-    return MeanOverImages(name, function, against=against, better="higher", split=split, details=details)
+    return MeanOverImages(
+        name, compared(function, against), against=against, better="higher", split=split, details=details
+    )
 
 
 def _listed(measure: Literal["psnr", "ssim"], against: Against, about: str) -> Listed:

@@ -1,5 +1,5 @@
-"""SqueezeNet 1.1 (Iandola et al. 2016) up to its last fire module: the feature space of `fd_squeezenet` and
-`kd_squeezenet`. It stands in where Inception weights cannot be had; its distances are never called FID.
+"""SqueezeNet 1.1 (Iandola et al. 2016) up to its last fire module: the feature space of `fd_squeezenet`,
+`kd_squeezenet` and `swd_squeezenet`. It stands in where Inception weights cannot be had; its distances are never called FID.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance
 from ganshrink.metrics.kernel import KernelDistance, distance_of
+from ganshrink.metrics.sliced import SlicedWasserstein
 from ganshrink.metrics.value import Against, Listed, Setup
 from ganshrink.metrics.weights import find_weights, load_judge, short_hash
 
@@ -132,7 +133,16 @@ def _kernel(against: Against, about: str) -> Listed:
     return Listed(make, "lower", against, about, distance_of)
 
 
+def _sliced(setup: Setup) -> SlicedWasserstein:
+    network = setup.network(load_squeezenet, setup.config.squeezenet)
+    options: dict[str, Any] = {"seed": setup.config.seed, "reals": setup.config.reals}
+    return SlicedWasserstein("swd_squeezenet", network, split=setup.split, **options)
+
+
 FD_SQUEEZENET = _frechet("target", "Frechet distance of SqueezeNet features (512-d); not an FID")
 KD_SQUEEZENET = _kernel("target", "kernel distance of the same features; sound with few images")
+SWD_SQUEEZENET = Listed(
+    _sliced, "lower", "target", "sliced Wasserstein distance of the same features, by 1000 directions"
+)
 FD_SQUEEZENET_TEACHER = _frechet("teacher", "Frechet distance to the teacher's pictures")
 KD_SQUEEZENET_TEACHER = _kernel("teacher", "kernel distance to the teacher's pictures")

@@ -82,7 +82,8 @@ class Pictures:
     """One batch to score: images are float (N, C, H, W) in [-1, 1], `labels` int64 (N, h, w) class ids.
 
     With `paired` each image and the target beside it belong together. Unpaired batches may hold more of one than of
-    the other, or one alone. With `truncate` what a generator made is truncated to uint8, not rounded.
+    the other, or one alone. With `truncate` what a generator made is truncated to uint8, not rounded. Fakes are what
+    `generator` made of the `inputs`, where these are given.
     """
 
     fake: Tensor | None
@@ -91,6 +92,8 @@ class Pictures:
     teacher: Tensor | None = None
     paired: bool = True
     truncate: bool = False
+    inputs: tuple[Tensor, ...] | None = None
+    generator: Callable[[tuple[Tensor, ...]], Tensor] | None = None
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +109,12 @@ class Pictures:
                     f"the generated batch is {tuple(self.fake.shape)} but the {kind} batch "
                     f"{tuple(other.shape)}: they must be of one shape (N, C, H, W)"
                 )
+
+    @property
+    def scale(self) -> int:
+        """How many times wider the fakes are than the first input that has a height and width; 1 where it is unknown."""
+        wide = [tensor for tensor in self.inputs or () if tensor.ndim == 4]
+        return max(self.fake.shape[-1] // wide[0].shape[-1], 1) if wide and self.fake is not None else 1
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """`make()`, computed once for this batch however many metrics ask for `key`."""
@@ -135,7 +144,8 @@ class Metric(Protocol):
     """
 
     name: str
-    # Of {"target", "pairs", "labels", "teacher"}: what a batch must hold besides fakes; "pairs" is a target for each.
+    # Of {"target", "pairs", "labels", "teacher", "pictures"}: what a batch must hold besides fakes; "pairs" is a target for
+    # each, "pictures" are inputs.
     needs: frozenset[str]
 
     def reset(self) -> None: ...
@@ -195,7 +205,7 @@ class Listed:
 
     make: Callable[[Setup], Metric]
     better: Better
-    needs: Literal["target", "pairs", "labels", "teacher"]
+    needs: Literal["target", "pairs", "labels", "teacher", "pictures"]
     about: str
     of_parts: OfParts | None = None
 

@@ -26,6 +26,8 @@ EXTRAS = {  # the modules of each extra, as in pyproject.toml
     "openvino": ("openvino",),
     "report": ("jinja2", "matplotlib"),
     "tensorboard": ("tensorboard",),
+    "perceptual": ("stlpips_pytorch",),
+    "cluster": ("distributed",),
 }
 FOLDERS = ("GANSHRINK_DATA", "GANSHRINK_WEIGHTS")
 TOLERANCE = 1e-4  # between two float32 networks that compute the same, with outputs in [-1, 1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
-from ganshrink.data.images import is_paired, num_inputs
+from ganshrink.data.images import num_inputs, offered_by
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
@@ -92,7 +92,7 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         odd = any(have % side and side % have for have, side in sides)  # else it only enlarges otherwise
         why = sizes_told(original, sample["input"], recipe.net, tuple(wanted[1:])) if odd else ""
         raise ValueError(_unlike(tuple(made.shape[1:]), tuple(wanted), why))
-    _try_metrics(metrics, sample, made.clamp(-1, 1))
+    _try_metrics(metrics, sample, made.clamp(-1, 1), original)
 
 
 def _unlike(made: tuple[int, ...], wanted: tuple[int, ...], why: str) -> str:
@@ -107,21 +107,19 @@ def _unlike(made: tuple[int, ...], wanted: tuple[int, ...], why: str) -> str:
     return f"the generator makes images {made}, the data's targets are {wanted}: set {', and '.join(ways)}"
 
 
-def _try_metrics(metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor) -> None:
+def _try_metrics(
+    metrics: Sequence[Metric], sample: Mapping[str, Any], made: Tensor, original: nn.Module
+) -> None:
     """Let each metric see one image, so that it refuses now what it cannot score."""
     batch = {key: sample[key][None] for key in ("target", "labels") if key in sample}
-    pictures = Pictures(fake=made.nan_to_num(), teacher=made.nan_to_num(), **batch)
+    made = made.nan_to_num()
+    pictures = Pictures(fake=made, teacher=made, inputs=batch_of_one(sample["input"]), **batch)
+    pictures.generator = lambda inputs: generate(in_evaluation(original), inputs).nan_to_num()
     for metric in metrics:
         try:
             metric.update(pictures)
         except ValueError as error:
             raise ValueError(f"metrics.names: {metric.name}: {error}") from None
-
-
-def offered_by(images: Images) -> set[str]:
-    """What a data set offers of what metrics need."""
-    offered = {"target", "labels"} & images.sample(0, None).keys()
-    return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
 
 
 def clear(run: Run) -> None:

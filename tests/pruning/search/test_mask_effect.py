@@ -17,6 +17,7 @@ from ganshrink.graph import trace
 from ganshrink.pruning import add_affine
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.search.masks import Masks, maskable
+from telling import rest_exhaustive
 
 pytestmark = pytest.mark.slow
 
@@ -64,9 +65,12 @@ BUILT_IN = [  # network, its options, masked layers: all but the head
     ("incres9", {"ngf": 6, "blocks": 2, "norm": "batch"}, 29),
     ("cartoongan", {"ngf": 4, "blocks": 2}, 13),
 ]
+TOLD = [BUILT_IN[0], BUILT_IN[3], BUILT_IN[5]]
 
 
-@pytest.mark.parametrize(("name", "options", "layers"), BUILT_IN, ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("name", "options", "layers"), rest_exhaustive(BUILT_IN, lambda case: case in TOLD), ids=lambda v: str(v)
+)
 def test_each_mask_of_our_networks_is_heard(name, options, layers):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     model, channels, masks = under_masks(lambda: nets.build(name, **options), x)
@@ -120,7 +124,7 @@ CHAINS = {  # name: how it is made, the module on whose scale and shift its mask
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", rest_exhaustive(CHAINS, set(list(CHAINS)[::2]).__contains__))
 def test_a_mask_acts_on_the_last_norm_behind_its_layer(name):
     make, place = CHAINS[name]
     x = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))

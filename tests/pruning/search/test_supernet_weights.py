@@ -39,7 +39,7 @@ def spread_out(small, axes, plan, shape):
     return out
 
 
-@pytest.mark.parametrize("name", rest_exhaustive(NETS, {"resnet6 batch", "mobile_resnet9"}.__contains__))
+@pytest.mark.parametrize("name", rest_exhaustive(NETS, "mobile_resnet9".__eq__))
 def test_gradients_are_the_small_networks_in_place_and_exactly_zero_elsewhere(name):
     network, channels, space = grown(name)
     supernet = Supernet(network.train(), channels)
