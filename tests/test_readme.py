@@ -20,6 +20,7 @@ from ganshrink.workflow.recipe import read_recipe
 README = Path("README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_example_prints_what_stands_under_it():
     code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.S).groups()
     out = io.StringIO()

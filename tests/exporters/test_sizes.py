@@ -131,6 +131,7 @@ def in_parts(net: Net, h: Tensor, x: Tensor) -> Tensor:
     return h + F.interpolate(F.adaptive_avg_pool2d(h, 4), size=h.shape[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "reason"),
     [
@@ -156,6 +157,7 @@ def test_what_is_fixed_is_refused_with_its_reason(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_operator_without_a_form_of_free_size_is_named(tmp_path: Path) -> None:
     class Back(nn.Module):
         def __init__(self) -> None:
@@ -169,6 +171,7 @@ def test_an_operator_without_a_form_of_free_size_is_named(tmp_path: Path) -> Non
         export_onnx(Back(), torch.rand(1, 3, 32, 32), tmp_path / "net.onnx", dynamic_size=True)
 
 
+@pytest.mark.slow
 def test_a_side_of_one_is_no_size(tmp_path: Path) -> None:
     def noisy(net: Net, h: Tensor, x: Tensor, level: Tensor, half: Tensor) -> Tensor:
         return h + level * F.interpolate(half, scale_factor=2)

@@ -141,6 +141,7 @@ def size(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_function_remains(name):
     torch.manual_seed(0)

@@ -40,6 +40,8 @@ def assert_as_expected(case: Case, channels) -> None:
         assert re.search(reason, groups[name].frozen or "it is free"), f"{name}: {groups[name].frozen}"
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_extracted_equals_zeroed(name):
     torch.manual_seed(0)

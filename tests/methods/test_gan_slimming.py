@@ -174,6 +174,7 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer, revive):
         torch.testing.assert_close(scores[group.atoms], wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "search", "finetune"),
     [("code", [1e-5, 1e-5, 0.5e-5], [1e-4, 1e-4, 0.5e-4]), ("paper", [2e-4, 2e-4, 2e-4], [2e-4] * 3)],
@@ -272,6 +273,7 @@ def test_d_stays_the_teacher_s_in_the_search_if_asked(tmp_path):
     assert not tiny.same(tiny.saved(tmp_path, "finetune", "D"), trained)
 
 
+@pytest.mark.slow
 def test_an_earlier_image_is_not_shown_beside_another_input(tmp_path):
     """A pool of one exchanges images from the second on, and would change what D learns."""
     pooled = {}
@@ -296,6 +298,7 @@ def test_the_trunk_keeps_its_width_unless_asked(tmp_path, prune_trunk):
     assert set(result.basis) == {*tiny.OTHERS} | ({tiny.TRUNK} if prune_trunk else set())
 
 
+@pytest.mark.slow
 def test_convolutions_without_a_norm_are_cut_by_scales_of_their_own(tmp_path):
     """Before any step these are spread like the norms' own, over CartoonGAN's convolutions in pairs."""
     torch.manual_seed(0)
@@ -364,6 +367,7 @@ def quantized(network: nn.Module, bits: QuantConfig, x: Tensor, scales: dict[str
         return network(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", ["paper", "code"])
 @pytest.mark.parametrize(
     ("name", "options"), [("resnet9", {"ngf": 6, "blocks": 1}), ("cartoongan", {"ngf": 4, "blocks": 1})]

@@ -13,6 +13,7 @@ def meta(name: str, **options) -> nn.Module:
         return nets.build(name, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "params", "macs"),
     [
