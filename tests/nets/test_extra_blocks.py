@@ -58,12 +58,15 @@ def added(name: str, count: int) -> tuple[int, int, int, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count", "sites", "published"),
-    [
-        ("unet256", 2, 14, ("20.9", "81.7")),
-        ("unet256", 3, 14, ("31.4", "122.5")),
-        ("mobile_resnet9", 3, 4, ("58.0", "5.5")),
-        ("resnet9", 3, 4, ("58.0", "5.5")),
-    ],
+    rest_exhaustive(
+        [
+            ("unet256", 2, 14, ("20.9", "81.7")),
+            ("unet256", 3, 14, ("31.4", "122.5")),
+            ("mobile_resnet9", 3, 4, ("58.0", "5.5")),
+            ("resnet9", 3, 4, ("58.0", "5.5")),
+        ],
+        lambda case: case[:2] in [("unet256", 3), ("resnet9", 3)],
+    ),
 )
 def test_the_published_cost_of_the_blocks(name, count, sites, published):
     """At base width 64. Cost is quadratic in the base width, so that an eighth of it has a 64th. No block holds a
