@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from ganshrink.data import DataConfig, Images, Photos, check, open_dataset, to_uint8
+from ganshrink.data.images import offered_by
 from ganshrink.data.passes import all_batches
-from ganshrink.workflow.outputs import offered_by
 
 
 def paint(path, red):
@@ -37,7 +37,7 @@ def test_every_picture_of_all_folders_is_an_input_without_a_target(folders):
         sample.keys() == {"input", "name"} and sample["input"].shape == (3, 16, 8) for sample in samples
     )
     assert [to_uint8(sample["input"])[0, 0, 0] for sample in samples] == [0, 1, 2, 100, 101, 102]
-    assert offered_by(images) == set()
+    assert offered_by(images) == {"pictures"}
     assert [list(batch) for batch in all_batches(images, 4)] == [["paired", "name", "input"]] * 2
 
 

@@ -18,8 +18,8 @@ from ganshrink.data import (
     input_spec,
     open_dataset,
 )
+from ganshrink.data.images import offered_by
 from ganshrink.data.passes import all_batches
-from ganshrink.workflow.outputs import offered_by
 
 
 def paint(path: Path, red: int, green: int) -> None:
@@ -116,9 +116,9 @@ def test_names_are_those_of_the_inputs_and_then_of_what_is_left(domains):
 
 def test_there_are_targets_but_no_pairs(domains):
     images = open_dataset(config(domains))
-    assert offered_by(images) == {"target"}
+    assert offered_by(images) == {"target", "pictures"}
     held = Subset(images, [0])
-    assert offered_by(held) == {"target"} and held.num_inputs == 1
+    assert offered_by(held) == {"target", "pictures"} and held.num_inputs == 1
 
 
 def test_a_part_knows_which_of_its_samples_hold_inputs(domains):

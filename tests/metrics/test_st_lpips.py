@@ -1,4 +1,4 @@
-"""ST-LPIPS: the release's own numbers where its weights are, a network of random weights elsewhere; where files are found."""
+"""ST-LPIPS: the release's own numbers where its weights are, a network of random weights elsewhere; and its files."""
 
 import os
 import re

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganshrink.data import TensorInputs, TensorPairs
+from ganshrink.data.images import offered_by
 from ganshrink.metrics import MetricsConfig, Value, build, evaluate
 from ganshrink.metrics.luma import luma
 from ganshrink.metrics.pixels import psnr_per_image, ssim_per_image
-from ganshrink.workflow.outputs import offered_by
 
 
 def scored(network: nn.Module, images: Tensor, target: Tensor | None = None, **settings: object) -> Value:
@@ -25,7 +25,7 @@ class Stripes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         odd = torch.arange(x.shape[-1]) % 2
-        return torch.zeros_like(x) + odd * 51 / 127.5
+        return torch.zeros_like(x) - 1 + odd * 51 / 127.5
 
 
 class Halved(nn.Module):
@@ -42,9 +42,8 @@ def test_what_commutes_with_shifts_does_not_flicker_and_what_sticks_to_the_scree
         assert scored(network, images, names=("flicker",)).value == 0, network
     assert scored(Stripes(), images, names=("flicker",)).value == pytest.approx(51)
     value = scored(Halved(), images, names=("flicker",))
-    rows = (
-        images[..., 4:-4:2, :].add(1).mul(127.5).round()
-    )  # that are kept; a column is that of its left neighbour or itself
+    # Rows that are kept; in each frame a column is itself or its left neighbour.
+    rows = images[..., 4:-4:2, :].add(1).mul(127.5).round()
     steps = []
     for step in range(4):
         columns = [(torch.arange(6, 42) + s) // 2 * 2 - s for s in (step, step + 1)]

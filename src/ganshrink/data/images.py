@@ -46,6 +46,20 @@ def is_paired(images: Images) -> bool:
     return getattr(images, "paired", True)
 
 
+def offered_by(images: Images) -> set[str]:
+    """What a data set offers of what metrics need. A label map as input, one-hot or of class ids, is no picture."""
+    sample = images.sample(0, None)
+    offered = {"target", "labels"} & sample.keys()
+    given = sample.get("input")
+    if (
+        isinstance(given, torch.Tensor)
+        and given.is_floating_point()
+        and not ((given == 0) | (given == 1)).all()
+    ):
+        offered |= {"pictures"}
+    return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
+
+
 def num_inputs(images: Images) -> int:
     """How many samples hold an "input" in evaluation, the first ones; all unless the set says otherwise."""
     return getattr(images, "num_inputs", len(images))

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganshrink.data import Images
-from ganshrink.data.images import is_paired
+from ganshrink.data.images import offered_by
 from ganshrink.data.passes import all_batches, remembered
 from ganshrink.metrics import Metric, MetricsConfig, build, evaluate
 from ganshrink.metrics.config import DEFAULT
@@ -51,11 +51,8 @@ class Validation:
             ValueError: if it cannot be computed on these images.
             FileNotFoundError: if a weights file is missing.
         """
-        offered = {"target", "labels"} & self.images.sample(0, None).keys()
-        if "target" in offered and is_paired(self.images):
-            offered.add("pairs")
         config = self._config(wanted)
-        found = build(config, device, split="held out of training", offered=offered)
+        found = build(config, device, split="held out of training", offered=offered_by(self.images))
         for metric in found:
             if self.teacher is not None or "teacher" not in metric.needs:
                 return metric

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
+from ganshrink.data.images import offered_by
 from ganshrink.methods import DEFAULT
 from ganshrink.methods.base import Job, Method, MethodConfig, Result
 from ganshrink.metrics import Metric
@@ -337,7 +338,7 @@ def _with_channels(net: NetConfig, images: Images) -> NetConfig:
 
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:
     """The inputs without targets of a job: those that its data settings leave or name, then those given in Python."""
-    if given is not None and "pairs" not in outputs.offered_by(images):
+    if given is not None and "pairs" not in offered_by(images):
         raise ValueError(
             "unlabelled inputs stand beside pairs, and these data are none: leave unlabelled out"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
-from ganshrink.data.images import is_paired, num_inputs
+from ganshrink.data.images import num_inputs, offered_by
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
@@ -120,16 +120,6 @@ def _try_metrics(
             metric.update(pictures)
         except ValueError as error:
             raise ValueError(f"metrics.names: {metric.name}: {error}") from None
-
-
-def offered_by(images: Images) -> set[str]:
-    """What a data set offers of what metrics need. A label map as input, one-hot or of class ids, is no picture."""
-    sample = images.sample(0, None)
-    offered = {"target", "labels"} & sample.keys()
-    given = sample.get("input")
-    if isinstance(given, Tensor) and given.is_floating_point() and not ((given == 0) | (given == 1)).all():
-        offered |= {"pictures"}
-    return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
 
 
 def clear(run: Run) -> None:

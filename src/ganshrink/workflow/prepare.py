@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, open_dataset
+from ganshrink.data.images import offered_by
 from ganshrink.data.overlap import warn_trained_on
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
@@ -114,7 +115,7 @@ def open_data(recipe: Recipe) -> tuple[Images, Images]:
 
 def check_suited(recipe: Recipe, images: Images) -> None:
     """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
-    lacking = recipe.task_type.needs - outputs.offered_by(images)
+    lacking = recipe.task_type.needs - offered_by(images)
     if lacking:
         words = {"pairs": "a target image for each input", "target": "images of the target domain"}
         raise ValueError(

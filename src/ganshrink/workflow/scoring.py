@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ganshrink.data import Images
+from ganshrink.data.images import offered_by
 from ganshrink.data.passes import all_batches
 from ganshrink.metrics import Metric, MetricsConfig, Value, build, evaluate, give_reals
 from ganshrink.metrics.resampling import Parts
@@ -23,7 +24,7 @@ from ganshrink.system.values import converting
 from ganshrink.training.stages import Run, save_tensors, tensors_hash
 from ganshrink.workflow.floors import floors
 from ganshrink.workflow.missing import found
-from ganshrink.workflow.outputs import SCORES, offered_by
+from ganshrink.workflow.outputs import SCORES
 from ganshrink.workflow.protocol import Trained, reals_of, said_of
 
 logger = logging.getLogger(__name__)
