@@ -15,7 +15,7 @@ test: $(INSTALLED)  ## the suite: every fact, for the cases that tell most
 test-all: $(INSTALLED)  ## every fact for every case
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-quick: $(INSTALLED)  ## the tests without those that take more than about five seconds
+quick: $(INSTALLED)  ## the tests without those that take more than about half a second
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not exhaustive"
 
 lint: $(INSTALLED)  ## style, form and types

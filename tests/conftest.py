@@ -26,9 +26,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that none is left for one worker while the others have nothing more to do."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Whole runs first, so that none is left for one worker while the others have nothing more to do."""
+    items.sort(key=lambda item: item.path.parent.name not in {"tests", "workflow", "cli"})
 
 
 def pytest_collection_finish() -> None:

@@ -54,6 +54,7 @@ def test_the_names_that_others_rely_on_are_there():
         ganshrink.compres  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_users_own_module_is_made_small(tmp_path):
     model = Mine()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -124,6 +125,7 @@ def styled_pairs():
     return [((x, styles[i], torch.tensor(i % 4)), target) for i, (x, target) in enumerate(pairs())]
 
 
+@pytest.mark.slow
 def test_inputs_alone_are_enough(tmp_path):
     inputs = [image for image, _ in pairs()]
     settings = SETTINGS | {"task": "image2image"}

@@ -24,6 +24,7 @@ RECIPES = [
 ]
 
 
+@pytest.mark.slow
 def test_the_reference_is_what_the_code_says():
     page = runpy.run_path("docs/reference.py")["page"]()
     assert page == Path("docs/reference.md").read_text(), "run python docs/reference.py"

@@ -76,6 +76,7 @@ def test_what_a_verb_takes_for_networks_is_what_its_function_takes(verb, functio
     assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
 
 
+@pytest.mark.slow
 def test_load_gives_the_student_of_a_run_or_the_network_of_a_file(run):
     student, teacher = ganshrink.load(run), ganshrink.load(run / "teacher.safetensors")
     again = ganshrink.load(run / "student.safetensors")
@@ -184,6 +185,7 @@ CALLS = {
 
 
 # `export`, `measure` and `quantize` on a run's folder are in workflow/test_int8.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_path_is_a_string_or_a_path(call, run):
     assert call(run, str) == call(run, Path) != None  # noqa: E711

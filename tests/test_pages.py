@@ -167,6 +167,7 @@ def test_a_student_is_put_into_integers(tmp_path, monkeypatch):
     assert names["entry"]["psnr_db"] >= 40 and (tmp_path / "student-int8.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_a_file_of_free_size_says_its_multiple(tmp_path, monkeypatch, capsys):
     """export.md."""
     monkeypatch.chdir(tmp_path)

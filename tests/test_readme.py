@@ -20,6 +20,7 @@ from ganshrink.workflow.recipe import read_recipe
 README = Path("README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_example_prints_what_stands_under_it():
     code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.S).groups()
     out = io.StringIO()
@@ -31,6 +32,7 @@ def test_the_python_example_prints_what_stands_under_it():
 SHORTER = {
     # exporting and timing is what later commands do; test_main.py has the whole road
     "compress": """'net={name="resnet9",ngf=8,blocks=1}' teacher.max_steps=2 export.onnx=false
+        method.search.floor=2
         latency.enabled=false data.counts={train=8,val=4,test=4}""",
     "measure": "--seconds 0.1",
     "quantize": "quantization.images=4",

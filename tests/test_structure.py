@@ -1,6 +1,7 @@
 """The shape of the source tree: which rooms there are, who may import whom, and how large a file may grow."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -32,9 +33,14 @@ ROOMS["cli"] = {*ROOMS["comparison"], "comparison"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path, *, when_run: bool = False) -> set[str]:
     """The modules a file imports, as absolute names; `when_run` leaves out what is for type checkers alone."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     skipped: set[int] = set()
     for node in ast.walk(tree) if when_run else ():
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
@@ -105,7 +111,7 @@ def test_a_file_is_one_sitting_long():
 
 def test_only_the_command_line_prints():
     for path in FILES:
-        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
         assert room(path) == "cli" or not [c for c in calls if getattr(c.func, "id", "") == "print"], path
 
 
@@ -141,8 +147,7 @@ def test_no_method_leaks_out_of_its_room():
     # `cat` is an operator of torch, too
     others = [path for path in FILES if room(path) != "methods" and path.parent.name != "rules"]
     found = {
-        str(path): [text for text in said(ast.parse(path.read_text())) if METHOD_NAMES.search(text)]
-        for path in others
+        str(path): [text for text in said(tree_of(path)) if METHOD_NAMES.search(text)] for path in others
     }
     assert not {path: texts for path, texts in found.items() if texts}
 

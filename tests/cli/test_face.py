@@ -52,6 +52,7 @@ def test_doctor_knows_the_extras_of_the_package():
     assert {name: list(known) for name, known in doctor.EXTRAS.items()} == modules
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_told_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", {"made_up": ("json", "no_such_module")})
     monkeypatch.setenv("GANSHRINK_DATA", "/no/such/folder")

@@ -100,6 +100,7 @@ def equal(first, second):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_from_k_is_the_stream_from_0_without_its_first_k(workers):
     config = DataConfig(size=16, counts={"train": 5})

@@ -62,6 +62,7 @@ def names(images):
     return [images.sample(index, None)["name"] for index in range(len(images))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", rest_exhaustive(["10%", "25%", "50%", "97.5%"], "97.5%".__eq__))
 def test_labelled_and_unlabelled_images_are_disjoint_and_all(fraction):
     config = drawn(label_fraction=fraction)
@@ -71,6 +72,7 @@ def test_labelled_and_unlabelled_images_are_disjoint_and_all(fraction):
     assert sorted(names(with_targets) + names(without)) == names(open_dataset(drawn()))
 
 
+@pytest.mark.slow
 def test_smaller_shares_are_inside_larger_ones_and_seeds_choose_others():
     shares = [set(names(open_dataset(drawn(label_fraction=share)))) for share in ("10%", "25%", "50%", 1)]
     assert all(small < large for small, large in itertools.pairwise(shares))
@@ -78,6 +80,7 @@ def test_smaller_shares_are_inside_larger_ones_and_seeds_choose_others():
     assert len(other) == 20 and other != shares[2]
 
 
+@pytest.mark.slow
 def test_inputs_without_labels_hold_no_target_and_are_those_of_the_pairs(city):
     for config in (drawn(label_fraction="50%", load_size=24), labelled(city, label_fraction="50%")):
         whole = open_dataset(config.model_copy(update={"label_fraction": 1.0}))

@@ -38,6 +38,7 @@ EPSILONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", rest_exhaustive(EPSILONS, {"standardised", "clamped", "logarithm"}.__contains__)
 )
@@ -49,6 +50,7 @@ def test_small_numbers_are_kept(name: str, tmp_path: Path) -> None:
         assert run_session(session, (torch.full_like(EXAMPLE, value),)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_nan_of_the_file_alone_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     hasty = Ending(lambda h: h / h.square().sum())
@@ -61,12 +63,14 @@ def test_a_nan_of_the_file_alone_is_called_one(tmp_path: Path) -> None:
         check_parity(path, careful.requires_grad_(False), [EXAMPLE], middle)
 
 
+@pytest.mark.slow
 def test_a_nan_of_the_network_itself_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="ganshrink"):
         export_onnx(Ending(lambda h: h / h.square().sum()), EXAMPLE, tmp_path / "net.onnx")
     assert "the network itself gives NaN or infinity on a picture of this kind: middle value" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_torch_cannot_compute_twice_is_not_asked_of_a_file(tmp_path: Path) -> None:
     """On one colour a norm without an epsilon divides rounding errors by rounding errors."""
     norms = [
@@ -79,6 +83,7 @@ def test_what_torch_cannot_compute_twice_is_not_asked_of_a_file(tmp_path: Path) 
     assert entry["psnr_db"] > 60
 
 
+@pytest.mark.slow
 def test_an_int8_file_that_gives_nan_is_refused(tmp_path: Path) -> None:
     class Treacherous(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from telling import rest_exhaustive
 CUT = {name: make for name, make in NETWORKS.items() if "spectral" not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", rest_exhaustive(NETWORKS, lambda name: name not in {"spectral norm by hand", "ECBSR"})
 )
@@ -36,6 +37,7 @@ def test_a_power_iteration_in_forward_stays_alone(name):
     assert frozen["4"] is None
 
 
+@pytest.mark.slow
 def test_standardisation_sees_the_filters_that_are_left():
     torch.manual_seed(0)
     model = woken(around(Standardised(16, 16, 3, padding=1)))

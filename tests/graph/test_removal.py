@@ -39,6 +39,7 @@ def incres():
     return model, trace(model, torch.randn(1, 3, 16, 24))
 
 
+@pytest.mark.slow
 def test_a_dead_branch_becomes_zero(incres):
     model, channels = incres
     student = checked(model, channels, emptied(channels, "blocks.0.body.0.branches.4.0"))
@@ -46,6 +47,7 @@ def test_a_dead_branch_becomes_zero(incres):
     assert isinstance(student.blocks[0].body[0].branches[5], nn.Sequential)
 
 
+@pytest.mark.slow
 def test_a_dead_body_becomes_zero_and_takes_its_norm_along(incres):
     model, channels = incres
     names = [g.name for g in channels.groups if g.name.startswith("blocks.1.")]
@@ -60,6 +62,7 @@ def test_a_dead_body_becomes_zero_and_takes_its_norm_along(incres):
     assert not post_sum_norm.bias.any()
 
 
+@pytest.mark.slow
 def test_all_branches_at_once(incres):
     model, channels = incres
     names = [g.name for g in channels.groups if g.removable]
@@ -68,6 +71,7 @@ def test_all_branches_at_once(incres):
     assert {n for n, _ in student.named_parameters() if n.startswith("blocks")} == set()
 
 
+@pytest.mark.slow
 def test_any_mixture_of_empty_branches(incres):
     model, channels = incres
     generator = torch.Generator().manual_seed(0)
@@ -79,6 +83,7 @@ def test_any_mixture_of_empty_branches(incres):
         checked(model, channels, Plan(keep))
 
 
+@pytest.mark.slow
 def test_the_macs_of_removed_branches_are_not_counted(incres):
     model, channels = incres
     names = [g.name for g in channels.groups if g.name.startswith("blocks.0.")]

@@ -45,6 +45,7 @@ TOLD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rest_exhaustive(NETWORKS, TOLD.__contains__))
 def test_extracted_is_the_masked_network(name):
     torch.manual_seed(0)
@@ -61,6 +62,7 @@ def test_extracted_is_the_masked_network(name):
     assert least < 0.15, f"{least:.3f} of the multiply-accumulates stay"
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_norm_over_live_channels_alone():
     torch.manual_seed(0)
     model = woken(nn.Sequential(conv(3, 8), LayerNorm2d(8), conv(8, 3)))
@@ -77,6 +79,7 @@ def test_the_reference_is_the_norm_over_live_channels_alone():
     torch.testing.assert_close(extract(model, channels, Plan(keep))(x), wanted)
 
 
+@pytest.mark.slow
 def test_modules_state_the_width_that_is_left():
     model = Tokens(nn.LayerNorm)
     channels = trace(model, torch.randn(1, 3, 8, 8))

@@ -76,6 +76,7 @@ def test_second_way_out_a_frozen_submodule():
     assert "submodule 2 is frozen on request" in groups["1"].frozen
 
 
+@pytest.mark.slow
 def test_data_dependent_control_flow_freezes_its_submodule():
     model = nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 8), Moody(), conv(8, 6), conv(6, 3))
     x = torch.randn(1, 3, 8, 8)
@@ -125,6 +126,7 @@ class Power(nn.Module):
         return self.layer(x) / (self.u @ weight).norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", [Numpy, Power, Moody])
 def test_two_submodules_that_cannot_be_exported_are_frozen_alone(inner):
     torch.manual_seed(0)
@@ -138,6 +140,7 @@ def test_two_submodules_that_cannot_be_exported_are_frozen_alone(inner):
     assert "the submodule 5 cannot be exported" in frozen["4"]
 
 
+@pytest.mark.slow
 def test_a_frozen_submodule_that_exports_is_counted_and_kept():
     model = shaken(nets.build("resnet9", ngf=8, blocks=2))
     x = torch.randn(1, 3, 16, 16)
@@ -206,6 +209,7 @@ def test_in_place_operators_change_all_names_of_a_tensor():
     assert groups["c"].frozen is None
 
 
+@pytest.mark.slow
 def test_producers_are_kept_from_before_the_union():
     channels = trace(nets.build("incres9", ngf=12, blocks=2), torch.randn(1, 3, 16, 16))
     [trunk] = [g for g in channels.groups if g.name == "down.7"]
@@ -218,6 +222,7 @@ def test_producers_are_kept_from_before_the_union():
     assert {p.indices for p in trunk.producers} == {tuple(range(48))}
 
 
+@pytest.mark.slow
 def test_constant_examples_and_odd_batches():
     torch.manual_seed(0)
     model = shaken(nets.build("resnet9", ngf=4, blocks=1))
@@ -233,6 +238,7 @@ def test_a_given_rule_that_fails_is_named():
         trace(nn.Sequential(conv(3, 8), nn.ReLU()), torch.randn(1, 3, 8, 8), rules={"relu": failing})
 
 
+@pytest.mark.slow
 def test_recurrent_layers_stay_whole():
     model = Net(
         lambda s, x: s.o(s.m(s.b(F.relu(s.a(x))).flatten(2).transpose(1, 2))[0]),

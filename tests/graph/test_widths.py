@@ -13,6 +13,7 @@ from ganshrink.pruning import Plan, extract, zeroed
 from ganshrink.pruning.search.supernet import Supernet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS | ACTIVATED)
 def test_extracted_is_the_zeroed_network(name):
     torch.manual_seed(0)

@@ -49,6 +49,13 @@ ALIKE = {
     "roll and shift of pixels", "involution of one group", "one convolution for two consumers",
     "blur by repeat", "wavelets", "a buffer of ones", "noise from the shape", "a blur of maps one by one",
     "ones from the shape", "features kept", "dropout that never sleeps", "ones like",
+    "flat channels into linears", "softplus shifted back", "siamese encoder by the batch",
+    "linear to a map", "ghost module cut short", "roll over channels", "resampling",
+    "separable, grouped, transposed, dilated", "a norm before everything", "crelu",
+    "one norm for two tensors", "low-rank weight", "blur-pool with a literal kernel", "switchable norm",
+    "two modules share weight and bias", "meshgrid coordinates", "a tensor of zeros filled",
+    "einops rearrange", "another module's weight used functionally", "transposed linear by matmul",
+    "fixed channels joined", "space to depth by hand", "channels-last weights",
 }  # fmt: skip
 
 

@@ -110,6 +110,7 @@ def test_the_network_stays_as_it_is() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     rest_exhaustive(

@@ -49,6 +49,7 @@ def network():
 IMAGE = torch.zeros(1, 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_a_recipe_is_enough(recipe: Path, measure, tmp_path: Path) -> None:
     out = tmp_path / "there" / "phone.toml"
     told = measure(recipe, "--device-profile", out, "--runtime", "torch", "--threads", 1)
@@ -59,6 +60,7 @@ def test_a_recipe_is_enough(recipe: Path, measure, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_whole_network_of_a_run(measure, tmp_path: Path) -> None:
     folder, out = tmp_path / "run", tmp_path / "phone.toml"
     folder.mkdir()
@@ -71,6 +73,7 @@ def test_the_whole_network_of_a_run(measure, tmp_path: Path) -> None:
     assert same_layers(profile, layers_of(network(), [IMAGE]))
 
 
+@pytest.mark.slow
 def test_what_it_refuses(recipe: Path, measure, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     out = tmp_path / "phone.toml"
@@ -95,6 +98,7 @@ def test_what_it_refuses(recipe: Path, measure, tmp_path: Path, monkeypatch) -> 
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_from_python(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "phone.toml"
     assert verbs.profile_device(recipe, out, runtime="torch", threads=1) == read_profile(out)

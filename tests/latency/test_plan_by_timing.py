@@ -74,6 +74,7 @@ def quadratic(width: int) -> float:
     return 0.2 + 100 * (width / FULL) ** 2
 
 
+@pytest.mark.slow
 @given(
     off=st.floats(0.5, 2),
     bend=st.floats(-0.3, 0.3),
@@ -88,6 +89,7 @@ def test_estimates_that_are_off(off: float, bend: float, step: int, limit: float
     assert quadratic(found) >= 0.92 * limit or quadratic(device.wider(found)) > 0.985 * limit
 
 
+@pytest.mark.slow
 @given(
     noise=st.lists(st.floats(0.95, 1.05), min_size=17, max_size=17),
     off=st.floats(0.5, 2),
@@ -133,6 +135,7 @@ def test_hinges_that_do_not_fill_the_budget(off: float) -> None:
     assert device.measured == [96]
 
 
+@pytest.mark.slow
 @given(off=st.floats(0.5, 2), most=st.integers(20, 250), limit=st.floats(1, 100))
 @settings(max_examples=40, deadline=None)
 def test_hinges_move_up_where_they_must(off: float, most: int, limit: float) -> None:

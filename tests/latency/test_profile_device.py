@@ -78,6 +78,7 @@ def made_up(quick) -> tuple[nn.Module, DeviceProfile]:
         return network, measure_profile(network, [IMAGE], Device("torch", 1))
 
 
+@pytest.mark.slow
 def test_it_says_where_it_looked_and_times_are_above_0(looked) -> None:
     network, profile = looked
     assert (profile.machine.name, profile.machine.cores) == (cpu_name(), core_count())

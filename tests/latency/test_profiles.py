@@ -80,6 +80,7 @@ def check(profile: DeviceProfile, network: nn.Module, channels: Channels, plan: 
     assert sum(times.by_weight(channels, widths).values()) == pytest.approx(expected - fit.constant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [0.0, 0.2, 0.55, 0.9])
 def test_a_cut_takes_what_its_layers_take(made: Made, removed: float) -> None:
     network, channels, profile = made
@@ -106,6 +107,7 @@ def without(channels: Channels, *names: str) -> Plan:
     return Plan(keep)
 
 
+@pytest.mark.slow
 def test_removed_branches_take_no_time(branches: Made) -> None:
     network, channels, profile = branches
     removable = [group.name for group in channels.groups if group.removable]
@@ -194,6 +196,7 @@ def test_every_call_of_a_shared_layer_counts() -> None:
 # The same network, prepared
 
 
+@pytest.mark.slow
 def test_prepared_copies_are_the_same_network(made: Made) -> None:
     """Methods give norms scales, and fold parametrizations, before they cut."""
     network, channels, profile = made
@@ -205,6 +208,7 @@ def test_prepared_copies_are_the_same_network(made: Made) -> None:
     assert profile.times()(traced, traced.widths(share_of_each(traced, 0.5))) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_narrower_network_is_a_cut_of_the_whole_one(made: Made) -> None:
     network, channels, profile = made
     times = profile.times()
@@ -218,6 +222,7 @@ def test_a_narrower_network_is_a_cut_of_the_whole_one(made: Made) -> None:
     check(profile, narrow, inner, second)
 
 
+@pytest.mark.slow
 def test_a_network_without_a_branch_is_a_cut_of_the_whole_one(branches: Made) -> None:
     network, channels, profile = branches
     plan = without(channels, next(group.name for group in channels.groups if group.removable))

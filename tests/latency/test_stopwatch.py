@@ -48,6 +48,7 @@ def unscalable(monkeypatch):
     return lambda: monkeypatch.setattr(plan_by_timing, "network_run", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_plan_is_run_and_remembered(runtime: str, tmp_path: Path, unscalable) -> None:
     net, file = network(), tmp_path / "search.json"

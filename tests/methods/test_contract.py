@@ -170,6 +170,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_road_ends_at_a_student_within_every_kind_of_budget(name, finished):
     _, result = finished(name)
@@ -196,7 +197,8 @@ def test_every_training_begins_at_the_task_s_rate(name, finished):
     assert logs and all(json.loads(lines[0])["lr"] == pytest.approx(2e-3) for lines in logs)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", rest_exhaustive(METHODS, lambda name: name != "ugc"))
 def test_the_teacher_is_left_as_it_was_and_further_losses_join(name, tmp_path):
     work = job()
     work = replace(work, task=WithTerms(work.task, (brightness,)))
@@ -217,7 +219,8 @@ def test_a_second_call_trains_nothing_and_gives_the_same(name, finished):
     assert all(same(second.students[net], result.students[net]) for net in result.students)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", rest_exhaustive(METHODS, lambda name: name != "ugc"))
 def test_a_stop_in_any_stage_changes_nothing(name, finished, tmp_path):
     """Every training is stopped after half of its steps; together with what follows it ends as one that was not."""
     folder, whole = finished(name)
@@ -271,7 +274,10 @@ def changed(config: MethodConfig, key: str, value: Any) -> MethodConfig:
     return type(config)(**raw)
 
 
-@pytest.mark.parametrize("name", rest_exhaustive(METHODS, lambda name: name != "ugc"))  # forty settings
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", rest_exhaustive(METHODS, {"cat", "decig", "uniform"}.__contains__)
+)  # few settings
 def test_a_setting_decides_the_stage_whose_table_it_stands_in(name, finished):
     """Each setting is changed once: its stage and those that build on it are done again, and no other."""
     folder, _ = finished(name)

@@ -76,6 +76,7 @@ def free(channels):
     return [group for group in channels.groups if group.frozen is None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importance", ["own", "own_plus_consumer"])
 def test_magnitudes_are_those_of_loops(traced, importance):
     model, channels = traced
@@ -125,6 +126,7 @@ def test_biases_and_norms_do_not_count():
     assert torch.equal(magnitudes(model, channels, "own_plus_consumer")["0"], before)
 
 
+@pytest.mark.slow
 def test_channels_of_a_unet_are_read_where_the_concat_puts_them():
     torch.manual_seed(0)
     model = nets.build("unet128", ngf=4, downs=5)

@@ -284,6 +284,7 @@ def widths(channels, plan):
     return {g.name: int(plan.keep[g.atoms].sum()) for g in channels.groups if g.frozen is None}
 
 
+@pytest.mark.slow
 def test_within_the_budget_every_layer_is_cut_at_its_own_hinge(incres):
     channels, values = incres
     hinges = {name: find_hinge(value) for name, value in values.items()}

@@ -45,6 +45,7 @@ def trunk(masks):
     return masks.live().keep[atoms]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
 def test_what_a_block_held_alone_goes_with_it_whichever_half_died(two_blocks, half, at_once):

@@ -237,6 +237,7 @@ def default_maps(folder: Path, make: Any, size: int) -> dict[str, Tensor]:
         return taps.take()
 
 
+@pytest.mark.slow
 def test_on_a_u_net_it_looks_at_maps_in_which_there_is_something_to_see(tmp_path):
     maps = default_maps(tmp_path, lambda: nets.build("unet256", ngf=2, downs=5), 64)
     assert len(maps) == 4
@@ -244,6 +245,7 @@ def test_on_a_u_net_it_looks_at_maps_in_which_there_is_something_to_see(tmp_path
     assert {path.partition(".")[0] for path in maps} == {"down", "up"}
 
 
+@pytest.mark.slow
 def test_on_a_resnet_it_looks_where_the_paper_does(tmp_path):
     maps = default_maps(tmp_path, lambda: nets.build("resnet9", ngf=4), 32)
     assert list(maps) == ["down.9", "blocks.2", "blocks.5", "blocks.8"]

@@ -62,6 +62,7 @@ def stages(folder: Path) -> dict[str, int]:
 UNREACHABLE = r"the budget macs=.* cannot be met; the smallest reachable cost is macs="
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "changes", "words"),
     [
@@ -127,6 +128,7 @@ def emptied(tmp_path_factory) -> tuple[Path, Job]:
     return folder, tiny.job(tiny.small, budget=f"macs={channels.cost(Plan(keep)).macs}", max_steps=8)
 
 
+@pytest.mark.slow
 def test_a_tap_within_what_the_search_took_away_is_refused_and_one_on_what_passes_its_input_on_is_not(
     emptied,
 ):
@@ -158,6 +160,7 @@ def taught_in(run: Run, work: Job, seed: int) -> Job:
     return replace(work, teacher=made)
 
 
+@pytest.mark.slow
 def test_another_teacher_teaches_again_and_leaves_the_search_alone(once, tmp_path):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     run = Run(tmp_path)
@@ -178,6 +181,7 @@ def once(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_search_that_learns_the_teacher_s_images_is_done_again_for_another_teacher(tmp_path):
     for seed in (7, 8):
         run, work = Run(tmp_path), short(task=tiny.image2image(), data=tiny.inputs())
@@ -191,6 +195,7 @@ def test_without_a_step_to_search_in_there_is_no_student(tmp_path):
         dmad(Run(tmp_path), work, tiny.settings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [nn.InstanceNorm2d, nn.Identity])
 def test_a_search_for_another_network_of_the_same_cost_is_not_taken(once, tmp_path, other):
     """`once` is of batch norms. In a U-Net, another rate of dropout is another training, and is not noticed at all."""

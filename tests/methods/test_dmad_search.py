@@ -79,6 +79,7 @@ GROUPS = [  # a trunk channel's inputs at boundary 0.9, its weight under the pap
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 2.0, 5.0])
 @pytest.mark.parametrize(("rule", "column"), [("paper", 1), ("code", 2)])
 def test_the_weight_of_a_channel_in_a_sum(masks, rule, column, factor):
@@ -222,6 +223,7 @@ def one_more_dies(masks, number):
         masks.inputs[order[: number + 1]] = -2.0
 
 
+@pytest.mark.slow
 def test_it_stops_as_soon_as_the_budget_is_met_and_keeps_that_structure(caplog):
     model, found = search("macs=50%")
     allowed = macs(generator()) * 0.5
@@ -250,6 +252,7 @@ def test_it_stops_as_soon_as_the_budget_is_met_and_keeps_that_structure(caplog):
         assert found.masks.live() == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 4])
 def test_widths_are_rounded_down_and_stay_within_the_budget(step):
     model, found = search("macs=50%", round_to=step, floor=step)
@@ -398,6 +401,7 @@ def test_the_penalty_has_its_weight():
     assert float(sparsity_loss(found.masks, found.config).detach()) == pytest.approx(0.25 * whole, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [5, 50])
 def test_it_goes_on_from_a_save_bit_for_bit(killed):
     def learn(model, found, steps):

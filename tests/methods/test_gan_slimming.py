@@ -20,6 +20,7 @@ from ganshrink.pruning.search.gates import Gates
 from ganshrink.quant import QuantConfig, Quantizers
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
+from telling import rest_exhaustive
 
 BETA, RHO, ETA, LR, STEPS, POOL = 3.0, 0.5, 0.2, 1e-2, 3, 2
 
@@ -174,6 +175,7 @@ def test_the_search_is_algorithm_1(tmp_path, optimizer, revive):
         torch.testing.assert_close(scores[group.atoms], wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "search", "finetune"),
     [("code", [1e-5, 1e-5, 0.5e-5], [1e-4, 1e-4, 0.5e-4]), ("paper", [2e-4, 2e-4, 2e-4], [2e-4] * 3)],
@@ -272,6 +274,7 @@ def test_d_stays_the_teacher_s_in_the_search_if_asked(tmp_path):
     assert not tiny.same(tiny.saved(tmp_path, "finetune", "D"), trained)
 
 
+@pytest.mark.slow
 def test_an_earlier_image_is_not_shown_beside_another_input(tmp_path):
     """A pool of one exchanges images from the second on, and would change what D learns."""
     pooled = {}
@@ -296,6 +299,7 @@ def test_the_trunk_keeps_its_width_unless_asked(tmp_path, prune_trunk):
     assert set(result.basis) == {*tiny.OTHERS} | ({tiny.TRUNK} if prune_trunk else set())
 
 
+@pytest.mark.slow
 def test_convolutions_without_a_norm_are_cut_by_scales_of_their_own(tmp_path):
     """Before any step these are spread like the norms' own, over CartoonGAN's convolutions in pairs."""
     torch.manual_seed(0)
@@ -364,9 +368,14 @@ def quantized(network: nn.Module, bits: QuantConfig, x: Tensor, scales: dict[str
         return network(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", ["paper", "code"])
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet9", {"ngf": 6, "blocks": 1}), ("cartoongan", {"ngf": 4, "blocks": 1})]
+    ("name", "options"),
+    rest_exhaustive(
+        [("resnet9", {"ngf": 6, "blocks": 1}), ("cartoongan", {"ngf": 4, "blocks": 1})],
+        lambda case: case[0] == "cartoongan",
+    ),
 )
 def test_the_gated_network_in_few_bits_is_the_extracted_one(name, options, levels):
     """Through reflection and zero padding, transposed convolutions, pairs without a norm between, and the head."""

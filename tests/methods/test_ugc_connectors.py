@@ -77,6 +77,7 @@ def test_the_loss_is_the_formula_on_labelled_images_alone_and_teaches_student_an
     assert learning == {id(p) for name in ("G", "connectors") for p in nets[name].parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taps", [PATHS, None], ids=["named", "by themselves"])
 def test_they_lead_from_the_student_s_widths_to_the_teacher_s_and_are_in_no_result(work, tmp_path, taps):
     short = replace(work, training=work.training.model_copy(update={"max_steps": 2}))
@@ -95,6 +96,7 @@ def test_they_lead_from_the_student_s_widths_to_the_teacher_s_and_are_in_no_resu
             assert kept[f"layers.{place}.0.weight"].shape == (*widths, 1, 1) and widths[0] > widths[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nas", [False, True])
 def test_a_layer_that_is_not_there_is_refused_before_anything_is_trained(work, tmp_path, nas):
     with pytest.raises(ValueError, match="no submodule 'nope' to tap") as error:

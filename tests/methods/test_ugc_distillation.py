@@ -116,6 +116,7 @@ class Naive:
             self.optimizers[name].step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", rest_exhaustive([0, 2, 5], (2).__eq__))
 def test_five_steps_are_those_of_a_naive_transcription(work, tmp_path, shared):
     """Discriminators and teachers learn at steps 0, 2 and 4, the student at each, from images of before these learnt."""
@@ -131,6 +132,7 @@ def test_five_steps_are_those_of_a_naive_transcription(work, tmp_path, shared):
     assert len(logged) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3])
 def test_updates_run_in_order_and_as_often_as_they_should(work, every):
     config = few.settings(teachers_every=every)
@@ -155,6 +157,7 @@ def test_the_student_learns_the_images_of_before_its_teachers_update(work, tmp_p
     assert terms["A_ssim" if part == "labelled" else "U_ssim"] == pytest.approx(early.item(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_student_s_losses_teach_nobody_else_and_have_no_judge(work):
     config = few.settings(**STRONG, filter_after=0)
     nets = ready(config, work.task)
@@ -175,6 +178,7 @@ def images_of(nets: Nets, image: Tensor) -> dict[str, Tensor]:
         return {name: twins[name].train()(image) for name in ("G", "wide", "deep")}
 
 
+@pytest.mark.slow
 def test_unlabelled_images_count_as_the_filter_says_for_each_teacher(work):
     """Eq. 9: with the wide teacher's images below the average, and the deep one's above, in every combination."""
     config = few.settings(**STRONG, filter_after=0)
@@ -202,6 +206,7 @@ def test_unlabelled_images_count_as_the_filter_says_for_each_teacher(work):
     assert seen == set(outcomes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"filter": "none", "filter_after": 0}, {"filter_after": 100}], ids=str)
 def test_without_a_filter_or_before_it_begins_all_images_count(work, changes):
     config = few.settings(**STRONG, **changes)

@@ -126,6 +126,7 @@ def of_task(trained: Trained, judge: nn.Module, batch: dict[str, Any]) -> dict[s
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"subnet_weight": 3.0}, {"supernet": few.LABELLED_ALONE}], ids=str)
 def test_a_step_s_gradients_are_those_of_three_networks_trained_apart(work, tmp_path, changes):
     """And one step of Adam is made of them."""
@@ -201,6 +202,7 @@ def test_the_judge_learns_as_without_the_subnets_and_statistics_are_the_whole_ne
     assert counted[0] == counted[1] + 1
 
 
+@pytest.mark.slow
 def test_style_and_features_teach_where_they_weigh_something(work, tmp_path):
     """Through a VGG with weights of chance."""
     file = few.vgg(tmp_path)

@@ -79,6 +79,7 @@ def found(search: Counting, at: Place, budget: str = "macs=30%") -> dict[str, Pl
     return {"student": student, **search.teachers(student)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "band"),
     [
@@ -109,6 +110,7 @@ def test_a_budget_above_the_whole_network_leaves_it_whole(base, tmp_path):
     assert at.widths(student).tolist() == at.whole.space.largest().tolist()
 
 
+@pytest.mark.slow
 def test_teachers_cost_so_many_times_the_student_one_wider_and_one_deeper(base, tmp_path, caplog):
     at = place(base, tmp_path, teacher_ratio=2.6, teacher_tolerance=0.15)
     search = at.search()
@@ -194,6 +196,7 @@ def test_without_a_search_the_wide_teacher_is_so_many_times_as_wide_and_no_wider
             assert deep[number] == (len(group) if inside else student[number])
 
 
+@pytest.mark.slow
 def test_where_no_teacher_costs_as_much_the_nearest_is_taken_and_its_ratio_told(base, tmp_path, caplog):
     at = place(base, tmp_path, teacher_ratio=20)
     search = at.search()
@@ -219,6 +222,7 @@ def test_a_deep_teacher_dearer_than_wanted_is_the_smallest_deep_one(base, tmp_pa
     assert deep.tolist() == at.whole.space.deep().smallest().tolist()
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_and_another_looks_elsewhere(base, tmp_path):
     searches, plans = [], []
     for number, seed in enumerate((0, 0, 1)):
@@ -231,6 +235,7 @@ def test_the_same_seed_finds_the_same_and_another_looks_elsewhere(base, tmp_path
     assert searches[0].members == searches[1].members != searches[2].members
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 3, 11])
 def test_a_killed_search_goes_on_and_scores_no_network_again(base, tmp_path, killed):
     (tmp_path / "whole").mkdir(), (tmp_path / "killed").mkdir()

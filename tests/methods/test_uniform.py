@@ -101,6 +101,7 @@ def test_one_threshold_is_one_share(channels):
             assert int((scores[group.atoms] > 1 - share).sum()) == math.ceil(share * len(group.atoms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("floor", "step"), [(6, 1), (1, 4)])
 def test_floor_and_rounding_hold(tmp_path, floor, step):
     config = UniformConfig(teaching="scratch", floor=floor, round_to=step)
@@ -118,6 +119,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teaching", ["distilled", "scratch"])
 def test_both_teachings_give_a_student_under_the_budget_with_weights_of_its_own(tmp_path, teaching):
     assert METHODS["uniform"] is uniform
@@ -133,6 +135,7 @@ def test_both_teachings_give_a_student_under_the_budget_with_weights_of_its_own(
     assert same(weights(student), weights(again.students["G"]))
 
 
+@pytest.mark.slow
 def test_distilling_reads_the_teacher_and_scratch_does_not(tmp_path):
     """The same stage with another teacher: only what is taught changes."""
     other = resnet()
@@ -170,6 +173,7 @@ def made_again(folder: Path, work: Job, config: UniformConfig) -> bool:
     return len([path for path in (folder / "stages").iterdir() if path.name.startswith("narrow")]) == 2
 
 
+@pytest.mark.slow
 def test_scratch_depends_on_the_teacher_s_stamp_only_where_it_teaches_all_the_same(tmp_path):
     scratch = UniformConfig(teaching="scratch")
     assert not made_again(tmp_path / "scratch", job(max_steps=0), scratch)
@@ -178,6 +182,7 @@ def test_scratch_depends_on_the_teacher_s_stamp_only_where_it_teaches_all_the_sa
     assert made_again(tmp_path / "image2image", own, scratch)
 
 
+@pytest.mark.slow
 def test_scratch_with_image2image_learns_the_teacher_s_images(tmp_path):
     run, work = Run(tmp_path), job(task=Image2Image(Image2ImageConfig()), max_steps=1, log_every=1)
     uniform(run, with_teacher_stage(run, work, "one"), UniformConfig(teaching="scratch"))
@@ -185,6 +190,7 @@ def test_scratch_with_image2image_learns_the_teacher_s_images(tmp_path):
     assert '"G_recon"' in logged and "G_dist" not in logged
 
 
+@pytest.mark.slow
 def test_an_infeasible_budget_fails_before_the_teacher_is_asked_for(tmp_path):
     work = job(budget="macs=0.1%")
 

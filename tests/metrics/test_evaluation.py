@@ -95,6 +95,7 @@ def unpaired_batches() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_unpaired_images_are_scored_each_once(weights: Path) -> None:
     names = ("psnr_teacher", "fd_squeezenet", "kd_squeezenet", "kd_squeezenet_teacher")
     network = Gain(0.5)
@@ -106,6 +107,7 @@ def test_unpaired_images_are_scored_each_once(weights: Path) -> None:
     assert values["kd_squeezenet_teacher"].value == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_limit_holds_for_both_sides_of_unpaired_images(weights: Path) -> None:
     metrics = build(MetricsConfig(names=("fd_squeezenet",)))
     for limit, counts in ((3, (3, 3)), (5, (4, 5))):
@@ -117,6 +119,7 @@ def test_without_a_teacher_agreement_is_left_out() -> None:
     assert tuple(evaluate(Gain(1.0), batches(), build(MetricsConfig()))) == ("psnr", "ssim")
 
 
+@pytest.mark.slow
 def test_all_metrics_in_one_pass_and_the_batch_size_does_not_matter(weights: Path) -> None:
     # fid and kid have a test of their own: their weights are 96 MB.
     names = tuple(name for name in METRICS if name not in ("fid", "kid"))
@@ -196,6 +199,7 @@ def test_missing_weights_stop_the_build(tmp_path: Path, monkeypatch: pytest.Monk
             build(MetricsConfig(names=(name,)))
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_torchmetrics() -> None:
     code = "import sys, ganshrink.metrics; assert 'torchmetrics' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -94,6 +94,7 @@ def test_the_state_dict_is_the_released_one() -> None:
     assert {m.eps for m in Inception().modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
 
 
+@pytest.mark.slow
 def test_features_are_those_of_torch_fidelity(network: FeatureNetwork) -> None:
     """Pinned: what torch-fidelity 0.4.0's network gives for these weights and pytorch-fid's preprocessing.
 
@@ -168,6 +169,7 @@ def test_shrinking_blocks_pass_the_maximum_on(block: BlockB | BlockD, inputs: in
         torch.testing.assert_close(passed[:, row, column], expected)
 
 
+@pytest.mark.slow
 def test_both_kinds_of_files_give_the_same_network(
     network: FeatureNetwork, state: dict[str, Tensor], file: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +204,7 @@ def hollow(**changed: tuple[int, ...]) -> dict[str, Tensor]:
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 def test_torchvisions_network_is_refused_and_the_reason_given(tmp_path: Path) -> None:
     path = tmp_path / "inception_v3_google.pth"
     theirs = {"fc.weight": (1000, 2048), "fc.bias": (1000,), "AuxLogits.fc.weight": (1000, 768)}

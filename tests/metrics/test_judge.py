@@ -104,6 +104,7 @@ def from_scratch(name: str, network: nn.Module, batches: list[dict[str, Any]], t
     return value.value if name == "miou" else -value.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_JUDGE)
 def test_a_score_is_the_metric_of_the_images_and_stays_it(weights, name):
     """However many are scored in between."""
@@ -118,6 +119,7 @@ def test_a_score_is_the_metric_of_the_images_and_stays_it(weights, name):
     assert (first[0] >= 0) == (name == "miou")
 
 
+@pytest.mark.slow
 def test_weights_that_judge_are_told_by_their_hash_and_must_be_there(weights, monkeypatch):
     [first], [other] = hashes_of("fd_squeezenet", MetricsConfig()), hashes_of("miou", MetricsConfig())
     assert first != other and len(first) == 12

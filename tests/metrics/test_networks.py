@@ -114,6 +114,7 @@ def test_espnet_preprocessing() -> None:
     torch.testing.assert_close(seen[0, :, 100, 100], expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_segmenter_resizes_scores_to_the_labels(weights: Path) -> None:
     segmenter = load_espnet("espnet_camvid.safetensors")
     network = ESPNet().eval()

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink import nets
+from telling import rest_exhaustive
 
 
 def meta(name: str, **options) -> nn.Module:
@@ -13,35 +14,41 @@ def meta(name: str, **options) -> nn.Module:
         return nets.build(name, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "params", "macs"),
-    [
-        ("resnet9", {}, 11_378_179, 49_551_507_456),
-        ("resnet9", {"ngf": 32}, 2_850_563, 12_696_158_208),
-        ("resnet9", {"norm": "batch"}, 11_383_427, 49_551_507_456),
-        ("unet256", {}, 54_413_955, 6_048_186_368),
-        ("unet256", {"ngf": 48}, 30_611_427, 3_430_416_384),
-        ("unet256", {"ngf": 32}, 13_608_259, 1_549_795_328),
-        ("unet256", {"norm": "instance"}, 54_409_603, 6_048_186_368),
-        ("incres9", {}, 8_154_255, 36_242_644_992),
-        ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992),
-        ("resnet6", {}, 7_837_699, 35_055_992_832),
-        ("unet128", {}, 41_828_995, 6_023_020_544),
-        ("unet128", {"ngf": 16}, 2_617_507, 404_750_336),  # DECIG's U-Net-16, and so on
-        ("unet128", {"ngf": 32}, 10_461_507, 1_543_503_872),
-        ("unet128", {"ngf": 192}, 376_358_787, 53_301_215_232),
-        ("mobile_resnet9", {}, 1_987_075, 11_066_671_104),
-        ("mobile_resnet9", {"ngf": 48}, 1_130_883, 6_488_064_000),
-        ("mobile_resnet9", {"ngf": 32}, 514_307, 3_117_416_448),
-        ("cartoongan", {}, 11_129_667, 54_383_345_664),
-        ("cartoongan", {"kernel": 3}, 11_114_307, 53_376_712_704),
-        ("patchgan", {"ndf": 128}, 11_042_433, 12_572_491_776),
-        ("resnet9", {"antialias": True}, 11_378_179, 64_127_787_008),
-        ("resnet9", {"halvings": 4, "in_channels": 36}, 182_546_755, 61_165_535_232),
-        ("rrdb", {}, 16_697_987, 1_174_853_910_528),
-        ("srvgg", {"convs": 32}, 1_213_296, 79_234_596_864),
-        ("srvgg", {}, 621_424, 40_579_891_200),
-    ],
+    rest_exhaustive(
+        [
+            ("resnet9", {}, 11_378_179, 49_551_507_456),
+            ("resnet9", {"ngf": 32}, 2_850_563, 12_696_158_208),
+            ("resnet9", {"norm": "batch"}, 11_383_427, 49_551_507_456),
+            ("unet256", {}, 54_413_955, 6_048_186_368),
+            ("unet256", {"ngf": 48}, 30_611_427, 3_430_416_384),
+            ("unet256", {"ngf": 32}, 13_608_259, 1_549_795_328),
+            ("unet256", {"norm": "instance"}, 54_409_603, 6_048_186_368),
+            ("incres9", {}, 8_154_255, 36_242_644_992),
+            ("incres9", {"norm": "batch"}, 8_136_389, 36_242_644_992),
+            ("resnet6", {}, 7_837_699, 35_055_992_832),
+            ("unet128", {}, 41_828_995, 6_023_020_544),
+            ("unet128", {"ngf": 16}, 2_617_507, 404_750_336),  # DECIG's U-Net-16, and so on
+            ("unet128", {"ngf": 32}, 10_461_507, 1_543_503_872),
+            ("unet128", {"ngf": 192}, 376_358_787, 53_301_215_232),
+            ("mobile_resnet9", {}, 1_987_075, 11_066_671_104),
+            ("mobile_resnet9", {"ngf": 48}, 1_130_883, 6_488_064_000),
+            ("mobile_resnet9", {"ngf": 32}, 514_307, 3_117_416_448),
+            ("cartoongan", {}, 11_129_667, 54_383_345_664),
+            ("cartoongan", {"kernel": 3}, 11_114_307, 53_376_712_704),
+            ("patchgan", {"ndf": 128}, 11_042_433, 12_572_491_776),
+            ("resnet9", {"antialias": True}, 11_378_179, 64_127_787_008),
+            ("resnet9", {"halvings": 4, "in_channels": 36}, 182_546_755, 61_165_535_232),
+            ("rrdb", {}, 16_697_987, 1_174_853_910_528),
+            ("srvgg", {"convs": 32}, 1_213_296, 79_234_596_864),
+            ("srvgg", {}, 621_424, 40_579_891_200),
+        ],
+        lambda case: (
+            case[:2] not in [("incres9", {}), ("mobile_resnet9", {}), ("mobile_resnet9", {"ngf": 48})]
+        ),
+    ),
 )
 def test_parameters_and_macs_are_the_published_ones(name, options, params, macs):
     network = meta(name, **options)

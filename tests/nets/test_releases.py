@@ -184,7 +184,7 @@ def assert_same_pictures(
 
 @pytest.mark.parametrize("name", ["resnet6", "resnet9"])
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("dropout", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_residual_generators(name, norm, dropout, tmp_path):
     theirs = trained(ResnetGenerator(3, int(name[-1]), NORMS[norm], dropout=dropout))
     assert_same_pictures(theirs, nets.build(name, ngf=3, norm=norm), tmp_path / "latest_net_G.pth", 24)

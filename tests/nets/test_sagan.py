@@ -5,6 +5,7 @@ layers with spectral norm call `module.forward`, which runs no hooks, so four of
 not counted. A traced graph has them all.
 """
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -87,6 +88,7 @@ def test_the_published_costs_are_those_of_what_hooks_see():
     assert seen_by_hooks(Generator().eval(), torch.randn(1, LATENT)) == (23_449_600, 30_835)
 
 
+@pytest.mark.slow
 def test_a_trace_counts_every_layer():
     model = Generator().eval()
     assert sum(p.numel() for p in model.parameters()) == 3_832_885
@@ -97,6 +99,7 @@ def test_a_trace_counts_every_layer():
     assert channels.attention_macs == 256**2 * (16 + 128) + 1024**2 * (8 + 64)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_it_can_be_cut():
     torch.manual_seed(0)

@@ -45,6 +45,7 @@ class Generator(nn.Module):
         return self.head(F.relu(self.norm(x))).tanh()
 
 
+@pytest.mark.slow
 def test_costs_are_the_published_ones():
     model = Generator().eval()
     channels = trace(model, torch.randn(2, LATENT))

@@ -19,6 +19,7 @@ def small_resnet():
     return shaken(nets.build("resnet9", ngf=8, blocks=2, affine=True))
 
 
+@pytest.mark.slow
 def test_attributes_follow_the_weights():
     model = shaken(
         nn.Sequential(
@@ -61,6 +62,7 @@ def test_attributes_follow_the_weights():
     assert [(i, name, getattr(student[i], name)) for i, name, _ in attributes] == attributes
 
 
+@pytest.mark.slow
 def test_the_users_model_is_never_touched():
     for make in (small_resnet, CASES["spectral norm"].make, CASES["weight norm"].make):
         model = make().train()
@@ -77,6 +79,7 @@ def test_the_users_model_is_never_touched():
         assert model(x).requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_training_mode_and_types_are_kept_and_nothing_stays_frozen(training):
     model = small_resnet().double().train(training)
@@ -89,6 +92,7 @@ def test_training_mode_and_types_are_kept_and_nothing_stays_frozen(training):
     assert not model.down[1].weight.requires_grad
 
 
+@pytest.mark.slow
 def test_half_precision():
     model = small_resnet().to(torch.bfloat16)
     channels = trace(model, torch.randn(1, 3, 16, 16, dtype=torch.bfloat16))
@@ -196,6 +200,7 @@ def test_initialise_reaches_through_parametrizations():
     assert abs(float(model[0].parametrizations.weight.original.detach().std()) - 0.02) < 1e-3
 
 
+@pytest.mark.slow
 def test_another_network_is_refused():
     model = small_resnet()
     channels = trace(model, torch.randn(1, 3, 16, 16))

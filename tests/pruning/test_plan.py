@@ -18,6 +18,7 @@ def channels():
     return trace(nets.build("incres9", ngf=12, blocks=2), torch.randn(1, 3, 16, 16))
 
 
+@pytest.mark.slow
 def test_random_removes_the_fraction_of_every_free_group_and_keeps_one(channels):
     for removed in (0.0, 0.5, 0.99):
         plan = Plan.random(channels, removed, seed=3)
@@ -127,6 +128,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_two_cuts_after_each_other_are_one(name):
     """Branches that the first one removes, or the second, included."""

@@ -1,5 +1,6 @@
 """Which weights speak for a channel."""
 
+import pytest
 import torch
 from test_topologies import shaken
 from topologies import Net, conv
@@ -10,6 +11,7 @@ from ganshrink.graph import trace
 from ganshrink.pruning import scores
 
 
+@pytest.mark.slow
 def test_the_first_norm_after_the_producer_counts():
     torch.manual_seed(0)
     model = shaken(nets.build("incres9", ngf=12, blocks=2))

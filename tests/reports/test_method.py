@@ -37,6 +37,7 @@ def page_of(folder: Path, *sections: Section, **more: Any) -> str:
     return page
 
 
+@pytest.mark.slow
 def test_text_and_tables_are_shown_and_escaped(folder: Path) -> None:
     table = Table(["Network", "MACs"], [["<b>student", "60 M"], ["deep", "–"]])
     page = page_of(
@@ -48,6 +49,7 @@ def test_text_and_tables_are_shown_and_escaped(folder: Path) -> None:
     assert rows == [["Network", "MACs"], ["&lt;b&gt;student", "60 M"], ["deep", "–"]]
 
 
+@pytest.mark.slow
 def test_charts_have_their_lines_marks_and_scales(folder: Path) -> None:
     marked = chart("down.1", 16, marks=[(20.5, "dashed"), (18.5, "dotted")], band=(0.5, 16.5))
     logarithmic = chart("up.0", 9, log=True, percent=True, y=(1e-4, 1.0))
@@ -65,12 +67,14 @@ def test_charts_have_their_lines_marks_and_scales(folder: Path) -> None:
     assert '<i class="band"></i> kept' in source and '<i class="dashed"></i> hinge' in source
 
 
+@pytest.mark.slow
 def test_a_run_without_sections_shows_none(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     assert method_sections(read_run(folder)) == []
     assert 'id="method-0"' not in write_report(folder).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     rest_exhaustive(
@@ -89,6 +93,7 @@ def test_a_damaged_file_does_not_break_the_page(folder: Path, content: str) -> N
     assert write_report(folder).is_file()
 
 
+@pytest.mark.slow
 def test_inserted_blocks_are_told_from_the_teachers_layers(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     groups = [

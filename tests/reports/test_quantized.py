@@ -52,6 +52,7 @@ def folder(build_run: Callable[..., Path], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_bits_parity_sizes_and_costs_are_on_the_page(folder: Path) -> None:
     text = write_report(folder).read_text(encoding="utf-8")
     for words in (
@@ -67,18 +68,21 @@ def test_bits_parity_sizes_and_costs_are_on_the_page(folder: Path) -> None:
         assert words in text, words
 
 
+@pytest.mark.slow
 def test_a_student_trained_in_few_bits_without_a_file_is_said_to_be_one(folder: Path) -> None:
     (folder / "quantization.json").write_text(json.dumps({"trained": {"weight_bits": 8}}))
     text = write_report(folder).read_text(encoding="utf-8")
     assert "The student was trained in few bits." in text and "Bits of" not in text
 
 
+@pytest.mark.slow
 def test_a_refused_file_says_why(folder: Path) -> None:
     (folder / "quantization.json").write_text(json.dumps({"refused": "31.0 dB on 32 images <at least 40>"}))
     text = write_report(folder).read_text(encoding="utf-8")
     assert "There is no INT8 file: 31.0 dB on 32 images &lt;at least 40&gt;." in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     rest_exhaustive(

@@ -69,6 +69,7 @@ def page(source: str) -> Page:
     return Page(source)
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_outside(source: str, page: Page) -> None:
     assert page.open == []
     assert not re.search(r"https?://|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[\w+/=]+", "", source))
@@ -108,6 +109,7 @@ def test_the_verdict_and_the_numbers(page: Page) -> None:
         assert number in text, number
 
 
+@pytest.mark.slow
 def test_a_missed_budget_is_said(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     cost = json.loads((folder / "cost.json").read_text())
@@ -178,6 +180,7 @@ def stage_names(folder: Path) -> list[str]:
     return [stage.name for stage in read_run(folder).stages]
 
 
+@pytest.mark.slow
 def test_only_the_stages_of_the_result_are_shown(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     old, new = folder / "stages/distill", folder / "stages/narrow"
@@ -209,6 +212,7 @@ def test_a_stage_is_found_in_the_folder_above_and_where_it_was_put_aside(
     assert read_run(folder).stages[0].events[0]["step"] == 10
 
 
+@pytest.mark.slow
 def test_pictures_outside_samples_stay_outside(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     (tmp_path / "secret.png").write_bytes((folder / "samples" / "000_input.png").read_bytes())

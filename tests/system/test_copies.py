@@ -89,6 +89,7 @@ def test_a_mode_is_set_whatever_is_returned():
     assert not model.training
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_what_a_users_module_returns():
     """`eval()`, `train()` and `requires_grad_()` of a module may return nothing: they stand alone."""
     found = []

@@ -158,6 +158,7 @@ def test_changed_code_only_warns(tmp_path, caplog):
     assert make.times == 1 and "another version of the code" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_hash_of_the_code_covers_every_room_wherever_the_package_lives(tmp_path):
     package = Path(ganshrink.__file__).parent
     copy = shutil.copytree(package, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__"))

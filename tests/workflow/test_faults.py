@@ -136,6 +136,7 @@ def test_leftovers_of_a_killed_writer_go_and_those_of_a_living_one_stay(tmp_path
     assert visible(tmp_path) == ["plan.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights.safetensors", "student.onnx", "plan.json"])
 def test_a_full_disk_is_told_in_a_line_and_leaves_what_was_there(tmp_path, name):
     path = tmp_path / name
@@ -152,6 +153,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_what_was_there(tmp_path, name)
     assert visible(tmp_path) == [name] and path.read_text() == "before"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_the_disk_has_room_again(tmp_path):
     train_recipe(small(tmp_path / "whole"), progress=False)
     with (
@@ -233,6 +235,7 @@ def test_sigterm_saves_the_step_and_says_that_the_same_command_goes_on(tmp_path)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_of_training_ends_in_a_line(tmp_path, number):
     os.mkfifo(tmp_path / "cost.json")  # the report waits for it to be written

@@ -51,6 +51,7 @@ def leaves(table: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", RUNS, indirect=True)
 def test_its_networks_are_what_they_were(old):
     networks = load_networks(old)
@@ -62,12 +63,14 @@ def test_its_networks_are_what_they_were(old):
     assert [np.asarray(Image.open(path)).shape for path in written] == [(32, 32, 3)]
 
 
+@pytest.mark.slow
 def test_its_student_draws_what_it_drew(old):
     predict(old, old / "samples/000_input.png", old / "out.png")
     drawn, then = (np.asarray(Image.open(old / name), int) for name in ("out.png", "samples/000_student.png"))
     assert abs(drawn - then).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", RUNS, indirect=True)
 def test_its_scores_are_what_they_were(old):
     then = json.loads((old / "metrics.json").read_text())
@@ -79,6 +82,7 @@ def test_its_scores_are_what_they_were(old):
     assert (old / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_it_is_exported(old):
     assert export_run(old)["student.onnx"]["max_abs_diff"] < 0.01  # of 255 levels
 
@@ -127,6 +131,7 @@ def test_its_teacher_can_be_taken_along(old, tmp_path):
     assert then and all(torch.equal(taken[name], then[name]) for name in then)
 
 
+@pytest.mark.slow
 def test_retrain_puts_its_stages_aside_and_what_it_makes_is_of_this_version(old, monkeypatch, capsys):
     then = {path.parent.name: json.loads(path.read_text())["key"] for path in old.glob("stages/*/stamp.json")}
     words = ["compress", str(old / "recipe.toml"), f"run={old}", "--quiet", "seed=1", "export.onnx=false"]

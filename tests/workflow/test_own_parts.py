@@ -123,6 +123,7 @@ def recipe(folder: Path, **tables):
     return raw | tables
 
 
+@pytest.mark.slow
 def test_a_recipe_of_own_parts_alone(working_directory: Path) -> None:
     folder = working_directory / "run"
     made = compress_recipe(resolve(recipe(folder)), progress=False)
@@ -212,6 +213,7 @@ def test_registered_parts_are_listed_with_their_origin_and_not_imported(distribu
     assert ganshrink.nets.build("their_net", width=2).weight.shape == (3, 3, 2, 2)
 
 
+@pytest.mark.slow
 def test_a_recipe_names_a_registered_method(working_directory: Path, distribution: str) -> None:
     raw = tiny(working_directory / "run", metrics={"names": ["psnr"]})
     raw["method"] = "theirs"
@@ -234,6 +236,7 @@ def darkness(context) -> dict[str, torch.Tensor]:
     return {"G_dark": context.fake.mean()}
 
 
+@pytest.mark.slow
 def test_objects_in_python(working_directory: Path) -> None:
     sys.path.append(str(working_directory))
     try:

@@ -35,6 +35,7 @@ def generator(channels, out, up=1):
     return nn.Sequential(*layers, nn.Conv2d(12, out * up**2, 3, 1, 1), nn.PixelShuffle(up), nn.Tanh()).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "out", "up", "shown"),
     rest_exhaustive(
@@ -86,6 +87,7 @@ def test_vectors_as_inputs_and_volumes_get_a_line(tmp_path):
         ganshrink.compress(nn.Conv3d(1, 1, 1), None, volume, task="image2image", run=tmp_path / "a", **SHORT)
 
 
+@pytest.mark.slow
 def test_super_resolution_from_folders(tmp_path):
     """By a recipe: small and large pictures in two folders, cropped as they are, and a network that takes 0 to 1."""
     rng = np.random.default_rng(0)

@@ -127,6 +127,7 @@ class NoOnnx(Net):
         return super().forward(x) + 1e-3 * torch.special.bessel_j0(x)
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_export_is_refused_before_it_is_trained(tmp_path):
     with pytest.raises(
         ValueError, match=r"student.onnx would fail after the training.*leave onnx out of \[export\]"
@@ -179,6 +180,7 @@ class Fails:
         raise ArithmeticError("no number\nat all")
 
 
+@pytest.mark.slow
 def test_a_late_failure_costs_a_file_and_is_told(tmp_path, monkeypatch, caplog):
     (tmp_path / "own_exporter.py").write_text(EXPORTER)
     monkeypatch.syspath_prepend(tmp_path)
@@ -206,6 +208,7 @@ def test_a_late_failure_costs_a_file_and_is_told(tmp_path, monkeypatch, caplog):
     assert not missing(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_the_command_line_ends_with_what_is_missing(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_exporter_of_cli.py").write_text(EXPORTER)
     monkeypatch.syspath_prepend(tmp_path)

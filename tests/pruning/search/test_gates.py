@@ -32,6 +32,7 @@ def gated(name, options, chosen=lambda group: True, **settings):
     return model, channels, Gates(model, channels, **{"revive": False} | settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), rest_exhaustive(NETS, lambda c: c in NETS[1::2]), ids=lambda v: str(v)
 )
@@ -53,6 +54,7 @@ def test_the_gated_network_is_the_zeroed_and_the_extracted_one(name, options):
     torch.testing.assert_close(extract(model, channels, plan)(x), searched, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_single_scale_is_soft_thresholded():
     """prox(x) = sgn(x) max(|x| - lambda, 0), GAN Slimming's Eq. 14."""
     model, _, gates = gated("resnet9", {"ngf": 4, "blocks": 2}, chosen=lambda g: len(g.producers) == 1)
@@ -92,6 +94,7 @@ def test_magnitudes_are_root_mean_squares_and_infinite_where_nothing_is_gated():
     assert torch.isinf(scores[others]).all()
 
 
+@pytest.mark.slow
 def test_groups_that_must_stay_keep_their_best_and_others_may_vanish():
     model, channels, gates = gated("resnet9", {"ngf": 4, "blocks": 2}, floor=2)
     best = {g.name: gates.magnitudes()[g.atoms].topk(2).indices for g in gates.groups}
@@ -106,6 +109,7 @@ def test_groups_that_must_stay_keep_their_best_and_others_may_vanish():
     torch.testing.assert_close(extract(model, channels, gates.live())(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_dead_stay_silent_under_an_optimizer_with_momentum_and_decay():
     model, channels, gates = gated("cartoongan", {"ngf": 4, "blocks": 1})
     model.train()
@@ -130,6 +134,7 @@ def test_the_dead_stay_silent_under_an_optimizer_with_momentum_and_decay():
     torch.testing.assert_close(extract(model, channels, gates.live())(x), searched, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_their_state_survives_a_save():
     model, channels, gates = gated("cartoongan", {"ngf": 4, "blocks": 1})
     gates.shrink(0.4)

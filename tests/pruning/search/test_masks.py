@@ -116,6 +116,7 @@ def test_it_ends_as_a_step_without_a_gradient(shape):
 # ---- what settles
 
 
+@pytest.mark.slow
 def test_they_start_soft():
     torch.manual_seed(0)
     model = add_affine(nets.build("resnet9", ngf=32, blocks=1))
@@ -141,6 +142,7 @@ def test_the_boundary_decides_who_settles():
     assert masks.values().tolist() == [0, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rest_exhaustive(["resnet9", "mobile_resnet9", "unet256"], "resnet9".__eq__))
 def test_what_settles_at_one_takes_its_mask_along(name):
     """Bug A of the released code: it folds a mask behind an instance norm into the convolution before it."""
@@ -179,6 +181,7 @@ def test_what_settles_at_one_takes_its_mask_along(name):
         assert difference(seen(model), before) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_ending_early_keeps_the_function_and_every_sign(norm, training):
@@ -214,6 +217,7 @@ def test_a_plan_at_the_end_takes_what_had_settled_at_one_too():
     assert masks.live() == Plan(keep)
 
 
+@pytest.mark.slow
 def test_what_has_settled_never_moves_again_under_adam():
     model, _, masks = masked()
     optimizer = torch.optim.Adam([masks.inputs], lr=0.05, betas=(0.5, 0.999))
@@ -237,6 +241,7 @@ def test_what_has_settled_never_moves_again_under_adam():
 # ---- floors and freezing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [1, 3])
 def test_the_floor_holds_if_everything_goes_at_once(floor):
     model, channels, masks = masked(floor=floor)
@@ -273,6 +278,7 @@ def test_what_the_floor_keeps_is_still_heard():
     assert model[1].weight.grad[0] != 0
 
 
+@pytest.mark.slow
 def test_freezing_settles_outer_layers_that_are_mostly_dead():
     _, _, masks = masked()
     layers = {layer.producer.module: slice(layer.start, layer.stop) for layer in masks.layers}
@@ -294,6 +300,7 @@ def test_freezing_settles_outer_layers_that_are_mostly_dead():
         )
 
 
+@pytest.mark.slow
 def test_freezing_keeps_the_function():
     model, _, masks = masked(lambda: nets.build("unet256", ngf=4, downs=5))
     put(masks, between(-1.2, 0.5))
@@ -304,6 +311,7 @@ def test_freezing_keeps_the_function():
     assert difference(seen(model), before) < 1e-5
 
 
+@pytest.mark.slow
 def test_their_state_survives_a_save():
     model, _, masks = masked()
     put(masks, between(-1, 1))

@@ -66,6 +66,7 @@ def test_widths_are_parts_of_the_full_width_rounded_up(settings, expected):
     assert {c for c, g in zip(choices, channels.groups, strict=True) if g.frozen is not None} == {(3,)}
 
 
+@pytest.mark.slow
 def test_at_base_width_64_they_are_the_papers():
     channels = trace(nets.build("resnet6", ngf=64), torch.zeros(1, 3, 16, 16))
     names = {
@@ -77,6 +78,7 @@ def test_at_base_width_64_they_are_the_papers():
     assert names["down.7"] == tuple(range(32, 257, 32))
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_space(resnet):
     _, channels, space = resnet
     assert space.plan(channels, space.largest()) == Plan.full(channels)

@@ -76,6 +76,7 @@ def test_the_threshold_is_rho_times_the_present_rate(channels):
     assert sparsity.rho == 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", rest_exhaustive([0.003, 0.05, 1e3], lambda rho: rho != 0.05))
 @pytest.mark.parametrize("budget", ["macs=30%", "params=20%,macs=80%"])
 def test_steered_the_cost_follows_a_geometric_path_and_ends_at_the_budget(channels, budget, rho):
