@@ -33,7 +33,7 @@ def carry_out_there(
         client = distributed.Client(address, timeout=10, set_as_default=False)
     except OSError as error:
         raise ValueError(f"there is no dask scheduler at {address}: {error}") from None
-    with client:
+    with client, client.as_current():
         _check_workers(client, address, resources)
         waiting = {}
         for task in tasks:
