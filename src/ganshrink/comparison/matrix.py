@@ -64,7 +64,9 @@ class Cell:
     Attributes:
         name: of its folder and recipe.
         entry: the method, as the matrix calls it.
+        recipe: with every value filled in.
         path: the folder of the comparison.
+        asked: the tables that the recipe was made of: a setting that another version has besides does not change them.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Cell:
     label_fraction: float
     recipe: Recipe
     path: Path
+    asked: dict[str, Any]
 
     @property
     def run(self) -> Path:
@@ -90,21 +93,18 @@ class Cell:
         """Its recipe's text."""
         return dump(self.recipe)
 
-    def key(self) -> str:
-        """A hash of what it is made from."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
-
     @property
     def kind(self) -> str:
         """Its name but for the seed: of what takes as long."""
         return self.name.rpartition("_seed=")[0]
 
+    def key(self) -> str:
+        """A hash of what is asked for."""
+        return _hash(self.asked)
+
     def kind_key(self) -> str:
-        """A hash of what it is made from but for the seed."""
-        tables = self.recipe.model_dump(
-            mode="json", exclude={"run": True, "seed": True, "teacher": {"seed"}, "student": {"seed"}}
-        )
-        return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:16]
+        """A hash of that but for the seed."""
+        return _hash({key: value for key, value in self.asked.items() if key != "seed"})
 
 
 def read_matrix(path: str | Path, overrides: Sequence[str] = ()) -> Matrix:
@@ -145,7 +145,8 @@ def shared_recipe(matrix: Matrix) -> dict[str, Any]:
         ValueError: if there is no such file, or the tables are no recipe.
     """
     if isinstance(matrix.recipe, str):
-        raw = read_recipe(matrix.recipe).model_dump(mode="json", exclude_none=True)
+        read_recipe(matrix.recipe)  # which says what is wrong with it
+        raw = tomllib.loads(Path(matrix.recipe).read_text(encoding="utf-8"))
     else:
         raw = copy.deepcopy(matrix.recipe)
     if isinstance(matrix.recipe, Mapping) and (given := [key for key in PER_CELL if key in raw]):
@@ -178,9 +179,9 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
         raw = copy.deepcopy(shared) | {"method": settings, "budget": budget, "seed": seed}
         if fraction < 1:
             raw["data"] = {**raw.get("data", {}), "label_fraction": fraction}
-        raw["run"] = str((matrix.run / "cells" / name).resolve())
-        recipe = resolve(raw, source=f"cell {name}")
-        found.append(Cell(name, entry, budget, seed, fraction, recipe, matrix.run))
+        folder = str((matrix.run / "cells" / name).resolve())
+        recipe = resolve({**raw, "run": folder}, source=f"cell {name}")
+        found.append(Cell(name, entry, budget, seed, fraction, recipe, matrix.run, raw))
     names = [cell.name for cell in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two cells are called {min(twice)}: name methods, budgets and seeds once each")
@@ -199,11 +200,10 @@ def _entries(matrix: Matrix) -> Iterator[tuple[str, dict[str, Any]]]:
             settings.setdefault("name", name)
             yield name, settings
         elif name.endswith(".toml"):
-            method = read_recipe(name).method
-            yield (
-                f"{Path(name).parent.name}-{Path(name).stem}",
-                method.model_dump(mode="json", exclude_none=True),
-            )
+            settings = {"name": read_recipe(name).method.name}
+            method = tomllib.loads(Path(name).read_text(encoding="utf-8")).get("method", {})
+            settings |= method if isinstance(method, dict) else {}
+            yield f"{Path(name).parent.name}-{Path(name).stem}", settings
         elif name in METHODS or ":" in name:
             yield name, {"name": name}
         else:
@@ -215,3 +215,7 @@ def _entries(matrix: Matrix) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.=,@+-]+", "-", text.replace("%", "pct"))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
