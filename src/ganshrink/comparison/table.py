@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganshrink.comparison.bootstrap import Interval, Sample, difference, interval, places, spread
-from ganshrink.comparison.results import Member, joined
+from ganshrink.comparison.results import NO_SEARCH, Member, joined
 from ganshrink.methods import REFERENCE, UNTAUGHT
-from ganshrink.reports.files import dicts, number
+from ganshrink.reports.files import Stage, dicts, number
 from ganshrink.reports.verdict import RUNTIMES
 
 Place = tuple[str, float]  # of a row: budget and share of labels
@@ -175,21 +175,27 @@ class _Comparison:
     def _said(
         self, members: Sequence[Member], entries: Mapping[str, Sequence[Member]], entry: str
     ) -> list[str]:
-        """The sentences that the intervals allow, of the metric that decides."""
+        """The sentences that the intervals allow, of the metric that decides. Of one seed an interval knows nothing of what
+        another one would give, so that only pictures are spoken of."""
         sample, teacher = self.sample(members, self.rank_by), self._teachers[self.rank_by]
         reference = self._reference(entries, entry)[self.rank_by]
         said = []
+        several = len(members) > 1 and (entry == REFERENCE or len(entries.get(REFERENCE, ())) > 1)
         if sample is not None and teacher is not None and self.margin is not None:
             gap = difference(sample, teacher)
             loss = -gap.low if self.better[self.rank_by] == "higher" else gap.high
             if loss <= self.margin:
-                said.append("as good as the teacher")
+                said.append("as good as the teacher" + ("" if several else " on these pictures, one seed"))
         if sample is not None and reference is not None:
             gap = difference(sample, reference)
             if self._is_better(gap):
-                said.append("better than the reference: worth its cost here")
+                said.append(
+                    "better than the reference: worth its cost here"
+                    if several
+                    else "better than the reference on these pictures, one seed"
+                )
             elif gap.excludes_zero:
-                said.append("worse than the reference")
+                said.append("worse than the reference" + ("" if several else " on these pictures, one seed"))
         return said
 
 
@@ -256,9 +262,17 @@ def _cell(member: Member) -> dict[str, Any]:
         "seconds": member.seconds,
         "images": member.trained(),
         "stages": [
-            {"name": stage.name, "seconds": number(stage.done, "seconds")} for stage in member.run.stages
+            {"name": stage.name, "seconds": _seconds(stage)}
+            for stage in member.run.stages
+            if stage.name not in NO_SEARCH
         ],
     }
+
+
+def _seconds(stage: Stage) -> float | None:
+    """What a stage took: a training's log counts over all attempts, its record the last one alone."""
+    logged = number(stage.events[-1], "time") if stage.events else None
+    return logged if logged is not None else number(stage.done, "seconds")
 
 
 def _told(found: Interval) -> dict[str, float]:

@@ -70,7 +70,8 @@ def _title(result: Json) -> str:
         else:
             said = f"{', '.join(first[:-1])} and {first[-1]} are tied for the first place"
         parts.append(f"{_label(ranking)}: {said}")
-    return f"By {result['rank_by']}, {'; '.join(parts)}."
+    several = any(len(row["seeds"]) > 1 for row in dicts(result, "rows"))
+    return f"By {result['rank_by']}, {'; '.join(parts)}{'' if several else ' (one seed)'}."
 
 
 def _gate(result: Json, gate: Json) -> dict[str, Any]:
@@ -162,9 +163,7 @@ def _training(row: Json, cell: Json) -> dict[str, str]:
         "name": cell["name"],
         "student": integer(cell["images"]["student"]),
         "search": integer(cell["images"]["search"]) if cell["images"]["search"] else "–",
-        "stages": ", ".join(
-            f"{name} {duration(s)}" for name, s in stages.items() if s is not None and name != "teacher"
-        ),
+        "stages": ", ".join(f"{name} {duration(s)}" for name, s in stages.items() if s is not None),
     }
 
 
@@ -219,6 +218,8 @@ def _charts(result: Json) -> list[dict[str, str]]:
             pad = 0.08 * (max(ys) - min(ys) or 1)
             axes.set_xscale("log")
             axes.set_xlim(min(xs) / 1.3, max(xs) * 1.3)
+            axes.set_xticks([min(xs), max(xs)], [quantity(float(f"{x:.2g}")) for x in (min(xs), max(xs))])
+            axes.set_xticks([], minor=True)
             axes.set_ylim(min(ys) - pad, max(ys) + pad)
             axes.tick_params(labelsize=7)
             axes.set_xlabel(label, color=TEXT, fontsize=7)  # noqa: B023
