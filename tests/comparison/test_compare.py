@@ -231,6 +231,7 @@ def test_a_dry_run_says_what_a_matrix_takes_and_refuses_unequal_training(tmp_pat
     for trial in found["kinds"].values():
         assert trial["stages"][-1]["steps"] == 2 and trial["stages"][-1]["images"] == 4
         assert trial["seconds"] > 0 and trial["disk"] > 0 and trial["memory"]["cpu"] > 0
+    assert found["teacher_seconds"] > 0 and not (tmp_path / "grid/teacher").exists()
     assert told[-1].startswith("2 cells: ") and not (tmp_path / "grid/cells").exists()
     unequal = Matrix(**table(tmp_path / "grid", methods=["cat", "longer"], method={**CAT, "longer": longer}))
     with pytest.raises(

@@ -82,3 +82,10 @@ def test_the_matrix_of_the_page_is_one(tmp_path):
     file = tmp_path / "page.toml"
     file.write_text(re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1])
     assert len(cells(read_matrix(file))) == 2 * 6
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path("benchmarks/compare").glob("*.toml")), ids=lambda file: file.stem
+)
+def test_a_matrix_that_is_shipped_is_one(file):
+    assert cells(read_matrix(file))

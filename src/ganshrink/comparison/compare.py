@@ -23,7 +23,7 @@ from ganshrink.workflow.recipe import resolve
 
 logger = logging.getLogger(__name__)
 
-RESULT, PAGE = "compare.json", "compare.html"
+RESULT, PAGE, TEACHER = "compare.json", "compare.html", "teacher"
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,23 @@ def compare(
     load_extra()
     if workers.cluster is not None:
         load_distributed()
-    cells(matrix)  # what is wrong in any of them is said before a teacher is trained
+    made = cells(matrix)  # what is wrong in any of them is said before a teacher is trained
     matrix.run.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(matrix.run)
     try:
-        teacher = _teacher(matrix, tell)
-        made = cells(matrix, teacher)
         write_json(matrix.run / "matrix.json", matrix.model_dump(mode="json"))
-        left = [cell for cell in made if not _is_done(cell) and fnmatch(cell.name, only)]
-        tell(
-            f"{len(made)} cells, {len(made) - sum(not _is_done(cell) for cell in made)} done, {len(left)} to do"
-        )
-        found = estimate(left, matrix.run, jobs=workers.jobs, tell=tell) if estimated and left else {}
+        undone = [cell for cell in made if not _is_done(cell)]
+        left = [cell for cell in undone if fnmatch(cell.name, only)]
+        tell(f"{len(made)} cells, {len(made) - len(undone)} done, {len(left)} to do")
+        found: dict[str, Any] = {}
+        if estimated or dry_run:
+            trained = (matrix.run / TEACHER / "teacher.safetensors").is_file()
+            found = estimate(left, matrix.run, jobs=workers.jobs, trained=trained, tell=tell)
         if dry_run:
             return found
-        _carry_out(left, workers, tell)
+        made = cells(matrix, _teacher(matrix, tell))
+        names = {cell.name for cell in left}
+        _carry_out([cell for cell in made if cell.name in names], workers, tell)
         return _write(matrix.run, made, matrix)
     finally:
         lock.release()
@@ -146,7 +148,7 @@ def _teacher(matrix: Matrix, tell: Callable[[str], None]) -> Path | None:
     shared = shared_recipe(matrix)
     if shared.get("teacher", {}).get("weights") is not None:
         return None
-    folder = matrix.run / "teacher"
+    folder = matrix.run / TEACHER
     tell(f"the teacher: {folder}")
     train_recipe(resolve({**shared, "run": str(folder)}, source="recipe"))
     return folder

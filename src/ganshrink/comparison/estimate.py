@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganshrink.comparison.matrix import Cell
+from ganshrink.comparison.results import NO_SEARCH
 from ganshrink.comparison.running import command
 from ganshrink.reports.numbers import duration, file_size
 from ganshrink.system.atomic import write_json
@@ -15,8 +16,13 @@ from ganshrink.system.atomic import write_json
 KEPT = "estimate.json"
 
 
-def estimate(left: Sequence[Cell], folder: Path, *, jobs: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def estimate(
+    left: Sequence[Cell], folder: Path, *, jobs: int, trained: bool, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Hours, disk and memory of the cells that are left, told line by line and kept in the folder.
+
+    Args:
+        trained: the teacher of all is there; else its training is counted, once.
 
     Raises:
         ValueError: if students would not see the same number of images, before anything is trained.
@@ -36,18 +42,20 @@ def estimate(left: Sequence[Cell], folder: Path, *, jobs: int, tell: Callable[[s
             tell(f"{kind}: {_said(found)}")
     _check_equal(told)
     trials = [told[cell.kind] for cell in left]
-    seconds = sum(trial.get("seconds", 0.0) for trial in trials)
+    teacher = 0.0 if trained else max(map(_of_teacher, trials), default=0.0)
+    seconds = sum(trial.get("seconds", 0.0) - _of_teacher(trial) for trial in trials)
     memory = sorted((trial.get("memory", {}).get("cpu", 0) for trial in trials), reverse=True)
     whole = {
         "cells": len(left),
-        "seconds": seconds,
-        "wall_seconds": seconds / max(1, min(jobs, len(left))),
+        "teacher_seconds": teacher,
+        "seconds": teacher + seconds,
+        "wall_seconds": teacher + seconds / max(1, min(jobs, len(left))),
         "disk": sum(trial.get("disk", 0) for trial in trials),
         "memory": sum(memory[:jobs]),
         "kinds": told,
     }
     tell(
-        f"{len(left)} cells: {duration(seconds)} in all, {duration(whole['wall_seconds'])} by {jobs} at a time, "
+        f"{len(left)} cells: {duration(whole['seconds'])} in all, {duration(whole['wall_seconds'])} by {jobs} at a time, "
         f"{file_size(whole['disk'])} of disk, {file_size(whole['memory'])} of memory"
     )
     return whole
@@ -63,18 +71,24 @@ def _trial(cell: Cell) -> dict[str, Any]:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
+def _of_teacher(trial: dict[str, Any]) -> float:
+    return sum(stage["seconds"] for stage in trial.get("stages", ()) if stage["name"] == "teacher")
+
+
 def _said(found: dict[str, Any]) -> str:
     if "error" in found:
         return f"fails: {found['error']}"
-    stages = [f"{stage['name']} {duration(stage['seconds'])}" for stage in found["stages"]]
-    return f"{duration(found['seconds'])} ({', '.join(stages)})"
+    parts = [stage for stage in found["stages"] if stage["name"] != "teacher"]
+    stages = [f"{stage['name']} {duration(stage['seconds'])}" for stage in parts]
+    return f"{duration(found['seconds'] - _of_teacher(found))} ({', '.join(stages)})"
 
 
 def _check_equal(told: dict[str, dict[str, Any]]) -> None:
     """Refuse students that would be trained for longer than others."""
     seen = {}
     for kind, found in told.items():
-        trained = [stage for stage in found.get("stages", ()) if "images" in stage]
+        stages = found.get("stages", ())
+        trained = [stage for stage in stages if "images" in stage and stage["name"] not in NO_SEARCH]
         if trained:
             seen[kind] = int(trained[-1]["images"])
     if len(set(seen.values())) > 1:

@@ -164,10 +164,6 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
         ValueError: for what is wrong in any of them, by its name.
     """
     shared = shared_recipe(matrix)
-    if teacher is not None:
-        trained_as = {key: value for key, value in shared.get("teacher", {}).items() if key != "start"}
-        # what [student] leaves open it takes from [teacher], so that stays
-        shared["teacher"] = trained_as | {"weights": str(teacher.resolve())}
     for budget in matrix.budgets:
         Budget.parse(budget)
     found = []
@@ -179,8 +175,11 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
         raw = copy.deepcopy(shared) | {"method": settings, "budget": budget, "seed": seed}
         if fraction < 1:
             raw["data"] = {**raw.get("data", {}), "label_fraction": fraction}
-        folder = str((matrix.run / "cells" / name).resolve())
-        recipe = resolve({**raw, "run": folder}, source=f"cell {name}")
+        own: dict[str, Any] = {"run": str((matrix.run / "cells" / name).resolve())}
+        if teacher is not None:  # what [student] leaves open it takes from [teacher], so that stays
+            kept = {key: value for key, value in shared.get("teacher", {}).items() if key != "start"}
+            own["teacher"] = kept | {"weights": str(teacher.resolve())}
+        recipe = resolve(raw | own, source=f"cell {name}")
         found.append(Cell(name, entry, budget, seed, fraction, recipe, matrix.run, raw))
     names = [cell.name for cell in found]
     if twice := {name for name in names if names.count(name) > 1}:
