@@ -34,7 +34,7 @@ SHORTER = {
     "compress": """'net={name="resnet9",ngf=8,blocks=1}' teacher.max_steps=2 export.onnx=false
         method.search.floor=2
         latency.enabled=false data.counts={train=8,val=4,test=4}""",
-    "measure": "--seconds 0.1",
+    "measure": "--seconds 1",
     "quantize": "quantization.images=4",
 }
 

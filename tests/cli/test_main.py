@@ -109,7 +109,7 @@ def test_evaluate_export_measure_and_report_work_on_the_folder(finished, command
     assert set(scored["student"]) == {"psnr"}
     parity = json.loads(command("export", finished, "--image-io", "uint8", "--json")[0])
     assert parity["student.onnx"]["image_io"] == "uint8"  # --dynamic-size is in the README's commands
-    latency = json.loads(command("measure", finished, "--threads", 1, "--seconds", 0.1, "--json")[0])
+    latency = json.loads(command("measure", finished, "--threads", 1, "--seconds", 1, "--json")[0])
     assert latency["rows"][0]["threads"] == 1
     assert "report.html" in command("report", finished)[0]
 

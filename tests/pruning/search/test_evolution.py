@@ -156,7 +156,7 @@ def test_where_the_band_holds_few_all_of_them_are_the_population():
     ],
 )
 def test_of_equals_the_cheaper_wins_then_the_first_by_widths(cost, first):
-    evolution = Evolution(TINY, cost, (55, 120), seed=1)
+    evolution = Evolution(TINY, cost, (55, 120), population=20, generations=20, seed=1)
     assert evolve(evolution, lambda members: [0.0] * len(members)).tolist() == first
 
 
