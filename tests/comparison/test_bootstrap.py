@@ -50,3 +50,14 @@ def test_ties_stand_together_and_are_ranked_by_the_first_of_them():
 def test_the_spread_over_seeds_is_unbiased_and_not_known_of_one():
     assert spread([1.0, 3.0]) == pytest.approx(2**0.5)
     assert spread([1.0]) is None
+
+
+def test_of_one_seed_and_a_metric_that_keeps_no_pictures_nothing_is_known():
+    def bare(*values):
+        return Sample(np.array(values), np.repeat(np.array(values)[:, None], 100, axis=1), by_picture=False)
+
+    assert not difference(bare(9.0), bare(1.0)).excludes_zero
+    assert places({"a": bare(9.0), "b": bare(1.0)}, higher=True) == [["a", "b"]]
+    assert difference(bare(9.0, 9.5), bare(1.0)).excludes_zero
+    assert difference(bare(9.0, 9.5), bare(1.0, 1.5)).excludes_zero
+    assert not difference(bare(9.0), bare(1.0, 1.5)).excludes_zero

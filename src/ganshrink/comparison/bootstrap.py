@@ -14,15 +14,22 @@ DRAWS, SEED, PERCENT = 1000, 0, 95
 
 @dataclass(frozen=True)
 class Sample:
-    """A metric's values of one entry: `values` (seeds,) over all pictures, `drawn` (seeds, draws) over drawn pictures."""
+    """A metric's values of one entry: `values` (seeds,) over all pictures, `drawn` (seeds, draws) over drawn pictures; where
+    the metric does not tell what its values are made of, these are the same for every draw, and not `by_picture`."""
 
     values: np.ndarray
     drawn: np.ndarray
+    by_picture: bool = True
+
+    @property
+    def varies(self) -> bool:
+        """Whether its draws tell anything: without pictures two seeds are needed."""
+        return self.by_picture or len(self.values) > 1
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and between what 95 % of the draws lie."""
+    """A value, and between what 95 % of the draws lie; NaN where that is not known, and then nothing is excluded."""
 
     value: float
     low: float
@@ -42,12 +49,15 @@ def mean_over_seeds(sample: Sample, *, seed: int = SEED) -> np.ndarray:
 
 def interval(sample: Sample) -> Interval:
     """The mean over seeds with its interval."""
-    return _interval(float(sample.values.mean()), mean_over_seeds(sample))
+    drawn = mean_over_seeds(sample) if sample.varies else np.empty(0)
+    return _interval(float(sample.values.mean()), drawn)
 
 
 def difference(sample: Sample, other: Sample) -> Interval:
     """The mean of one minus that of the other, on the same pictures; their seeds are drawn apart."""
     drawn = mean_over_seeds(sample) - mean_over_seeds(other, seed=SEED + 1)
+    if not (sample.varies and (other.varies or len(other.values) == 1)):
+        drawn = np.empty(0)
     return _interval(float(sample.values.mean() - other.values.mean()), drawn)
 
 
@@ -70,7 +80,7 @@ def places(samples: Mapping[str, Sample], *, higher: bool) -> list[list[str]]:
 def _interval(value: float, drawn: np.ndarray) -> Interval:
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
-        return Interval(value, float("-inf"), float("inf"))
+        return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(drawn, [50 - PERCENT / 2, 50 + PERCENT / 2])
     return Interval(value, float(low), float(high))
 

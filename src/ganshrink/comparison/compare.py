@@ -131,11 +131,10 @@ def said(result: Mapping[str, Any]) -> str:
         for names in ranking["places"]:
             for name in names:
                 value = rows[name]["metrics"][result["rank_by"]]
+                between = "" if value["low"] is None else f" ({value['low']:.4g} to {value['high']:.4g})"
                 tied = " tied" if len(names) > 1 else ""
                 remarks = "".join(f"; {remark}" for remark in rows[name]["said"])
-                lines.append(
-                    f"  {place}{tied}: {name} {value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g}){remarks}"
-                )
+                lines.append(f"  {place}{tied}: {name} {value['value']:.4g}{between}{remarks}")
             place += len(names)
     lines += [f"failed: {cell['name']}: {cell['error']}" for cell in result["failed"]]
     if result["unfinished"]:

@@ -90,7 +90,7 @@ class Member:
         of_parts = METRICS[metric].of_parts if metric in METRICS else None
         parts = self.scores.parts.get(network, {}).get(metric) if self.scores is not None else None
         if of_parts is None or not parts or pictures_in(parts) < 2:
-            return Sample(value, np.repeat(value[:, None], DRAWS, axis=1))
+            return Sample(value, np.repeat(value[:, None], DRAWS, axis=1), by_picture=False)
         with torch.no_grad():
             values = of_parts(parts, drawn(pictures_in(parts), draws=DRAWS))
         return Sample(value, values.numpy()[None])
@@ -98,7 +98,8 @@ class Member:
 
 def joined(samples: list[Sample]) -> Sample:
     """Those of several seeds."""
-    return Sample(np.concatenate([s.values for s in samples]), np.concatenate([s.drawn for s in samples]))
+    values, draws = (np.concatenate([getattr(s, name) for s in samples]) for name in ("values", "drawn"))
+    return Sample(values, draws, all(sample.by_picture for sample in samples))
 
 
 def _last(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from ganshrink.comparison.bootstrap import Interval, Sample, difference, interval, places, spread
@@ -185,7 +186,8 @@ class _Comparison:
             gap = difference(sample, teacher)
             loss = -gap.low if self.better[self.rank_by] == "higher" else gap.high
             if loss <= self.margin:
-                said.append("as good as the teacher" + ("" if several else " on these pictures, one seed"))
+                one = "" if len(members) > 1 else " on these pictures, one seed"
+                said.append(f"as good as the teacher{one}")
         if sample is not None and reference is not None:
             gap = difference(sample, reference)
             if self._is_better(gap):
@@ -275,5 +277,7 @@ def _seconds(stage: Stage) -> float | None:
     return logged if logged is not None else number(stage.done, "seconds")
 
 
-def _told(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _told(found: Interval) -> dict[str, float | None]:
+    """JSON-ready; null where an interval is not known."""
+    low, high = (None if isnan(bound) else bound for bound in (found.low, found.high))
+    return {"value": found.value, "low": low, "high": high}

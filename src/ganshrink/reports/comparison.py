@@ -126,7 +126,7 @@ def _value(entry: Json | None) -> dict[str, str]:
         return {"main": "–", "sub": ""}
     value = entry["value"]
     sub = ""
-    if entry["low"] < entry["high"]:
+    if entry["low"] is not None and entry["low"] < entry["high"]:
         sub = f"{score(entry['low'], like=value)} to {score(entry['high'], like=value)}"
     if entry.get("spread") is not None:
         sub += f", sd {score(entry['spread'], like=value)}"
@@ -143,11 +143,12 @@ def _differences(entries: Json, result: Json) -> list[dict[str, Any] | None]:
 def _difference(gap: Json, better: str) -> dict[str, Any]:
     """`+1.2`, its interval, and whether it is a gain or a loss beyond that."""
     value, low, high = (gap[key] for key in ("value", "low", "high"))
-    certain = low > 0 or high < 0
+    known = low is not None and high is not None
+    certain = known and (low > 0 or high < 0)
     gain = (value > 0) == (better == "higher")
     return {
         "main": _signed(value, value),
-        "sub": f"{_signed(low, value)} to {_signed(high, value)}" if low < high else "",
+        "sub": f"{_signed(low, value)} to {_signed(high, value)}" if known and low < high else "",
         "kind": ("good" if gain else "bad") if certain else "level",
     }
 
