@@ -144,7 +144,9 @@ def test_a_student_that_saw_more_images_is_left_out(finished, tmp_path):
         folder / "cells" / f"{name}_macs=60pct_seed=0" for name in ("uniform-distilled", "uniform-scratch")
     ]
     result = compare_runs([*others, longer], tmp_path / "joined", rank_by="psnr")
-    assert result["left_out"] == {"longer": {"all": "its student saw 400 images, the others 4"}}
+    assert result["left_out"] == {
+        "longer": {"all": "its student saw 400 images in 2 steps, the others 4 in 2"}
+    }
 
 
 @pytest.mark.slow
@@ -235,6 +237,6 @@ def test_a_dry_run_says_what_a_matrix_takes_and_refuses_unequal_training(tmp_pat
     assert told[-1].startswith("2 cells: ") and not (tmp_path / "grid/cells").exists()
     unequal = Matrix(**table(tmp_path / "grid", methods=["cat", "longer"], method={**CAT, "longer": longer}))
     with pytest.raises(
-        ValueError, match=r"the student of .* would see . images, the others .: remove what its method says"
+        ValueError, match=r"the student of .* would see . images in . steps, the others . in .: remove"
     ):
         compare(unequal, dry_run=True, only="[cl]*", tell=told.append)

@@ -45,6 +45,13 @@ def test_cells_differ_in_what_the_matrix_says_alone(tmp_path):
     assert found[0].key() != found[20].key()
 
 
+def test_a_teacher_s_own_seed_is_not_the_students(tmp_path):
+    recipe = {**SHARED, "teacher": {**SHARED["teacher"], "seed": 7}}
+    found = cells(matrix(tmp_path, recipe=recipe, methods=[], seeds=[0, 1]))
+    assert {cell.recipe.teacher.seed for cell in found} == {7}
+    assert [cell.recipe.student.seed for cell in found] == [0, 0, 0, 1, 1, 1]
+
+
 def test_a_recipe_file_lends_its_method_and_its_tables(tmp_path):
     file = "recipes/cat/quick.toml"
     found = cells(matrix(tmp_path, recipe=file, methods=[file], budgets=["macs=30%"]))
@@ -62,6 +69,9 @@ def test_a_recipe_file_lends_its_method_and_its_tables(tmp_path):
         ({"methods": ["cat"], "method": {"other": {}}}, "method.other: methods does not name it"),
         ({"recipe": {**SHARED, "budget": "macs=1%"}}, "recipe.budget: the matrix decides this"),
         ({"methods": ["cat"], "budgets": ["mac=10%"]}, "mac"),
+        ({"rank_by": "mIoU"}, "rank_by: 'mIoU' is not measured"),
+        ({"recipe": {**SHARED, "student": {"seed": 3}}}, "recipe.student.seed: write seeds in the matrix"),
+        ({"recipe": {**SHARED, "data": {"label_fraction": 0.5}}}, "write label_fractions in the matrix"),
     ],
 )
 def test_what_cannot_be_a_matrix_is_refused_in_a_line(tmp_path, given, said):

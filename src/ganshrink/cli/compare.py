@@ -63,11 +63,10 @@ def compare(
     start_logging(quiet)
     first, rest = matrix[0], matrix[1:]
     if not first.endswith(".toml"):
-        given = [
-            name for name, value in (("--cluster", cluster), ("--threads", threads)) if value is not None
-        ]
-        if given or dry_run:
-            raise ValueError(f"{(given or ['--dry-run'])[0]} is for a matrix, and {first} is a run")
+        asked = {"--cluster": cluster, "--threads": threads, "--dry-run": dry_run, "--resource": resource}
+        asked |= {"--jobs": jobs > 1, "--only": only != "*"}
+        if given := [name for name, value in asked.items() if value]:
+            raise ValueError(f"{given[0]} is for a matrix, and {first} is no TOML file: leave it out")
         result, folder = comparing.compare_runs(matrix, out, rank_by=rank_by), out
     else:
         if rank_by is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ganshrink.comparison.running import Command, Outcome, carry_out
 
-RETRIES = 2  # of a cell whose worker is lost; it goes on from its last checkpoint
+RETRIES = 2  # of a cell that could not be started; one whose worker is lost the scheduler gives to another by itself
 
 
 def carry_out_there(
@@ -52,7 +52,7 @@ def carry_out_there(
                 try:
                     done = future.result()
                 except Exception as error:  # of the cluster: a cell's own failure is an outcome
-                    done = Outcome(task.key, "failed", f"its worker was lost: {error}", 0.0)
+                    done = Outcome(task.key, "failed", f"the cluster could not carry it out: {error}", 0.0)
                 tell(task, done)
         except BaseException:
             client.cancel([future for future, _ in waiting.values()])

@@ -3,7 +3,8 @@
 import logging
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,18 @@ def compare(
         found: dict[str, Any] = {}
         if estimated or dry_run:
             trained = (matrix.run / TEACHER / "teacher.safetensors").is_file()
-            found = estimate(left, matrix.run, jobs=workers.jobs, trained=trained, tell=tell)
+            given = (left, matrix.run, workers.jobs, workers.threads)
+            found = estimate(*given, trained=trained, tell=tell)
         if dry_run:
             return found
-        made = cells(matrix, _teacher(matrix, tell))
+        made = cells(matrix, _teacher(matrix, workers.threads, tell))
         names = {cell.name for cell in left}
-        _carry_out([cell for cell in made if cell.name in names], workers, tell)
+        try:
+            _carry_out([cell for cell in made if cell.name in names], workers, tell)
+        except BaseException:
+            with suppress(ValueError):  # nothing is done yet
+                _write(matrix.run, made, matrix)
+            raise
         return _write(matrix.run, made, matrix)
     finally:
         lock.release()
@@ -110,7 +117,17 @@ def compare_runs(
         ValueError: if a folder is no finished run, or nothing can be compared.
     """
     load_extra()
-    members = [_member_of_run(Path(run)) for run in runs]
+    members = []
+    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
+        try:
+            members.append(_member_of_run(folder))
+        except ValueError as error:
+            logger.warning("left out: %s", error)
+    names = [member.name for member in members]
+    members = [
+        m if names.count(m.name) == 1 else replace(m, name=str(m.folder), entry=str(m.folder))
+        for m in members
+    ]
     result = tabulate(members, rank_by=rank_by)
     return _finish(Path(out), result, members)
 
@@ -142,14 +159,16 @@ def said(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _teacher(matrix: Matrix, tell: Callable[[str], None]) -> Path | None:
+def _teacher(matrix: Matrix, threads: int | None, tell: Callable[[str], None]) -> Path | None:
     """The folder of the teacher that all cells take: trained here unless the recipe names one."""
     shared = shared_recipe(matrix)
     if shared.get("teacher", {}).get("weights") is not None:
         return None
     folder = matrix.run / TEACHER
     tell(f"the teacher: {folder}")
-    train_recipe(resolve({**shared, "run": str(folder)}, source="recipe"))
+    if threads is not None:
+        shared["teacher"] = {**shared.get("teacher", {}), "threads": threads}
+    train_recipe(resolve({**shared, "run": str(folder)}, source="recipe"), progress=False)
     return folder
 
 

@@ -1,6 +1,7 @@
 """What a matrix will take: a trial of each cell that is not like another but for its seed."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,13 @@ KEPT = "estimate.json"
 
 
 def estimate(
-    left: Sequence[Cell], folder: Path, *, jobs: int, trained: bool, tell: Callable[[str], None]
+    left: Sequence[Cell],
+    folder: Path,
+    jobs: int,
+    threads: int | None,
+    *,
+    trained: bool,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Hours, disk and memory of the cells that are left, told line by line and kept in the folder.
 
@@ -34,10 +41,12 @@ def estimate(
         kind = cell.kind
         if kind not in told:
             found = known.get(kind, {})
-            if found.get("key") != cell.kind_key():
-                found = {"key": cell.kind_key(), **_trial(cell)}
-                known[kind] = found
-                write_json(file, known)
+            key = f"{cell.kind_key()} {threads}"
+            if found.get("key") != key:
+                found = {"key": key, "label_fraction": cell.label_fraction, **_trial(cell, threads)}
+                if "error" not in found:
+                    known[kind] = found
+                    write_json(file, known)
             told[kind] = found
             tell(f"{kind}: {_said(found)}")
     _check_equal(told)
@@ -61,10 +70,12 @@ def estimate(
     return whole
 
 
-def _trial(cell: Cell) -> dict[str, Any]:
-    task = command(cell)
-    words = [sys.executable, "-m", "ganshrink", "compress", task.recipe, "--dry-run", "--json", "--quiet"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def _trial(cell: Cell, threads: int | None) -> dict[str, Any]:
+    task = command(cell, threads=threads)
+    flags = ("--dry-run", "--json", "--quiet")
+    words = [sys.executable, "-m", "ganshrink", "compress", task.recipe, *task.words, *flags]
+    environment = {**os.environ, **task.environment}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return {"error": lines[-1].removeprefix("error: ")}
@@ -84,17 +95,19 @@ def _said(found: dict[str, Any]) -> str:
 
 
 def _check_equal(told: dict[str, dict[str, Any]]) -> None:
-    """Refuse students that would be trained for longer than others."""
-    seen = {}
+    """Refuse students that would be trained for longer than others of the same labels, by which an epoch is as long."""
+    seen: dict[float, dict[str, tuple[int, int]]] = {}
     for kind, found in told.items():
         stages = found.get("stages", ())
         trained = [stage for stage in stages if "images" in stage and stage["name"] not in NO_SEARCH]
         if trained:
-            seen[kind] = int(trained[-1]["images"])
-    if len(set(seen.values())) > 1:
-        usual = max(set(seen.values()), key=list(seen.values()).count)
-        odd = next(kind for kind, images in seen.items() if images != usual)
-        raise ValueError(
-            f"the student of {odd} would see {seen[odd]} images, the others {usual}: remove what its method says of "
-            "batch_size and epochs"
-        )
+            length = (int(trained[-1]["images"]), int(trained[-1]["steps"]))
+            seen.setdefault(found["label_fraction"], {})[kind] = length
+    for lengths in seen.values():
+        usual = max(lengths.values(), key=list(lengths.values()).count)
+        for kind, (images, steps) in lengths.items():
+            if (images, steps) != usual:
+                raise ValueError(
+                    f"the student of {kind} would see {images} images in {steps} steps, the others {usual[0]} in "
+                    f"{usual[1]}: remove what its method says of batch_size and epochs"
+                )

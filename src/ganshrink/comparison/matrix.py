@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ganshrink.methods import BASELINES, METHODS
+from ganshrink.metrics.config import DEFAULT as DEFAULT_METRICS
 from ganshrink.pruning import Budget
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.workflow.overrides import put
@@ -104,7 +105,8 @@ class Cell:
 
     def kind_key(self) -> str:
         """A hash of that but for the seed."""
-        return _hash({key: value for key, value in self.asked.items() if key != "seed"})
+        student = {key: value for key, value in self.asked["student"].items() if key != "seed"}
+        return _hash({**self.asked, "seed": None, "student": student})
 
 
 def read_matrix(path: str | Path, overrides: Sequence[str] = ()) -> Matrix:
@@ -151,6 +153,17 @@ def shared_recipe(matrix: Matrix) -> dict[str, Any]:
         raw = copy.deepcopy(matrix.recipe)
     if isinstance(matrix.recipe, Mapping) and (given := [key for key in PER_CELL if key in raw]):
         raise ValueError(f"recipe.{given[0]}: the matrix decides this, for every cell: remove it")
+    data, student = raw.get("data", {}), raw.get("student", {})
+    if "label_fraction" in data:
+        raise ValueError("recipe.data.label_fraction: write label_fractions in the matrix instead")
+    if data.get("direction") == "both":
+        raise ValueError("recipe.data.direction = 'both': compare each direction in a matrix of its own")
+    if "seed" in student:
+        raise ValueError("recipe.student.seed: write seeds in the matrix instead")
+    names = raw.get("metrics", {}).get("names")
+    if matrix.rank_by is not None and matrix.rank_by not in (names or DEFAULT_METRICS):
+        known = names or DEFAULT_METRICS
+        raise ValueError(f"rank_by: {matrix.rank_by!r} is not measured{did_you_mean(matrix.rank_by, known)}")
     return {key: value for key, value in raw.items() if key not in PER_CELL}
 
 
@@ -171,8 +184,9 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
     for seed, fraction, budget, (entry, settings) in itertools.product(
         matrix.seeds, matrix.label_fractions, matrix.budgets, chosen
     ):
-        name = _slug(f"{entry}_{budget}" + f"_labels={fraction:.0%}" * (fraction < 1) + f"_seed={seed}")
+        name = _slug(f"{entry}_{budget}" + f"_labels={fraction:g}" * (fraction < 1) + f"_seed={seed}")
         raw = copy.deepcopy(shared) | {"method": settings, "budget": budget, "seed": seed}
+        raw["student"] = {**raw.get("student", {}), "seed": seed}  # a teacher's own seed is not for students
         if fraction < 1:
             raw["data"] = {**raw.get("data", {}), "label_fraction": fraction}
         own: dict[str, Any] = {"run": str((matrix.run / "cells" / name).resolve())}

@@ -19,13 +19,13 @@ from ganshrink.workflow.scoring import Scores, read_scores
 
 logger = logging.getLogger(__name__)
 
-BESIDE = ("teacher", "identity", "mean", "untrained")  # networks that every run scores besides its student
 NO_SEARCH = ("teacher", "scratch", "int8")  # trainings that make no student of the method
 OF_VALUES = (
     "standard_error",
     "error",
     "rank",
     "batch_size",
+    "classes",
 )  # what a protocol says of the value, not of how it was measured
 
 
@@ -76,10 +76,12 @@ class Member:
         return tensors_hash(load_file(file)) if file.is_file() else ""
 
     def trained(self) -> dict[str, int]:
-        """Images that the student's own training saw, its last, and those of all trainings before it."""
+        """Images and steps of the student's own training, its last, and images of all trainings before it."""
         seen = [(stage.name, _last(stage.events)) for stage in self.run.stages if stage.name not in NO_SEARCH]
-        images = [int(event.get("images", 0)) for _, event in seen if event]
-        return {"student": images[-1] if images else 0, "search": sum(images[:-1])}
+        last = [event for _, event in seen if event]
+        images, steps = ([int(event.get(key, 0)) for event in last] for key in ("images", "step"))
+        student = {"student": images[-1] if images else 0, "steps": steps[-1] if steps else 0}
+        return {**student, "search": sum(images[:-1])}
 
     def sample(self, network: str, metric: str) -> Sample | None:
         """The values of one network of this run, over all pictures and over drawn ones."""

@@ -82,7 +82,8 @@ def carry_out(task: Command, watched: "Processes | None" = None) -> Outcome:
     folder = Path(task.run)
     folder.mkdir(parents=True, exist_ok=True)
     _wait_for(folder)
-    started = time.monotonic()
+    (folder / RECORD).unlink(missing_ok=True)  # what it says of is about to change
+    started, began = time.monotonic(), time.time()
     with (folder / LOG).open("ab") as log:
         before = log.tell()
         process = subprocess.Popen(
@@ -99,13 +100,21 @@ def carry_out(task: Command, watched: "Processes | None" = None) -> Outcome:
             watched.add(process)
         code = process.wait()
     seconds = time.monotonic() - started
-    if code == 0:
+    if code == 0 or _has_scores(folder, began):
         done = Outcome(task.key, "done", None, seconds)
     else:
         done = Outcome(task.key, "failed", _error(folder / LOG, before, code), seconds)
     if watched is None or not watched.stopped:
         write_json(folder / RECORD, asdict(done))
     return done
+
+
+def _has_scores(folder: Path, began: float) -> bool:
+    """Whether a run that ended with an error has a student and its scores all the same, and lacks other files alone."""
+    scores, lacking = folder / "metrics.json", folder / "missing.json"
+    if not (scores.is_file() and lacking.is_file() and scores.stat().st_mtime >= began):
+        return False
+    return scores.name not in json.loads(lacking.read_text(encoding="utf-8"))
 
 
 def carry_out_here(tasks: Iterable[Command], *, jobs: int, tell: Callable[[Command, Outcome], None]) -> None:
@@ -118,7 +127,12 @@ def carry_out_here(tasks: Iterable[Command], *, jobs: int, tell: Callable[[Comma
         waiting = {pool.submit(carry_out, task, processes): task for task in tasks}
         try:
             for future in as_completed(waiting):
-                tell(waiting[future], future.result())
+                task = waiting[future]
+                try:
+                    done = future.result()
+                except Exception as error:  # a full disk, or a folder in use: the others go on
+                    done = Outcome(task.key, "failed", str(error), 0.0)
+                tell(task, done)
         except BaseException:
             for future in waiting:
                 future.cancel()
@@ -182,4 +196,4 @@ def _error(log: Path, start: int, code: int) -> str:
     told = [line.strip() for line in lines if line.strip()]
     errors = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
     how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-    return (errors or told or [how])[-1]
+    return (errors or ([how] if code < 0 else told) or [how])[-1]

@@ -1,13 +1,12 @@
 """compare.json: rows of methods and budgets, what their differences allow to say, and what was left out and why."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
 from ganshrink.comparison.bootstrap import Interval, Sample, difference, interval, places, spread
 from ganshrink.comparison.results import NO_SEARCH, Member, joined
-from ganshrink.methods import REFERENCE, UNTAUGHT
+from ganshrink.methods import BASELINES, REFERENCE, UNTAUGHT
 from ganshrink.reports.files import Stage, dicts, number
 from ganshrink.reports.verdict import RUNTIMES
 
@@ -50,7 +49,7 @@ def tabulate(
         "rank_by": rank_by,
         "margin": margin,
         "reference": REFERENCE,
-        "protocols": {name: done[0].protocol(name) for name in better},
+        "protocols": {name: comparison.first(name).protocol(name) for name in better},
         "teacher": comparison.teacher(),
         "floors": comparison.floors(),
         "rows": comparison.rows(),
@@ -90,7 +89,7 @@ class _Comparison:
         return joined(known) if known else None
 
     def teacher(self) -> dict[str, Any]:
-        member = self.done[0]
+        member = self.first(self.rank_by)
         values = {name: _told(interval(s)) for name, s in self._teachers.items() if s is not None}
         return {"metrics": values, **_costs(member, "teacher")}
 
@@ -127,15 +126,22 @@ class _Comparison:
         return found
 
     def gate(self) -> list[dict[str, Any]]:
-        """Whether the protocol can tell anything: by how much the teacher is better than a student's size from scratch."""
+        """Whether the protocol can tell anything: by how much the teacher is better than that size from scratch. Where
+        that is not known `passed` is null, and `reason` says why."""
         found = []
         for (budget, fraction), entries in self.groups.items():
+            place = {"budget": budget, "label_fraction": fraction}
             alone = self.sample(entries.get(UNTAUGHT, ()), self.rank_by)
             teacher = self._teachers[self.rank_by]
-            if alone is not None and teacher is not None:
-                gap = difference(teacher, alone)
-                passed = self._is_better(gap)
-                found.append({"budget": budget, "label_fraction": fraction, **_told(gap), "passed": passed})
+            if alone is None or teacher is None:
+                lacking = (
+                    f"the teacher has no {self.rank_by}" if teacher is None else f"{UNTAUGHT} has no result"
+                )
+                found.append({**place, "passed": None, "reason": lacking})
+                continue
+            gap = difference(teacher, alone)
+            seeds = len(alone.values)
+            found.append({**place, **_told(gap), "passed": self._is_better(gap), "seeds": seeds})
         return found
 
     def ranking(self) -> list[dict[str, Any]]:
@@ -181,47 +187,52 @@ class _Comparison:
         sample, teacher = self.sample(members, self.rank_by), self._teachers[self.rank_by]
         reference = self._reference(entries, entry)[self.rank_by]
         said = []
-        several = len(members) > 1 and (entry == REFERENCE or len(entries.get(REFERENCE, ())) > 1)
         if sample is not None and teacher is not None and self.margin is not None:
             gap = difference(sample, teacher)
             loss = -gap.low if self.better[self.rank_by] == "higher" else gap.high
             if loss <= self.margin:
-                one = "" if len(members) > 1 else " on these pictures, one seed"
+                one = "" if len(sample.values) > 1 else " on these pictures, one seed"
                 said.append(f"as good as the teacher{one}")
         if sample is not None and reference is not None:
             gap = difference(sample, reference)
+            one = "" if min(len(sample.values), len(reference.values)) > 1 else " on these pictures, one seed"
+            worth = "" if one or entry in BASELINES else ": worth its cost here"
             if self._is_better(gap):
-                said.append(
-                    "better than the reference: worth its cost here"
-                    if several
-                    else "better than the reference on these pictures, one seed"
-                )
+                said.append(f"better than the reference{one}{worth}")
             elif gap.excludes_zero:
-                said.append("worse than the reference" + ("" if several else " on these pictures, one seed"))
+                said.append(f"worse than the reference{one}")
         return said
 
 
 def _left_out(done: Sequence[Member], better: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """By run and metric (or "all"), why it is not compared with the others."""
     found: dict[str, dict[str, str]] = {}
-    seen = Counter(member.trained()["student"] for member in done)
-    usual = seen.most_common(1)[0][0]
-    teachers = Counter(member.teacher_key for member in done)
-    teacher = teachers.most_common(1)[0][0]
+    teacher = _usual([member.teacher_key for member in done])
+    usual = {name: _usual([member.protocol(name) for member in done]) for name in better}
     for member in done:
         reasons = {}
-        if member.trained()["student"] != usual:
-            images = member.trained()["student"]
-            reasons["all"] = f"its student saw {images} images, the others {usual}"
+        alike = [
+            m.trained() for m in done if m.label_fraction == member.label_fraction
+        ]  # an epoch is as long
+        mine, others = member.trained(), _usual([(each["student"], each["steps"]) for each in alike])
+        if (mine["student"], mine["steps"]) != others:
+            reasons["all"] = (
+                f"its student saw {mine['student']} images in {mine['steps']} steps, the others {others[0]} in {others[1]}"
+            )
         if member.teacher_key != teacher:
             reasons["all"] = "its teacher is another one"
         for metric in better:
-            protocols = {key: m.protocol(metric) for key, m in (("mine", member), ("first", done[0]))}
-            if protocols["mine"] != protocols["first"]:
-                reasons[metric] = f"measured otherwise: {_differing(protocols['mine'], protocols['first'])}"
+            protocol = member.protocol(metric)
+            if protocol != usual[metric]:
+                reasons[metric] = f"measured otherwise: {_differing(protocol, usual[metric])}"
         if reasons:
             found[member.name] = reasons
     return found
+
+
+def _usual(values: Sequence[Any]) -> Any:
+    """The most common one; of several the first."""
+    return max(values, key=values.count)
 
 
 def _differing(mine: Mapping[str, Any], first: Mapping[str, Any]) -> str:

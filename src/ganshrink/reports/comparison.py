@@ -70,13 +70,16 @@ def _title(result: Json) -> str:
         else:
             said = f"{', '.join(first[:-1])} and {first[-1]} are tied for the first place"
         parts.append(f"{_label(ranking)}: {said}")
-    several = any(len(row["seeds"]) > 1 for row in dicts(result, "rows"))
-    return f"By {result['rank_by']}, {'; '.join(parts)}{'' if several else ' (one seed)'}."
+    several = all(len(row["seeds"]) > 1 for row in dicts(result, "rows"))
+    return f"By {result['rank_by']}, {'; '.join(parts)}{'' if several else ' (some of one seed)'}."
 
 
 def _gate(result: Json, gate: Json) -> dict[str, Any]:
+    if gate["passed"] is None:
+        return {"label": _label(gate), "passed": None, "reason": gate["reason"]}
     gap = _difference(gate, result["metrics"][result["rank_by"]])
-    return {"label": _label(gate), "passed": gate["passed"], "gap": gap}
+    one = "" if gate["seeds"] > 1 else ", on these pictures, one seed"
+    return {"label": _label(gate), "passed": gate["passed"], "gap": gap, "one": one}
 
 
 def _place(result: Json, ranking: Json, runs: Mapping[str, RunFiles]) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _value(entry: Json | None) -> dict[str, str]:
     if entry["low"] is not None and entry["low"] < entry["high"]:
         sub = f"{score(entry['low'], like=value)} to {score(entry['high'], like=value)}"
     if entry.get("spread") is not None:
-        sub += f", sd {score(entry['spread'], like=value)}"
+        sub = ", ".join([*filter(None, [sub]), f"sd {score(entry['spread'], like=value)}"])
     return {"main": score(value), "sub": sub}
 
 
