@@ -105,7 +105,7 @@ def test_the_page_shows_places_pictures_failures_and_protocols(finished):
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_the_same_call_trains_nothing_again_and_tries_failed_cells(finished, monkeypatch):
+def test_the_same_call_trains_nothing_again_and_tries_failed_cells(finished):
     folder, result, _ = finished
     before = {file: file.stat().st_mtime_ns for file in folder.glob("cells/*/student.safetensors")}
     told: list[str] = []

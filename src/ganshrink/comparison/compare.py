@@ -91,8 +91,9 @@ def compare(
             found = estimate(*given, trained=trained, tell=tell)
         if dry_run:
             return found
-        made = cells(matrix, _teacher(matrix, workers.threads, tell))
         names = {cell.name for cell in left}
+        if names:
+            made = cells(matrix, _teacher(matrix, workers.threads, tell))
         try:
             _carry_out([cell for cell in made if cell.name in names], workers, tell)
         except BaseException:
