@@ -88,6 +88,17 @@ def test_an_onnx_file_judges(tmp_path: Path, dynamic: bool, levels: int) -> None
     assert (metric.compute().protocol["classes"], metric.compute().value) == (3, pytest.approx(100 * 1.5 / 3))
 
 
+def test_an_onnx_file_lies_here_or_among_the_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs", "weights"):
+        (tmp_path / folder).mkdir()
+    brightest(tmp_path / "runs/judge.onnx", ["N", 3, 8, 8], levels=onnx.TensorProto.UINT8)
+    brightest(tmp_path / "weights/other.onnx", ["N", 3, 8, 8], levels=onnx.TensorProto.UINT8)
+    for name in ("runs/judge.onnx", "other.onnx"):
+        assert build(MetricsConfig(names=("miou",), segmenter=name))
+
+
 def of_my_own(weights: Path | None, device: str) -> Segmenter:
     assert (weights, device) == (None, "cpu")
     return Segmenter("mine", lambda pictures, size: pictures[:, 0].long(), 3, resize="none", sha256="0" * 12)

@@ -108,8 +108,8 @@ class MetricsConfig(BaseModel):
     )
     segmenter: str = Field(
         "espnet-camvid",
-        description="the network that judges miou: espnet-camvid, drn-d-105-cityscapes, an ONNX file, or MODULE:NAME of "
-        "your own",
+        description="the network that judges miou: espnet-camvid, drn-d-105-cityscapes, an ONNX file (from the working "
+        "directory or GANSHRINK_WEIGHTS), or MODULE:NAME of your own",
     )
     segmenter_weights: Path | None = Field(
         None, description="the segmenter's weights; none: the file name of their release"
