@@ -124,15 +124,15 @@ def _or_dash(value: Any, write: Any) -> str:
     return "–" if value is None else write(value)
 
 
-def _value(entry: Json | None) -> dict[str, str]:
+def _value(entry: Json | None) -> dict[str, Any]:
+    """A value, and below it its interval and its spread over seeds, as far as they are known."""
     if entry is None:
-        return {"main": "–", "sub": ""}
-    value = entry["value"]
-    sub = ""
+        return {"main": "–", "sub": []}
+    value, sub = entry["value"], []
     if entry["low"] is not None and entry["low"] < entry["high"]:
-        sub = f"{score(entry['low'], like=value)} to {score(entry['high'], like=value)}"
+        sub.append(f"{score(entry['low'], like=value)} to {score(entry['high'], like=value)}")
     if entry.get("spread") is not None:
-        sub = ", ".join([*filter(None, [sub]), f"sd {score(entry['spread'], like=value)}"])
+        sub.append(f"sd {score(entry['spread'], like=value)}")
     return {"main": score(value), "sub": sub}
 
 
