@@ -43,13 +43,22 @@ def pytest_runtest_setup() -> None:
         module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
 
 
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """What a command set up for its log is not for the next test."""
+    package = logging.getLogger("ganshrink")
+    handlers, level = package.handlers[:], package.level
+    yield
+    package.handlers[:] = handlers
+    package.setLevel(level)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
     """The command line in this process: most of a launch is Python's imports. It gives what is printed and logged."""
     from ganshrink.cli.main import main
 
-    package = logging.getLogger("ganshrink")
-    handler, handlers, level = signal.getsignal(signal.SIGTERM), package.handlers[:], package.level
+    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*words: object, code: int = 0) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["ganshrink", *map(str, words)])
@@ -61,8 +70,6 @@ def command(monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
 
     yield run
     signal.signal(signal.SIGTERM, handler)
-    package.handlers[:] = handlers
-    package.setLevel(level)
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_the_version():
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("ganshrink comp", {"compress"}), ("ganshrink export --dyn", {"--dynamic-size"})]
+    ("typed", "offered"),
+    [("ganshrink comp", {"compare", "compress"}), ("ganshrink export --dyn", {"--dynamic-size"})],
 )
 def test_bash_completes_verbs_and_options(typed, offered):
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}

@@ -124,6 +124,6 @@ def test_what_is_held_out_shows_no_target_and_the_labelled_ones_all_of_theirs(do
     data = open_dataset(DataConfig(**domains), "train") if kind == "unpaired" else pairs(10)
     images = divide(data, None, 200)
     [batch] = images.held_batches()
-    assert batch.keys() == {"input", "paired"} and batch["paired"] is False
+    assert batch.keys() == {"input", "name", "paired"} and batch["paired"] is False
     assert len(batch["input"]) == len(images.held)
     assert sum(len(batch) for batch in images.target_batches(3)) == {"unpaired": 4, "all labelled": 8}[kind]

@@ -42,7 +42,8 @@ class Value:
 
     def to_json(self) -> dict[str, Any]:
         """The value as plain JSON types, as `metrics.json` holds it."""
-        return {key: content for key, content in asdict(self).items() if content is not None}
+        found = {key: content for key, content in asdict(self).items() if content is not None}
+        return found if self.interval is None else found | {"interval": list(self.interval)}
 
 
 def to_uint8(images: Tensor, *, truncate: bool = False) -> Tensor:
