@@ -111,4 +111,8 @@ def test_modules_are_copied_in_one_way():
         for path in Path("src/ganshrink").rglob("*.py")
         if "deepcopy(" in path.read_text()
     }
-    assert used == {"system/copies.py", "metrics/judge.py"}
+    assert used == {
+        "system/copies.py",
+        "metrics/judge.py",
+        "comparison/matrix.py",
+    }  # the last: tables of settings
