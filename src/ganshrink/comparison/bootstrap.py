@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS, SEED, PERCENT = 1000, 0, 95
+from ganshrink.metrics.resampling import PERCENT, SEED
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ganshrink.comparison.bootstrap import DRAWS, Sample
+from ganshrink.comparison.bootstrap import Sample
 from ganshrink.metrics.config import METRICS
-from ganshrink.metrics.resampling import drawn, pictures_in
+from ganshrink.metrics.resampling import DRAWS, drawn, pictures_in
 from ganshrink.reports.files import RunFiles, read_run
 from ganshrink.training.stages import tensors_hash
 from ganshrink.workflow.scoring import Scores, read_scores

@@ -100,7 +100,7 @@ def carry_out(task: Command, watched: "Processes | None" = None) -> Outcome:
             watched.add(process)
         code = process.wait()
     seconds = time.monotonic() - started
-    if code == 0 or _has_scores(folder, began):
+    if code == 0 or (code == 1 and _has_scores(folder, began)):
         done = Outcome(task.key, "done", None, seconds)
     else:
         done = Outcome(task.key, "failed", _error(folder / LOG, before, code), seconds)
