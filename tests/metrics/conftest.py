@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.segmenters.espnet import ESPNet
 from ganshrink.metrics.squeezenet import SqueezeNet
+from ganshrink.metrics.st_lpips import ST_LPIPS_FILE, STLPIPS
 from ganshrink.metrics.vgg import VGG, VGG19_NORMALISED
 
 
@@ -31,6 +32,18 @@ def save_weights(network: nn.Module, file: Path) -> None:
     save_file({name: value for name, value in state.items() if "num_batches" not in name}, file)
 
 
+def st_lpips_state() -> dict[str, Tensor]:
+    """Random weights with the binomial filter and the heads' signs that the release has."""
+    state = STLPIPS().state_dict()
+    state["scaling_layer.scale"] += 0.5
+    for name, tensor in state.items():
+        if name.endswith("filt"):
+            state[name] = tensor + torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 2, 1])) / 16
+        if name.startswith("lin"):
+            state[name] = tensor.abs()
+    return state
+
+
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with random weights under the default names, which GANSHRINK_WEIGHTS points at."""
@@ -38,5 +51,6 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_weights(SqueezeNet(), tmp_path / "squeezenet11_features.safetensors")
     save_weights(ESPNet(), tmp_path / "espnet_camvid.safetensors")
     save_weights(VGG(VGG19_NORMALISED).features, tmp_path / "vgg19norm_relu3_1.safetensors")
+    torch.save(st_lpips_state(), tmp_path / ST_LPIPS_FILE)
     monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
     return tmp_path

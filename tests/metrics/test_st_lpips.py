@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.metrics import MetricsConfig, build, evaluate
-from ganshrink.metrics.st_lpips import ST_LPIPS_FILE, STLPIPS, find_st_lpips, load_st_lpips
+from ganshrink.metrics.st_lpips import ST_LPIPS_FILE, find_st_lpips, load_st_lpips
 
 
 def waves(phase: float, side: int = 32) -> Tensor:
@@ -18,21 +18,6 @@ def waves(phase: float, side: int = 32) -> Tensor:
     return torch.stack([torch.sin(x * 0.7 + phase), torch.cos(y * 0.4 * phase), torch.sin((x + y) * 0.2)])[
         None
     ]
-
-
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    torch.manual_seed(0)
-    state = STLPIPS().state_dict()
-    state["scaling_layer.scale"] += 0.5
-    for name, tensor in state.items():
-        if name.endswith("filt"):
-            state[name] = tensor + torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 2, 1])) / 16
-        if name.startswith("lin"):
-            state[name] = tensor.abs()
-    torch.save(state, tmp_path / ST_LPIPS_FILE)
-    monkeypatch.setenv("GANSHRINK_WEIGHTS", str(tmp_path))
-    return tmp_path
 
 
 def test_it_is_a_mean_over_images_with_an_interval_and_small_pictures_are_refused(weights: Path) -> None:

@@ -83,7 +83,7 @@ def test_ties_are_cut_and_filled_up_in_order():
 
 def test_floors_hold_except_where_a_group_may_go(incres):
     channels, values = incres
-    widths = kept(channels, allocate.bisect_threshold(channels, values, "macs=30%", floor=9))
+    widths = kept(channels, allocate.bisect_threshold(channels, values, "macs=45%", floor=9))
     for group in channels.groups:
         if group.frozen is None and not group.removable:
             assert widths[group.name] >= min(9, len(group))
@@ -99,8 +99,8 @@ def test_floors_hold_except_where_a_group_may_go(incres):
 @pytest.mark.parametrize("step", [4, 5, 8])
 def test_widths_are_multiples_or_full(incres, step):
     channels, values = incres
-    plan = allocate.bisect_threshold(channels, values, "macs=30%", round_to=step)
-    assert Budget.parse("macs=30%").allows(channels, plan)
+    plan = allocate.bisect_threshold(channels, values, "macs=40%", round_to=step)
+    assert Budget.parse("macs=40%").allows(channels, plan)
     for group in channels.groups:
         width = int(plan.keep[group.atoms].sum())
         assert width % step == 0 or width == len(group)
