@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from safetensors.torch import load_file, save_file
 
 from ganshrink.comparison.compare import Workers, compare, compare_runs, said
 from ganshrink.comparison.matrix import Matrix, cells
@@ -51,7 +52,7 @@ def test_every_cell_is_an_ordinary_run_or_its_error(finished):
     for row in result["rows"]:
         assert row["seeds"] == [0, 1]
         for cell in row["cells"]:
-            assert (Path(cell["folder"]) / "report.html").is_file()
+            assert (folder / cell["folder"] / "report.html").is_file()
     assert [cell["name"] for cell in result["failed"]] == [
         "broken_macs=60pct_seed=0",
         "broken_macs=60pct_seed=1",
@@ -68,9 +69,9 @@ def test_students_see_the_same_images_and_have_one_teacher(finished):
 
 
 def test_values_are_those_of_the_runs_with_their_spread_over_seeds(finished):
-    _, result, _ = finished
+    folder, result, _ = finished
     for row in result["rows"]:
-        runs = [json.loads((Path(cell["folder"]) / "metrics.json").read_text()) for cell in row["cells"]]
+        runs = [json.loads((folder / cell["folder"] / "metrics.json").read_text()) for cell in row["cells"]]
         for name, found in row["metrics"].items():
             values = [run["student"][name]["value"] for run in runs]
             assert found["values"] == values
@@ -113,6 +114,15 @@ def test_the_same_call_trains_nothing_again_and_tries_failed_cells(finished):
     again = compare(matrix, only="cat*", estimated=False, tell=told.append)
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert again["rows"] == result["rows"] and told[-1] == "10 cells, 8 done, 0 to do"
+
+
+def test_cells_of_a_teacher_that_was_trained_anew_are_not_done(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "grid")
+    weights = load_file(folder / "teacher/teacher.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "teacher/teacher.safetensors")
+    told: list[str] = []
+    compare(Matrix(**table(folder, seeds=[0, 1])), only="none", estimated=False, tell=told.append)
+    assert told == ["10 cells, 0 done, 0 to do"]
 
 
 def test_runs_that_exist_are_joined_and_other_protocols_are_marked(finished, tmp_path):
@@ -221,6 +231,12 @@ def test_a_cell_whose_recipe_changed_is_not_taken_for_done(tmp_path):
     after = cells(Matrix(**table(tmp_path, recipe={**RECIPE, "student": {"epochs": 2}})))[0]
     assert outcome(before) is not None and outcome(after) is None
     assert Path(command(after).recipe).read_text() == after.text
+    file = tmp_path / "G.safetensors"
+    file.write_bytes(b"one")
+    named = cells(Matrix(**table(tmp_path, recipe={**RECIPE, "teacher": {"weights": str(file)}})))[0]
+    key = named.key()
+    file.write_bytes(b"another")
+    assert named.key() != key
 
 
 @pytest.mark.slow
