@@ -94,7 +94,9 @@ def compare(
         if dry_run:
             return found
         if left:
-            made = cells(matrix, _teacher(matrix, workers.threads, tell))  # maybe another one than cells were taught by
+            made = cells(
+                matrix, _teacher(matrix, workers.threads, tell)
+            )  # maybe another one than cells were taught by
             left = [cell for cell in made if fnmatch(cell.name, only) and not _is_done(cell, taught_by)]
         try:
             _carry_out(left, workers, tell)
