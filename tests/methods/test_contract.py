@@ -7,6 +7,7 @@ tests/workflow/test_device_budget.py and test_recipes.py.
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -28,7 +29,7 @@ from ganshrink.pruning import Budget
 from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig, WithTerms
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining, Training
 from made_up_device import profile_of
 from telling import rest_exhaustive
 
@@ -217,6 +218,30 @@ def test_a_second_call_trains_nothing_and_gives_the_same(name, finished):
     second = made(name, again, job(), config_of(name))
     assert not again.redone and second.plans == result.plans
     assert all(same(second.students[net], result.students[net]) for net in result.students)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_student_can_start_reconstructed(name, finished, tmp_path):
+    """That is a setting of its own training: what comes before it is not done again."""
+    folder, result = finished(name)
+    shutil.copytree(folder, tmp_path / "again")
+    start = {"start": "reconstruct", "start_images": 4}
+    how = StudentTraining(**job().training.model_dump() | start)
+    second = made(name, Run(tmp_path / "again"), job(training=how), config_of(name))
+    assert second.plans == result.plans
+    assert not any(same(second.students[net], result.students[net]) for net in result.students)
+    [last] = tmp_path.glob("again/stages/*/reconstruction*.json")
+    assert last.parent.name == stages_of(tmp_path / "again")[-1]
+    assert (
+        json.loads((last.parent / "stamp.json").read_text())["made_from"]["training"]["start"]
+        == "reconstruct"
+    )
+    told = json.loads(last.read_text())
+    assert any(layer["left"] is None for layer in told["layers"])
+    assert told["after"] <= told["before"]  # where masks had closed nothing was lost
+    redone = [path.name for path in tmp_path.glob("again/stages/*.*")]
+    assert [name.partition(".")[0] for name in redone] == [last.parent.name]
 
 
 @pytest.mark.slow
