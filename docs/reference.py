@@ -224,7 +224,7 @@ def _counts(name: str) -> tuple[int, int, int]:
     """Parameters and both kinds of MACs at 256 x 256, without computing anything."""
     with torch.device("meta"):
         network = nets.build(name)
-        example = torch.zeros(1, 6 if name == "patchgan" else 3, 256, 256)
+        example = torch.zeros(1, nets.net_options(name)["in_channels"], 256, 256)
     more = []
 
     def output_resolution(module: nn.Module, given: Any, made: torch.Tensor) -> None:
