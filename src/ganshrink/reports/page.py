@@ -60,7 +60,6 @@ def render(run: RunFiles) -> str:
         strip=summary.strip(run),
         table=summary.table(run, networks),
         arrow=summary.arrow,
-        in_words=in_words,
         times=TIMES,
         gallery=gallery,
         pair=sections.pair(gallery),
@@ -89,7 +88,7 @@ def filled(template: str, **content: Any) -> str:
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = (TEMPLATES / template).read_text(encoding="utf-8")
     return environment.from_string(text).render(  # type: ignore[no-any-return]
-        **content, style=style, script=script, made=made
+        **content, in_words=in_words, style=style, script=script, made=made
     )
 
 
