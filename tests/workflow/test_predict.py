@@ -249,3 +249,39 @@ def test_sources_of_every_kind_and_pictures_of_every_format(tmp_path):
     with pytest.raises(ValueError, match="pictures of 4 channels are written as PNG"):
         four = nn.Sequential(conv(3, 4))
         predict(saved(tmp_path, four), picture, tmp_path, original=four, format="jpg")
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
+def test_a_film_is_a_row_of_pictures(tmp_path, name):
+    av = pytest.importorskip("av")
+    network = nn.Sequential(nn.Conv2d(3, 3, 1))
+    with torch.no_grad():
+        network[0].weight.copy_(-torch.eye(3)[..., None, None])  # the negative
+        network[0].bias.zero_()
+    file, levels = saved(tmp_path, network), [40, 120, 200]
+    with av.open(str(tmp_path / "in.mkv"), "w") as film:
+        stream = film.add_stream("libvpx-vp9", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 36, 48, "yuv420p"
+        for place, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((36, 48, 3), level, np.uint8), format="rgb24")
+            frame.pts = 2 * place  # every other one is missing
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+    for beside, width in ((False, 48), (True, 96)):
+        target = tmp_path / f"{beside}-{name}"
+        assert predict(file, tmp_path / "in.mkv", target, original=network, side_by_side=beside) == [target]
+        with av.open(str(target)) as film:
+            frames = list(film.decode(video=0))
+        assert [round(float(frame.time), 2) for frame in frames] == [0.0, 0.2, 0.4]
+        pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in frames]
+        assert pictures[0].shape == (36, width, 3)
+        for picture, level in zip(pictures, levels, strict=True):
+            assert abs(picture[:, -40:] - (255 - level)).max() < 8
+            assert not beside or abs(picture[:, :40] - level).max() < 8
+    with pytest.raises(ValueError, match="films are written as WEBM, MKV, MP4, MOV; name a .webm file"):
+        predict(file, tmp_path / "in.mkv", tmp_path / "out.png", original=network)
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    with pytest.raises(ValueError, match=r"cannot use film .*broken\.mp4"):
+        predict(file, tmp_path / "broken.mp4", tmp_path / "x.webm", original=network)
+    assert not (tmp_path / "x.webm").exists()

@@ -183,7 +183,9 @@ def predict(
     ],
     source: Annotated[
         list[str],
-        typer.Argument(metavar="IN...", help="images, folders of images, or patterns such as `photos/*.jpg`"),
+        typer.Argument(
+            metavar="IN...", help="images, folders of images, patterns such as `photos/*.jpg`, or films"
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
     net: OwnNet = None,
@@ -216,7 +218,7 @@ def predict(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a student on an image, or on every image of a folder."""
+    """Run a student on images, on every image of a folder, or on a film."""
     from ganshrink.data.pictures import printable
     from ganshrink.workflow import predict
 

@@ -15,6 +15,7 @@ from ganshrink.data import InputSpec, as_picture, prepare, preview_input, write_
 from ganshrink.data.folders import empty_folder
 from ganshrink.data.pictures import SUFFIXES, printable, write_pixels
 from ganshrink.data.pixels import ARRAY, PNG_CHANNELS, resize
+from ganshrink.workflow.films import CODECS, is_film, load_av, rewrite_film
 from ganshrink.workflow.runner import Runner, Size
 from ganshrink.workflow.saved_networks import Uncut
 from ganshrink.workflow.student_files import open_student
@@ -44,9 +45,10 @@ def predict(
     Args:
         student: a student.safetensors, an exported student.onnx, or the folder of a run.
         source: an image (for a student that takes label maps: a PNG of label ids), a folder of them, whose subfolders
-            and names with a leading dot are left out, a pattern such as `photos/*.jpg`, or several of all these.
+            and names with a leading dot are left out, a pattern such as `photos/*.jpg`, a film (extra `video`), or several
+            of all these.
         target: the picture to write, or the folder to write pictures of the same names into. Images of other than one,
-            three or four channels are written as .npy.
+            three or four channels are written as .npy; films as WebM (VP9), or what the target's name says.
         original: for students of a network of your own, that network uncut, or its MODULE:NAME.
         size: (height, width) to resize pictures to; `trained`: what the student was trained at; none: their own.
         tile: run larger pictures in tiles of so many pixels a side, which overlap by as far as the student looks; refused
@@ -71,7 +73,7 @@ def predict(
     network, spec, sizes = open_student(student, original, runtime)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        in_all, in_one = bar.add_task("pictures"), bar.add_task("tiles", visible=False)
+        in_all, in_one = bar.add_task("pictures"), bar.add_task("parts", visible=False)
 
         def told(done: int, total: int) -> None:
             bar.update(in_one, completed=done, total=total, visible=done < total)
@@ -79,10 +81,21 @@ def predict(
         runner = Runner(network, spec, sizes, tile=tile, told=told)
         endings = _endings(runner.channels, spec, format, side_by_side)
         pairs = _pair(sources, target, endings)
+        if any(is_film(path) for path, _ in pairs):
+            _check_films(runner)
+        asked = spec.size if size == "trained" else size
         problems = []
+
+        def changed(frame: np.ndarray) -> np.ndarray:
+            image = runner(frame, asked)
+            return _beside(frame, spec, image) if side_by_side else _colour(as_picture(image))
+
         for path, written in bar.track(pairs, task_id=in_all):
             try:
-                image = runner(path, spec.size if size == "trained" else size)
+                if is_film(path):
+                    rewrite_film(path, written, changed, told)
+                    continue
+                image = runner(path, asked)
             except (ValueError, FileNotFoundError) as error:
                 problems.append(str(error))
                 continue
@@ -99,6 +112,13 @@ def predict(
             f"{'; '.join(problems[:_SHOWN])}{more}"
         )
     return [written for _, written in pairs]
+
+
+def _check_films(runner: Runner) -> None:
+    """Raise a ValueError where a student cannot be run on films."""
+    load_av()
+    if runner.spec.kind == "labels" or runner.spec.channels not in (1, 3) or runner.channels not in (1, 3):
+        raise ValueError("films are for students that take and make pictures, grey or RGB")
 
 
 def parse_size(text: str | None) -> Size | Literal["trained"] | None:
@@ -138,16 +158,20 @@ def _pair(sources: Sequence[str | Path], target: Path, endings: tuple[str, ...])
     """Each image with the file to write from it."""
     found = [path for source in sources for path in _images(source)]
     single = len(sources) == 1 and found == [Path(sources[0])]
+    able = {path: tuple(CODECS) if is_film(path) else endings for path in found}
     if single and not target.is_dir():
         pairs = [(found[0], target)]
     else:
-        pairs = [(path, target / f"{path.stem}{endings[0]}") for path in found]
-    for written, count in Counter(written for _, written in pairs).items():
-        if written.suffix.lower() not in endings:
-            why = f"pictures are written as {', '.join(ending[1:].upper() for ending in endings)}"
+        pairs = [(path, target / f"{path.stem}{able[path][0]}") for path in found]
+    for path, written in pairs:
+        if written.suffix.lower() not in able[path]:
+            endings = able[path]
+            kind = "films" if is_film(path) else "pictures"
+            why = f"{kind} are written as {', '.join(ending[1:].upper() for ending in endings)}"
             if endings == (ARRAY,):
                 why = "images of its channels are no PNG"
             raise ValueError(f"{printable(written)}: {why}; name a {endings[0]} file, or a folder")
+    for written, count in Counter(written for _, written in pairs).items():
         if count > 1:
             where = printable(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
             raise ValueError(
@@ -171,7 +195,7 @@ def _images(source: str | Path) -> list[Path]:
         return [path]
     if glob.has_magic(str(source)):
         names = glob.glob(str(source), recursive=True)  # noqa: PTH207  of any folder, `**` as the shell has it
-        found = sorted(path for path in map(Path, names) if _is_image(path))
+        found = sorted(path for path in map(Path, names) if _is_image(path) or is_film(path))
         if not found:
             raise FileNotFoundError(f"no images match {printable(source)} (looked for {', '.join(SUFFIXES)})")
         return found
@@ -182,10 +206,10 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def _beside(path: Path, spec: InputSpec, image: Tensor) -> np.ndarray:
+def _beside(source: Path | np.ndarray, spec: InputSpec, image: Tensor) -> np.ndarray:
     """A picture, at the size of what was made of it, and that at its right: uint8 (H, 2 W, 3 or 4)."""
     made = _colour(as_picture(image))
-    given = _colour(preview_input(prepare(path, spec, size="own"), spec))
+    given = _colour(preview_input(prepare(source, spec, size="own"), spec))
     given = resize(given, (made.shape[0], made.shape[1]))
     if made.shape[2] > given.shape[2]:
         given = np.concatenate([given, np.full_like(given[..., :1], 255)], 2)

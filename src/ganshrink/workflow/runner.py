@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -53,13 +54,14 @@ class Runner:
         self.tiling: Tiling | None = None
         self._said: set[str] = set()
 
-    def __call__(self, path: Path, size: Size | None = None) -> Tensor:
-        """The image (C, H, W) that it makes of a picture, resized to (H, W) before where that is given.
+    def __call__(self, source: Path | np.ndarray, size: Size | None = None) -> Tensor:
+        """The image (C, H, W) that it makes of a picture, resized to (H, W) before where that is given; `source` as for
+        `ganshrink.data.prepare`.
 
         Raises:
             ValueError: if the picture cannot be used, or the student takes no such size.
         """
-        picture = prepare(path, self.spec, size=size or "own")
+        picture = prepare(source, self.spec, size=size or "own")
         own = (picture.shape[1], picture.shape[2])
         if self.tile is not None and max(own) > self.tile:
             return self._in_tiles(picture)
@@ -76,7 +78,7 @@ class Runner:
             f"pictures of {own[1]}x{own[0]} are resized to {trained}, at which the student was trained: it does not run "
             "at their size",
         )
-        return self._run(prepare(path, self.spec)[None])[0]
+        return self._run(prepare(source, self.spec)[None])[0]
 
     def _whole(self, picture: Tensor) -> tuple[Tensor | None, str]:
         """The image of a picture by the least multiple that works; else why none does."""
@@ -85,9 +87,7 @@ class Runner:
             filled = self._filled(picture, multiple)
             try:
                 image = self._run(filled[None])[0]
-            except (
-                Exception
-            ) as error:  # whatever a network of the user's own raises for a size that it cannot take
+            except Exception as error:  # whatever a network of the user's own raises for a size
                 reason = one_line(error)
                 if isinstance(error, MemoryError) or "allocate" in reason:
                     height, width = picture.shape[1:]
