@@ -194,6 +194,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('method = "cat"')
     text = Page(write_report(tmp_path).read_text()).text
     assert text.count("is missing") >= 8 and 'method = "cat"' in text
+    assert "the run is not finished" in text
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ def test_two_measures_of_agreement_may_contradict_each_other() -> None:
 def test_what_was_not_measured_is_no_success(content: dict) -> None:
     found = verdict({"metrics.json": content})
     assert found.grade == "doubtful"
-    assert found.sentence == "Its cost not counted, its speed not measured, and its quality not measured."
+    assert found.sentence == (
+        "Its cost not counted, its speed not measured, and its quality not measured; the run is not finished."
+    )
     earlier = good()["metrics.json"]
     del earlier["mean"], earlier["untrained"]
     assert (

@@ -95,6 +95,7 @@ def export_int8(
         **{key: value for key, value in runtimes["onnxruntime"].items() if key != "version"},
         "images": sum(len(batch[0]) for batch in real),
         "bytes": size,
+        "input_kind": note.input and note.input.kind,
         "runtimes": runtimes,
         "opset": found,
         "image_io": image_io,

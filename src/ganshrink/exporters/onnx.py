@@ -48,8 +48,9 @@ def export_onnx(
 
     Returns:
         the file's entry in parity.json: `max_abs_diff` and `psnr_db` on 0..255 images, `inputs`, `opset`,
-        `bytes`, and how it was made; with `dynamic_size` also `size_multiple` and `size_least`: it holds for
-        heights and widths that are multiples of the one and not below the other (in the file's metadata too).
+        `bytes`, `input_kind` (`image` or `labels`; None of several inputs), and how it was made; with `dynamic_size` also
+        `size_multiple` and `size_least`: it holds for heights and widths that are multiples of the one and not below the
+        other (in the file's metadata too).
 
     Raises:
         ValueError: the network does not export, at this size or with a free one, or the file computes something else:
@@ -67,6 +68,7 @@ def export_onnx(
         found = write(program, part, opset, about=about | note.about())
         entry = check_parity(part, graph, batches, {name: encode(batch) for name, batch in hard.items()})
         entry |= {"opset": found, "bytes": part.stat().st_size, "image_io": image_io}
+        entry["input_kind"] = note.input and note.input.kind
         entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size, **about}
     return entry
 

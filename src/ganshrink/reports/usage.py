@@ -49,7 +49,13 @@ def _code(run: RunFiles, file: str, entry: dict[str, Any]) -> str:
     shape = dig(run.get("cost.json"), "input")
     taken, given = (str(entry.get(key, "[-1, 1]")) for key in ("input_values", "output_values"))
     reading, writing = _encoded(taken), _decoded(given)
-    if not _is_picture(shape) or shape[0] not in (1, 3) or not reading or not writing:
+    if (
+        entry.get("input_kind", "image") != "image"
+        or not _is_picture(shape)
+        or shape[0] not in (1, 3)
+        or not reading
+        or not writing
+    ):
         return ""
     size = "" if number(entry, "size_multiple") else f".resize(({shape[2]}, {shape[1]}))"
     mode = "RGB" if shape[0] == 3 else "L"
