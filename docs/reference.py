@@ -104,6 +104,7 @@ API = [
     "data.open_unlabelled",
     "comparison.compare.compare_runs",
     "workflow.recipe.read_recipe",
+    "workflow.demo.demo_run",
     "workflow.dry_run.dry_run",
     "workflow.verbs.load_networks",
     "workflow.verbs.profile_device",

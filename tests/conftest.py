@@ -15,7 +15,8 @@ from PIL import Image
 
 # what several test files share lies beside the tests that it is closest to
 sys.path[:0] = [
-    str(Path(__file__).parent / room) for room in (".", "graph", "methods", "pruning/search", "training")
+    str(Path(__file__).parent / room)
+    for room in (".", "browser", "graph", "methods", "pruning/search", "training")
 ]
 
 

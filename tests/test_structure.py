@@ -23,10 +23,11 @@ ROOMS: dict[str, set[str]] = {
     "training": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
     "exporters": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
 }
+ROOMS["browser"] = {"system", "reports", "data", "exporters"}
 ROOMS["quant"] = {*ROOMS["exporters"], "exporters", "training"}
 ROOMS["latency"] = {*ROOMS["exporters"], "exporters", "training"}
 ROOMS["methods"] = {*ROOMS["quant"], "quant", "latency", "reports"}
-ROOMS["workflow"] = {*ROOMS["methods"], "methods"}
+ROOMS["workflow"] = {*ROOMS["methods"], "methods", "browser"}
 ROOMS["comparison"] = {*ROOMS["workflow"], "workflow"}
 ROOMS["cli"] = {*ROOMS["comparison"], "comparison"}
 

@@ -157,7 +157,8 @@ def test_predict_says_what_is_missing_or_in_the_way(student, tmp_path):
     for source, target, words in [
         ("none.png", "x.png", "there is no image or folder .*none.png"),
         ("empty", "out", "no images in .*empty"),
-        ("a.png", "x.jpg", "written as PNG"),
+        ("a.png", "x.bmp", "written as PNG, JPG, JPEG, WEBP, NPY; name a .png file"),
+        ("*.gif", "out", r"no images match .*\*\.gif"),
         (".", "out", "2 images in .* would be written to .*a.png"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=words):

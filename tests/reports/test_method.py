@@ -43,7 +43,7 @@ def test_text_and_tables_are_shown_and_escaped(folder: Path) -> None:
     page = page_of(
         folder, Section("What <was> found", [Text("Cuts & more."), Text("exact", note=True), table])
     )
-    source = page[page.index("What &lt;was&gt; found") : page.index('id="losses"')]
+    source = page[page.index("What &lt;was&gt; found</h2>") : page.index('id="losses"')]
     assert "<p>Cuts &amp; more.</p>" in source and '<p class="note">exact</p>' in source
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", source)]
     assert rows == [["Network", "MACs"], ["&lt;b&gt;student", "60 M"], ["deep", "–"]]

@@ -1,6 +1,8 @@
 """The page about a made-up run: self-contained, complete, safe, and there even when files are not."""
 
 import ast
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ganshrink.reports
 from ganshrink.reports import numbers, write_report
 from ganshrink.reports.curves import smoothed
+from ganshrink.reports.differences import difference
 from ganshrink.reports.files import read_run
+from ganshrink.reports.words import explained, in_words
 
 Build = Callable[..., Path]
 VOID = {"meta", "img", "link", "br", "hr", "input", "path", "use", "rect", "col"}
@@ -74,7 +79,8 @@ def test_nothing_comes_from_outside(source: str, page: Page) -> None:
     assert page.open == []
     assert not re.search(r"https?://|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[\w+/=]+", "", source))
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "iframe", "object", "base")
+        assert tag not in ("link", "iframe", "object", "base")
+        assert tag != "script" or not attributes
         assert attributes.get("src", "data:").startswith(
             "data:image/png;base64,"[: len(attributes.get("src", "data:"))]
         )
@@ -118,6 +124,31 @@ def test_a_missed_budget_is_said(build_run: Build, tmp_path: Path) -> None:
     assert "is not met: 3.60 G" in Page(write_report(folder).read_text()).text
 
 
+def test_metrics_are_in_plain_words_with_their_names_on_hover(page: Page) -> None:
+    hovers = {attributes["title"] for tag, attributes in page.tags if tag == "abbr"}
+    assert {
+        "psnr",
+        "ssim",
+        "fd_squeezenet",
+        in_words("miou"),
+    } <= hovers  # the last in the verdict, the other way round
+    assert "Likeness to the target, in structure" in page.text and "11.8 fps, p95 90.4 ms" in page.text
+    assert explained("my_own <1>, miou_x", ["my_own", "miou_x"]) == "my_own &lt;1&gt;, miou_x"
+
+
+def test_a_difference_is_of_the_worst_channel_four_times_as_bright() -> None:
+    def uri(*pixels: tuple[int, ...]) -> str:
+        file = io.BytesIO()
+        Image.fromarray(np.array([pixels], np.uint8)).save(file, format="PNG")
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    found = difference(uri((9, 9, 9), (0, 50, 0)), uri((9, 19, 4), (0, 200, 9)))
+    assert found is not None
+    assert np.asarray(Image.open(io.BytesIO(base64.b64decode(found.split(",")[1])))).tolist() == [[40, 255]]
+    one = uri((9, 9, 9))
+    assert difference(one, uri((9, 9, 9), (0, 0, 0))) is None and difference(one, None) is None
+
+
 def test_names_are_escaped(source: str, page: Page) -> None:
     assert "street <front> & yard" in page.text and "street <front>" not in source
     assert "first <run>" in page.text and "<run>" not in source
@@ -126,7 +157,7 @@ def test_names_are_escaped(source: str, page: Page) -> None:
 
 def test_pictures_have_words_and_tables_heads(page: Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 2 + 4 * 4 and all(image["alt"] for image in images)
+    assert len(images) == 3 + 4 * 5 and all(image["alt"] for image in images)
     assert sum(tag == "table" for tag, _ in page.tags) == sum(tag == "thead" for tag, _ in page.tags)
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
 
@@ -134,7 +165,7 @@ def test_pictures_have_words_and_tables_heads(page: Page) -> None:
 def test_ids_are_unique_and_point_somewhere(source: str, page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r'(?:xlink:href="#|url\(#|aria-labelledby=")([\w-]+)', source))
+    used = set(re.findall(r'(?:href="#|url\(#|aria-labelledby=")([\w-]+)', source))
     assert used and used <= set(ids)
 
 
@@ -163,6 +194,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('method = "cat"')
     text = Page(write_report(tmp_path).read_text()).text
     assert text.count("is missing") >= 8 and 'method = "cat"' in text
+    assert "the run is not finished" in text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, InputSpec, open_dataset, read_image
+from ganshrink.exporters import export_onnx
+from ganshrink.reports.files import RunFiles
+from ganshrink.reports.usage import usage
+from ganshrink.system.values import ValueRange, Values, converting
 from ganshrink.workflow.predict import parse_size, predict
 from ganshrink.workflow.saved_networks import NetworkSpec, save_network
 
@@ -28,6 +32,9 @@ def photo(path, height, width):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(path / "wide.png")
     return path / "wide.png"
+
+
+UNIT = ValueRange(range=(0, 1))
 
 
 class FixedSize(nn.Module):
@@ -129,3 +136,152 @@ def test_a_deep_picture_is_read_and_written_as_its_data_were(tmp_path):
     file = saved(tmp_path, network, 1, white=4095)
     predict(file, tmp_path / "ct.png", tmp_path / "out.png", original=network)
     assert np.abs(np.asarray(Image.open(tmp_path / "out.png")).astype(int) - levels).max() <= 1
+
+
+def conv(channels, out, kernel=3, stride=1):
+    return nn.Conv2d(channels, out, kernel, stride, kernel // 2)
+
+
+LOCAL = {
+    "convolutions": nn.Sequential(conv(3, 4), nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(4, 3, 3)),
+    "strides": nn.Sequential(
+        conv(3, 4, stride=2), nn.BatchNorm2d(4), conv(4, 4, stride=2), nn.Upsample(scale_factor=4), conv(4, 3)
+    ),
+    "twice as large": nn.Sequential(conv(3, 12, 5), nn.PixelShuffle(2)),
+    "half as large": nn.Sequential(conv(3, 8), nn.AvgPool2d(2), conv(8, 3)),
+}
+
+
+@pytest.mark.parametrize("network", LOCAL.values(), ids=LOCAL)
+def test_tiles_join_to_what_the_whole_makes(tmp_path, network, caplog):
+    caplog.set_level(logging.INFO)
+    file, picture = saved(tmp_path, network), photo(tmp_path, 90, 151)
+    whole, tiled = (
+        np.load(predict(file, picture, tmp_path / f"{tile}.npy", original=network, tile=tile)[0])
+        for tile in (None, 48)
+    )
+    np.testing.assert_allclose(tiled, whole, atol=0.05 / 255)
+    assert "of 255 levels from the whole" in caplog.text and "tiles of 4" in caplog.text
+
+
+class Placed(nn.Module):
+    """What it makes depends on where a pixel stands."""
+
+    def forward(self, x):
+        return x * torch.linspace(0, 1, x.shape[-1])
+
+
+NOT_LOCAL = {
+    "norms over the image": (
+        nn.Sequential(conv(3, 4), nn.InstanceNorm2d(4), conv(4, 3)),
+        r"by 1 \(InstanceNorm2d\)",
+    ),
+    "group norm": (nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), conv(4, 3)), r"by 1 \(GroupNorm\)"),
+    "places": (Placed(), "depends on where in the picture it stands"),
+    "too far": (nn.Sequential(conv(3, 3, 41)), "--tile 32 is too small: this student looks 20 pixels far"),
+    "sides of 64": (nets.build("unet128", ngf=2), "does not run on tiles of 32 pixels"),
+}
+
+
+@pytest.mark.parametrize(("network", "message"), NOT_LOCAL.values(), ids=NOT_LOCAL)
+def test_a_student_that_looks_further_than_a_tile_says_so(tmp_path, network, message):
+    side = 128 if "sides" in message or "does not" in message else 32
+    file = saved(tmp_path, network, size=(side, side))
+    with pytest.raises(ValueError, match=message):
+        predict(file, photo(tmp_path, 40, 90), tmp_path / "out.png", original=network, tile=32)
+
+
+def test_an_exported_file_is_a_student_of_its_own(tmp_path, caplog, monkeypatch):
+    network = converting(nn.Sequential(conv(3, 3), nn.Sigmoid()), Values(input=UNIT, output=UNIT)).eval()
+    torch.manual_seed(0)
+    file, picture = saved(tmp_path, network), photo(tmp_path, 23, 37)
+    [wanted] = predict(file, picture, tmp_path / "torch.npy", original=network)
+    example = torch.zeros(1, 3, 32, 32)
+    entry = export_onnx(network, example, tmp_path / "student.onnx", dynamic_size=True)
+    parity = {"student.onnx": entry}
+    parity["student-bytes.onnx"] = export_onnx(
+        network, example, tmp_path / "student-bytes.onnx", image_io="uint8"
+    )
+    for runtime in ("onnxruntime", "openvino"):
+        for source in (tmp_path, tmp_path / "student.onnx"):
+            [found] = predict(source, picture, tmp_path / f"{runtime}.npy", runtime=runtime)
+            np.testing.assert_allclose(np.load(found), np.load(wanted), atol=1e-4)
+    [found] = predict(tmp_path / "student-bytes.onnx", picture, tmp_path / "bytes.npy")
+    assert np.load(found).shape == (32, 32, 3) and "resized to 32x32" in caplog.text
+    Image.open(picture).save(tmp_path / "photo.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    run = RunFiles(tmp_path, "run", {"parity.json": parity, "cost.json": {"input": [3, 32, 32]}}, "", [])
+    for file in usage(run):  # what the report says of each
+        exec(file["code"])
+        [found] = predict(file["file"], "photo.jpg", "predicted.png")
+        ours, theirs = (np.asarray(Image.open(path), int) for path in ("out.png", found))
+        if file["file"] == "student.onnx":  # whoever resizes, resizes otherwise
+            assert abs(ours - theirs).max() <= 1
+        assert ours.shape == theirs.shape
+    for student, runtime, message in (
+        ("student.onnx", "torch", "runs in onnxruntime or openvino; torch runs student.safetensors"),
+        ("student.safetensors", "openvino", "holds weights, which torch runs"),
+        ("student.safetensors", "tensorrt", "--runtime tensorrt: write torch, onnxruntime or openvino"),
+        ("wide.png", "onnxruntime", "for another runtime name an exported .onnx file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict(tmp_path / student, picture, tmp_path / "x.png", runtime=runtime)
+
+
+def test_sources_of_every_kind_and_pictures_of_every_format(tmp_path):
+    network = nn.Sequential(conv(3, 3))
+    file, picture = saved(tmp_path, network), photo(tmp_path, 20, 30)
+    (tmp_path / "more").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.open(picture).save(tmp_path / "more" / name)
+    sources = [picture, str(tmp_path / "m*" / "[ab].png")]
+    for format, kind, suffix in (("png", "PNG", "png"), ("jpg", "JPEG", "jpg"), ("webp", "WEBP", "webp")):
+        written = predict(
+            file, sources, tmp_path / format, original=network, format=format, side_by_side=True
+        )
+        assert [path.name for path in written] == [f"{name}.{suffix}" for name in ("wide", "a", "b")]
+        with Image.open(written[0]) as made:
+            assert (made.format, made.size) == (kind, (60, 20))
+            left = np.asarray(made.convert("RGB"), int)[:, :30]
+        assert format != "png" or np.array_equal(left, np.asarray(Image.open(picture)))
+    with pytest.raises(ValueError, match="x.webp: pictures are written as PNG"):
+        predict(file, picture, tmp_path / "x.webp", original=network, format="png")
+    with pytest.raises(ValueError, match="pictures of 4 channels are written as PNG"):
+        four = nn.Sequential(conv(3, 4))
+        predict(saved(tmp_path, four), picture, tmp_path, original=four, format="jpg")
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
+def test_a_film_is_a_row_of_pictures(tmp_path, name):
+    av = pytest.importorskip("av")
+    network = nn.Sequential(nn.Conv2d(3, 3, 1))
+    with torch.no_grad():
+        network[0].weight.copy_(-torch.eye(3)[..., None, None])  # the negative
+        network[0].bias.zero_()
+    file, levels = saved(tmp_path, network), [40, 120, 200]
+    with av.open(str(tmp_path / "in.mkv"), "w") as film:
+        stream = film.add_stream("libvpx-vp9", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 36, 48, "yuv420p"
+        for place, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((36, 48, 3), level, np.uint8), format="rgb24")
+            frame.pts = 2 * place  # every other one is missing
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+    for beside, width in ((False, 48), (True, 96)):
+        target = tmp_path / f"{beside}-{name}"
+        assert predict(file, tmp_path / "in.mkv", target, original=network, side_by_side=beside) == [target]
+        with av.open(str(target)) as film:
+            frames = list(film.decode(video=0))
+        assert [round(float(frame.time), 2) for frame in frames] == [0.0, 0.2, 0.4]
+        pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in frames]
+        assert pictures[0].shape == (36, width, 3)
+        for picture, level in zip(pictures, levels, strict=True):
+            assert abs(picture[:, -40:] - (255 - level)).max() < 8
+            assert not beside or abs(picture[:, :40] - level).max() < 8
+    with pytest.raises(ValueError, match="films are written as WEBM, MKV, MP4, MOV; name a .webm file"):
+        predict(file, tmp_path / "in.mkv", tmp_path / "out.png", original=network)
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    with pytest.raises(ValueError, match=r"cannot use film .*broken\.mp4"):
+        predict(file, tmp_path / "broken.mp4", tmp_path / "x.webm", original=network)
+    assert not (tmp_path / "x.webm").exists()

@@ -171,13 +171,22 @@ def measure(
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, or `ganshrink predict runs/mine photos out`",
+    epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, `ganshrink predict runs/mine photos out --format "
+    "webp --side-by-side`, or `ganshrink predict student.onnx huge.png out.png --tile 1024`",
 )
 def predict(
     student: Annotated[
-        Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or the folder of a run")
+        Path,
+        typer.Argument(
+            metavar="STUDENT", help="student.safetensors, an exported student.onnx, or the folder of a run"
+        ),
     ],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="an image, or a folder of images")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...", help="images, folders of images, patterns such as `photos/*.jpg`, or films"
+        ),
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
     net: OwnNet = None,
     size: Annotated[
@@ -188,22 +197,94 @@ def predict(
             "they keep their own, where the student takes that",
         ),
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="run pictures larger than N pixels in overlapping tiles of N; refused where the student looks at the "
+            "whole picture",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(metavar="torch|onnxruntime|openvino", help="what runs it; of a run, its student.onnx"),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="png|jpg|webp", help="what to write into a folder")
+    ] = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="write each picture beside what is made of it")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Run a student on an image, or on every image of a folder."""
+    """Run a student on images, on every image of a folder, or on a film."""
     from ganshrink.data.pictures import printable
     from ganshrink.workflow import predict
 
-    wanted = predict.parse_size(size)
-    written = predict.predict(student, source, target, original=net, size=wanted)
+    start_logging(quiet)
+    written = predict.predict(
+        student,
+        source,
+        target,
+        original=net,
+        size=predict.parse_size(size),
+        tile=tile,
+        runtime=runtime,
+        format=format,
+        side_by_side=side_by_side,
+        progress=not quiet,
+    )
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 
 @app.command(rich_help_panel=PANEL)
 def report(run: RunFolder) -> None:
-    """Write report.html anew from the files of a run."""
+    """Write report.html anew from the files of a run, also of one that is still at work."""
     from ganshrink.reports import write_report
-    from ganshrink.system.lock import lock_folder
 
-    is_run = (run / ".lock").exists()  # else `write_report` says what it is
-    _lock = lock_folder(run) if is_run else None
     typer.echo(f"report: {write_report(run)}\n{verdict_on(run)}")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink demo runs/mine --serve`, or `ganshrink demo runs/mine --single-file -o mine.html`, which "
+    "works from a double click. The first one fetches onnxruntime-web by npm, into `GANSHRINK_CACHE` or `~/.cache`.",
+)
+def demo(
+    run: RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="OUT", help="what to write, RUN/demo if not given", show_default=False
+        ),
+    ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="one HTML file with everything inside")
+    ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="serve the folder on this machine until Ctrl-C, with threads")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, help="of --serve; 0 takes a free one")] = 0,
+    net: OwnNet = None,
+) -> None:
+    """Write a page that runs teacher and student in the browser, side by side, and measures them there."""
+    from ganshrink.workflow.demo import demo_run
+
+    if serve and single_file:
+        raise ValueError("--single-file makes a page that needs no server: leave --serve out")
+    page = demo_run(run, out, single_file=single_file, original=net)
+    if not serve:
+        typer.echo(
+            f"page: {page}"
+            + ("" if single_file else "\nopen it with --serve, or put the folder on a web server")
+        )
+        return
+    from ganshrink.browser import open_server
+
+    with open_server(page.parent, port) as server:
+        typer.echo(f"page: http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended")

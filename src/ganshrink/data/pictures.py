@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 # Only these decoders are tried, whatever the suffix says: Pillow knows others that start programs (EPS).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+QUALITY = 95  # of written JPEGs and WebPs
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a picture that is not an attack
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -267,6 +268,20 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
     """Write pixels as a PNG, uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W); the folder is made where missing."""
     with replacing(Path(path)) as temporary:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG")
+
+
+def write_pixels(path: str | Path, pixels: np.ndarray) -> None:
+    """Write pixels as `write_png`, or where the path's ending says so as a JPEG or WebP of high quality, uint8."""
+    path = Path(path)
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower())
+    if kind is None:
+        write_png(path, pixels)
+        return
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = image.convert("RGB") if kind == "WEBP" and image.mode == "L" else image
+    sampling = {"subsampling": 0} if kind == "JPEG" else {}
+    with replacing(path) as temporary:
+        image.save(temporary, format=kind, quality=QUALITY, **sampling)
 
 
 def to_tensor(image: Image.Image | np.ndarray) -> torch.Tensor:

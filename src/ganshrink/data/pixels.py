@@ -26,6 +26,7 @@ from ganshrink.data.pictures import (
     upright,
     upright_levels,
     white_of,
+    write_pixels,
     write_png,
 )
 from ganshrink.system.atomic import replacing
@@ -176,7 +177,8 @@ def enlarged(picture: np.ndarray, size: Sequence[int], wanted: Sequence[int]) ->
 
 
 def write_picture(path: str | Path, image: torch.Tensor, *, white: float | None = None) -> None:
-    """Write an image (C, H, W) in [-1, 1] as a PNG, or as .npy: float32 (H, W, C), black 0.
+    """Write an image (C, H, W) in [-1, 1] as a PNG (JPEG or WebP where the ending says so), or as .npy: float32 (H, W, C),
+    black 0.
 
     Args:
         white: the value of white; None: 255 in a PNG, which then has 8 bits, 1 in .npy. With it, a grey PNG has 16.
@@ -189,4 +191,4 @@ def write_picture(path: str | Path, image: torch.Tensor, *, white: float | None 
     elif white is not None and white > 255 and image.shape[0] == 1:
         write_png(path, values[0].round().numpy().astype(np.uint16))
     else:
-        write_png(path, as_picture(image))
+        write_pixels(path, as_picture(image))

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganshrink.data import InputSpec
 from ganshrink.exporters.graph import capture, prepare, values_told, write
+from ganshrink.exporters.note import note_of
 from ganshrink.exporters.parity import check_finite, levels, psnr_of_mse
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import Inputs, probes, special
@@ -45,12 +47,13 @@ def export_int8(
     dynamic_batch: bool = True,
     dynamic_size: bool = False,
     image_io: ImageIO | None = None,
+    spec: InputSpec | None = None,
 ) -> dict[str, Any]:
     """Write `path`, one self-contained ONNX file with integers inside; compared with torch first.
 
     Args:
         deployed: what `ganshrink.quant.deploy` made; left as it is.
-        example, dynamic_batch, dynamic_size, image_io: as for `export_onnx`.
+        example, dynamic_batch, dynamic_size, image_io, spec: as for `export_onnx`.
         inputs: real inputs (C, H, W) or (B, C, H, W) to compare on, 32 or more for a figure that says something. Without
             any, random ones are taken, and `images` is 0.
 
@@ -72,7 +75,8 @@ def export_int8(
     real = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)[len(random) :]]
     hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        found = write(program, part, rewrite=pad_bytes, about=about)
+        note = note_of(deployed, given, image_io, sizes, spec)
+        found = write(program, part, rewrite=pad_bytes, about=about | note.about())
         runtimes: dict[str, dict[str, Any]] = {}
         session = open_session(part)
         run = partial(run_session, session)
@@ -91,6 +95,7 @@ def export_int8(
         **{key: value for key, value in runtimes["onnxruntime"].items() if key != "version"},
         "images": sum(len(batch[0]) for batch in real),
         "bytes": size,
+        "input_kind": note.input and note.input.kind,
         "runtimes": runtimes,
         "opset": found,
         "image_io": image_io,

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ganshrink.data import InputSpec
 from ganshrink.exporters.exporter import Exporter
 from ganshrink.exporters.graph import capture, prepare, values_told, write
+from ganshrink.exporters.note import note_of
 from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import probes, special
@@ -25,6 +27,7 @@ def export_onnx(
     image_io: ImageIO | None = None,
     inputs: Sequence[Input] = (),
     opset: int | None = None,
+    spec: InputSpec | None = None,
 ) -> dict[str, Any]:
     """Write `path`, one self-contained ONNX file: input `input` (of several `input_0`, `input_1`, ...), output `image`;
     compared with torch first.
@@ -41,11 +44,13 @@ def export_onnx(
         inputs: real inputs (C, H, W) or (B, C, H, W) in the range of `example`, tuples for a generator of several;
             compared on beside random ones.
         opset: of the ONNX operators; None takes torch's choice. Recorded in the answer.
+        spec: what pictures it takes, for the file's metadata; None: as far as the example tells.
 
     Returns:
         the file's entry in parity.json: `max_abs_diff` and `psnr_db` on 0..255 images, `inputs`, `opset`,
-        `bytes`, and how it was made; with `dynamic_size` also `size_multiple` and `size_least`: it holds for
-        heights and widths that are multiples of the one and not below the other (in the file's metadata too).
+        `bytes`, `input_kind` (`image` or `labels`; None of several inputs), and how it was made; with `dynamic_size` also
+        `size_multiple` and `size_least`: it holds for heights and widths that are multiples of the one and not below the
+        other (in the file's metadata too).
 
     Raises:
         ValueError: the network does not export, at this size or with a free one, or the file computes something else:
@@ -59,9 +64,11 @@ def export_onnx(
     batches = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)]
     hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        found = write(program, part, opset, about=about)
+        note = note_of(model, given, image_io, sizes, spec)
+        found = write(program, part, opset, about=about | note.about())
         entry = check_parity(part, graph, batches, {name: encode(batch) for name, batch in hard.items()})
         entry |= {"opset": found, "bytes": part.stat().st_size, "image_io": image_io}
+        entry["input_kind"] = note.input and note.input.kind
         entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size, **about}
     return entry
 

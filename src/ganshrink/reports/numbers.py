@@ -43,6 +43,12 @@ def milliseconds(value: float) -> str:
     return f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
 
 
+def rate(ms: float) -> str:
+    """Pictures per second where one takes so many milliseconds: `11.8 fps`."""
+    fps = 1000 / ms if ms > 0 else math.inf
+    return f"{fps:.0f} fps" if fps >= 99.95 else f"{fps:.1f} fps" if fps >= 9.995 else f"{fps:.2f} fps"
+
+
 def duration(seconds: float) -> str:
     """`41 s`, `12 min 30 s`, `3 h 20 min`."""
     if seconds < 60:

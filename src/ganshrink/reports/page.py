@@ -9,10 +9,13 @@ from typing import Any
 
 from ganshrink.reports import sections, summary
 from ganshrink.reports.curves import loss_curves
+from ganshrink.reports.differences import TIMES
 from ganshrink.reports.files import RunFiles, read_run
 from ganshrink.reports.method import method_sections
 from ganshrink.reports.quantized import quantization
+from ganshrink.reports.usage import usage
 from ganshrink.reports.verdict import Verdict, verdict
+from ganshrink.reports.words import explained, in_words
 from ganshrink.system.atomic import write_json, write_text
 
 TEMPLATES = Path(__file__).parent
@@ -46,16 +49,19 @@ def render(run: RunFiles) -> str:
     """The page's text."""
     networks = summary.network_names(run)
     gallery = sections.gallery(run)
+    found = verdict_of(run)
     return filled(
         "report.html.j2",
         run=run,
         networks=networks,
         problems=run.problems,
         lost=run.optional("missing.json"),
-        verdict=verdict_of(run),
+        verdict=found,
+        sentence=explained(found.sentence.replace("× ", "×\N{NO-BREAK SPACE}"), summary.metric_names(run)),
         strip=summary.strip(run),
         table=summary.table(run, networks),
         arrow=summary.arrow,
+        times=TIMES,
         gallery=gallery,
         pair=sections.pair(gallery),
         widths=sections.widths(run),
@@ -64,6 +70,7 @@ def render(run: RunFiles) -> str:
         statistics=sections.statistics(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),
+        usage=usage(run),
         quantized=quantization(run),
         protocols=sections.protocols(run),
         trained_on=sections.trained_on(run),
@@ -72,11 +79,16 @@ def render(run: RunFiles) -> str:
 
 
 def filled(template: str, **content: Any) -> str:
-    """A page's text: its template with its content, the style of all pages, and the time."""
+    """A page's text: its template with its content, the style and script of all pages, and the time."""
     jinja2, _ = load_extra()
-    style = jinja2.utils.markupsafe.Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    style, script = (
+        jinja2.utils.markupsafe.Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+        for name in ("page.css", "page.js")
+    )
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return _compiled(template).render(**content, style=style, made=made)  # type: ignore[no-any-return]
+    return _compiled(template).render(  # type: ignore[no-any-return]
+        **content, in_words=in_words, style=style, script=script, made=made
+    )
 
 
 @functools.cache  # compiling takes longer than filling

@@ -3,38 +3,44 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ganshrink.reports.differences import difference
 from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
 from ganshrink.reports.numbers import duration, file_size, integer
 from ganshrink.reports.summary import network_names
 
 ROWS = 24  # pictures beyond this many rows make the page heavy and tell nothing new
 NAME = 21  # longer names lose their middle: what tells them apart stands at both ends
+DIFFERENCE = "difference"  # the column
 COLUMNS_FROM = 16  # groups: more than so many stand in two columns
 
 
 def gallery(run: RunFiles) -> dict[str, Any]:
-    """Columns (input, networks, target) and rows of `data:` URIs; `left_out` rows beyond the first two dozen."""
+    """Columns (input, networks, the student's difference from its teacher, target) and rows of `data:` URIs; `left_out`
+    rows beyond the first two dozen."""
     rows = dicts(run.get("samples/samples.json"), "rows")
     present = dict.fromkeys(key for row in rows for key in row if key != "name")
     order = ["input", *network_names(run), *present, "target"]
     columns = [name for name in dict.fromkeys(order) if name in present and name != "target"]
     columns += ["target"] if "target" in present else []
-    shown = [
-        {
-            "name": str(row.get("name", number)),
-            "images": [data_uri(run, row.get(column)) for column in columns],
-        }
-        for number, row in enumerate(rows[:ROWS])
+    shown = [{column: data_uri(run, row.get(column)) for column in columns} for row in rows[:ROWS]]
+    for images in shown:
+        images[DIFFERENCE] = difference(images.get("teacher"), images.get("student"))
+    if any(images[DIFFERENCE] for images in shown):
+        columns.insert(columns.index("student") + 1, DIFFERENCE)
+    named = [
+        {"name": str(row.get("name", place)), "images": [images[column] for column in columns]}
+        for place, (row, images) in enumerate(zip(rows, shown, strict=False))
     ]
-    return {"columns": columns, "rows": shown, "left_out": len(rows) - len(shown)}
+    return {"columns": columns, "rows": named, "left_out": len(rows) - len(named)}
 
 
-def pair(gallery: dict[str, Any]) -> list[tuple[str, str]]:
-    """Teacher's and student's first picture, for the top of the page; nothing unless both are there."""
+def pair(gallery: dict[str, Any]) -> dict[str, str]:
+    """The first picture's input, teacher and student, for the top of the page; nothing unless both networks' are there."""
     row = gallery["rows"][0]["images"] if gallery["rows"] else []
     images = dict(zip(gallery["columns"], row, strict=False))
-    names = ("teacher", "student")
-    return [(name, images[name]) for name in names] if all(images.get(name) for name in names) else []
+    if not images.get("teacher") or not images.get("student"):
+        return {}
+    return {name: images[name] for name in ("input", "teacher", "student") if images.get(name)}
 
 
 def widths(run: RunFiles) -> dict[str, Any]:

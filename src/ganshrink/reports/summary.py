@@ -11,11 +11,14 @@ from ganshrink.reports.numbers import (
     integer,
     milliseconds,
     quantity,
+    rate,
     score,
     times,
 )
 from ganshrink.reports.verdict import RUNTIMES, speedup
+from ganshrink.reports.words import in_words
 
+PAPERS = "MACs, papers' way"
 FILES = {"int8": "student-int8"}  # what a network's files are called, where not like itself
 
 
@@ -29,7 +32,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity over all networks; `better` is `higher` or `lower`, `good` whether the student gained."""
+    """One quantity over all networks; `better` is `higher` or `lower`, `good` whether the student gained, `raw` the name of
+    a metric that is labelled in words."""
 
     label: str
     note: str
@@ -37,6 +41,7 @@ class Row:
     cells: list[Cell]
     change: Cell
     good: bool
+    raw: str = ""
 
 
 def network_names(run: RunFiles) -> list[str]:
@@ -68,16 +73,20 @@ def strip(run: RunFiles) -> list[dict[str, str]]:
     for runtime in ("onnxruntime", "torch"):
         if ("student", runtime) in p50:
             label = f"Latency, {RUNTIMES[runtime]}"
-            found.append((label, p50.get(("teacher", runtime)), p50["student", runtime], milliseconds))
+            found.append((label, p50.get(("teacher", runtime)), p50["student", runtime], _time))
             break
     for name in list(_metrics(run))[:1]:
         values = [_metric(run, network, name) for network in ("teacher", "student")]
-        found.append((f"{name} {arrow(_metrics(run)[name])}", values[0], values[1], score))
+        found.append((f"{in_words(name)} {arrow(_metrics(run)[name])}", values[0], values[1], score))
     return [
         {"label": label, "before": write(before) if before is not None else "", "after": write(after)}
         for label, before, after, write in found
         if after is not None
     ]
+
+
+def _time(value: float) -> str:
+    return f"{milliseconds(value)}, {rate(value)}"
 
 
 def arrow(better: str) -> str:
@@ -86,11 +95,13 @@ def arrow(better: str) -> str:
 
 
 def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
-    """The before/after table: (heading, rows) for cost, speed and quality."""
+    """The before/after table: (heading, rows) for cost, speed and quality; then costs as papers count them."""
+    rows = _cost_rows(run, networks)
     groups = [
-        ("Cost", _cost_rows(run, networks)),
+        ("Cost", [row for row in rows if row.label != PAPERS]),
         ("Speed", _speed_rows(run, networks)),
         ("Quality", [_metric_row(run, networks, name) for name in _metrics(run)]),
+        (PAPERS, [row for row in rows if row.label == PAPERS]),
     ]
     return [(heading, rows) for heading, rows in groups if rows]
 
@@ -100,7 +111,7 @@ def _cost_rows(run: RunFiles, networks: list[str]) -> list[Row]:
     kinds = (
         ("params", "Parameters", ""),
         ("exact", "MACs, exact", "convolutions and linears, per image"),
-        ("paper", "MACs, papers' way", "transposed convolutions at output size"),
+        ("paper", PAPERS, "transposed convolutions at output size"),
     )
     for kind, label, note in kinds:
         values = [cost_of(run, network, kind) for network in networks]
@@ -156,7 +167,13 @@ def _latency_cell(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell("–")
     p95 = number(row, "p95_ms")
-    return Cell(milliseconds(row["p50_ms"]), f"p95 {milliseconds(p95)}" if p95 is not None else "")
+    slowest = f", p95 {milliseconds(p95)}" if p95 is not None else ""
+    return Cell(milliseconds(row["p50_ms"]), f"{rate(row['p50_ms'])}{slowest}")
+
+
+def metric_names(run: RunFiles) -> list[str]:
+    """Names of all metrics of all networks."""
+    return list(_metrics(run))
 
 
 def _metrics(run: RunFiles) -> dict[str, str]:
@@ -187,14 +204,15 @@ def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
     better = _metrics(run)[name]
     values = [_metric(run, network, name) for network in networks]
     cells = [_score_cell(run, network, name) for network in networks]
+    raw = name if in_words(name) != name else ""
     teacher, student = (values[networks.index(network)] for network in ("teacher", "student"))
     if teacher is None or student is None or better not in ("higher", "lower"):
-        return Row(name, "", better, cells, Cell(""), False)
+        return Row(in_words(name), "", better, cells, Cell(""), False, raw)
     gain = (student - teacher) * (1 if better == "higher" else -1)
     sign = "+" if student >= teacher else MINUS
     word = "better" if gain > 0 else "worse" if gain < 0 else "equal"
     change = Cell(f"{sign}{score(abs(student - teacher), like=teacher)} {word}")
-    return Row(name, "", better, cells, change, gain > 0)
+    return Row(in_words(name), "", better, cells, change, gain > 0, raw)
 
 
 def _ratio(teacher: float | None, student: float | None) -> float | None:

@@ -59,6 +59,9 @@ def verdict(results: Results) -> Verdict:
     speed_grade, speed = _speed(results)
     pictures = quality(results.get("metrics.json", {}))
     grades, remarks = [pictures.grade, speed_grade], []
+    if not results.get("cost.json"):
+        grades.append("doubtful")
+        remarks.append("the run is not finished")
     for check in budget:
         if check.state == "not met":
             grades.append("doubtful")

@@ -24,6 +24,7 @@ from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
 from ganshrink.workflow.missing import found
+from ganshrink.workflow.saved_networks import picture_spec
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ def _make(
     grids: Grids = calibrate(student, config, spread(images, config.images))
     shapes = [tensor.shape[1:] for tensor in as_tuple(example)]
     seen = [given for given in spread(held_out, COMPARED) if [t.shape[1:] for t in given] == shapes]
+    options = {**options, "spec": picture_spec(as_tuple(example), held_out)}
     while True:
         deployed, report = deploy(student, config, grids, seen or [as_tuple(example)])
         try:

@@ -27,6 +27,7 @@ from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.recipe import Recipe
+from ganshrink.workflow.saved_networks import picture_spec, read_spec
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +237,8 @@ def write_export(
     inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
+    if name in EXPORTERS:
+        options["spec"] = picture_spec(as_tuple(example), images)
     entry = export_to(run.path / file, name, student, example, inputs, **options)
     parity = _parity(run) | {file: entry}
     run.write("parity.json", parity)
@@ -259,7 +262,7 @@ def write_latency(
     that are installed; from teacher.onnx, which is written where it is missing or another teacher's."""
     logger.info("timing teacher and student")
     pair = {name: networks[name] for name in ("teacher", "student")}
-    shipped = _teacher_file(run, networks["teacher"], example)
+    shipped = teacher_file(run, networks["teacher"], example)
     if _takes_tensors(run):
         shipped["student"] = run.path / "student.onnx"
     if (run.path / INT8).is_file():
@@ -270,7 +273,7 @@ def write_latency(
     return latency
 
 
-def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
+def teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path]:
     """teacher.onnx, exported unless it is there and of these weights and input shapes; nothing without the extra `onnx`, or
     where the teacher does not export: torch alone is then timed."""
     try:
@@ -282,7 +285,9 @@ def _teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Pat
     path = run.path / TEACHER
     if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
         try:
-            entry = export_onnx(teacher, example, path)
+            student = run.path / "student.safetensors"
+            spec = read_spec(student).input if student.is_file() else None
+            entry = export_onnx(teacher, example, path, spec=spec)
         except ValueError as error:
             logger.warning("there is no %s to time: %s", TEACHER, error)
             return {}

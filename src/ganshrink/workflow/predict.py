@@ -1,37 +1,41 @@
 """A student at work: pictures in, pictures out."""
 
-import logging
+import glob
 from collections import Counter
-from fractions import Fraction
-from math import ceil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
 
-from ganshrink.data import InputSpec, prepare, write_picture
+from ganshrink.data import InputSpec, as_picture, prepare, preview_input, write_picture
 from ganshrink.data.folders import empty_folder
-from ganshrink.data.pictures import SUFFIXES, printable
-from ganshrink.data.pixels import ARRAY, PNG_CHANNELS
-from ganshrink.system.generator import generate
-from ganshrink.workflow.saved_networks import Uncut, load_network, read_spec, student_file
-
-logger = logging.getLogger(__name__)
+from ganshrink.data.pictures import SUFFIXES, printable, write_pixels
+from ganshrink.data.pixels import ARRAY, PNG_CHANNELS, resize
+from ganshrink.workflow.films import CODECS, is_film, load_av, rewrite_film
+from ganshrink.workflow.runner import Runner, Size
+from ganshrink.workflow.saved_networks import Uncut
+from ganshrink.workflow.student_files import open_student
 
 _SHOWN = 5  # images quoted in the error
-_MULTIPLES = [2**power for power in range(10)]  # of which a network may want its sides to be
-Size = tuple[int, int]
+FORMATS = {"png": (".png",), "jpg": (".jpg", ".jpeg"), "webp": (".webp",)}
 
 
 def predict(
     student: str | Path,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     target: str | Path,
     *,
     original: Uncut = None,
     size: Size | Literal["trained"] | None = None,
+    tile: int | None = None,
+    runtime: str | None = None,
+    format: str | None = None,
+    side_by_side: bool = False,
+    progress: bool = False,
 ) -> list[Path]:
     """Run a student on an image, or on every image of a folder.
 
@@ -39,13 +43,20 @@ def predict(
     wants and cropped again; a student that takes no other size than the one it was trained at gets that, with a warning.
 
     Args:
-        student: a student.safetensors, or the folder of a run that holds one.
-        source: an image (for a student that takes label maps: a PNG of label ids), or a folder of them; its
-            subfolders and names with a leading dot are left out.
-        target: the PNG to write, or the folder to write PNGs of the same names into. Images of other than one, three or
-            four channels are written as .npy.
+        student: a student.safetensors, an exported student.onnx, or the folder of a run.
+        source: an image (for a student that takes label maps: a PNG of label ids), a folder of them, whose subfolders
+            and names with a leading dot are left out, a pattern such as `photos/*.jpg`, a film (extra `video`), or several
+            of all these.
+        target: the picture to write, or the folder to write pictures of the same names into. Images of other than one,
+            three or four channels are written as .npy; films as WebM (VP9), or what the target's name says.
         original: for students of a network of your own, that network uncut, or its MODULE:NAME.
         size: (height, width) to resize pictures to; `trained`: what the student was trained at; none: their own.
+        tile: run larger pictures in tiles of so many pixels a side, which overlap by as far as the student looks; refused
+            for one that looks at the whole picture, as norms over the image do.
+        runtime: `torch`, `onnxruntime` or `openvino`; none: torch for weights, ONNX Runtime for a student.onnx.
+        format: `png`, `jpg` or `webp`; none: as the target is named, PNGs into a folder.
+        side_by_side: write each picture beside what the student makes of it.
+        progress: show how far it is.
 
     Returns:
         what was written.
@@ -55,28 +66,44 @@ def predict(
         ValueError: if the student does not say what it takes, or an image cannot be used. The other images of the
             folder are written all the same.
     """
-    file, source, target = student_file(student), Path(source), Path(target)
-    inputs = len(read_spec(file).example)
-    if inputs > 1:
-        raise ValueError(
-            f"{printable(file)} takes {inputs} inputs, and a picture is one: load it in Python with "
-            "ganshrink.load, and call it"
-        )
-    network, spec = load_network(file, original)
-    if spec.input is None:
-        raise ValueError(f"{printable(file)} does not say what pictures it takes")
-    runner = _Runner(network, spec.input)
-    suffix = ".png" if runner.channels in PNG_CHANNELS else ARRAY
-    pairs = _pair(source, target, suffix)
-    problems = []
-    for path, written in pairs:
-        try:
-            image = runner(path, spec.input.size if size == "trained" else size)
-        except (ValueError, FileNotFoundError) as error:
-            problems.append(str(error))
-            continue
-        write_picture(written, image, white=spec.input.white)
-    if problems and not source.is_dir():
+    if tile is not None and tile < 1:
+        raise ValueError(f"--tile {tile}: a number of pixels, such as 512")
+    target = Path(target)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    network, spec, sizes = open_student(student, original, runtime)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        in_all, in_one = bar.add_task("pictures"), bar.add_task("parts", visible=False)
+
+        def told(done: int, total: int) -> None:
+            bar.update(in_one, completed=done, total=total, visible=done < total)
+
+        runner = Runner(network, spec, sizes, tile=tile, told=told)
+        endings = _endings(runner.channels, spec, format, side_by_side)
+        pairs = _pair(sources, target, endings)
+        if any(is_film(path) for path, _ in pairs):
+            _check_films(runner)
+        asked = spec.size if size == "trained" else size
+        problems = []
+
+        def changed(frame: np.ndarray) -> np.ndarray:
+            image = runner(frame, asked)
+            return _beside(frame, spec, image) if side_by_side else _colour(as_picture(image))
+
+        for path, written in bar.track(pairs, task_id=in_all):
+            try:
+                if is_film(path):
+                    rewrite_film(path, written, changed, told)
+                    continue
+                image = runner(path, asked)
+            except (ValueError, FileNotFoundError) as error:
+                problems.append(str(error))
+                continue
+            if side_by_side:
+                write_pixels(written, _beside(path, spec, image))
+            else:
+                write_picture(written, image, white=spec.white)
+    if problems and len(pairs) == 1 and not Path(sources[0]).is_dir():
         raise ValueError(problems[0])
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -85,6 +112,13 @@ def predict(
             f"{'; '.join(problems[:_SHOWN])}{more}"
         )
     return [written for _, written in pairs]
+
+
+def _check_films(runner: Runner) -> None:
+    """Raise a ValueError where a student cannot be run on films."""
+    load_av()
+    if runner.spec.kind == "labels" or runner.spec.channels not in (1, 3) or runner.channels not in (1, 3):
+        raise ValueError("films are for students that take and make pictures, grey or RGB")
 
 
 def parse_size(text: str | None) -> Size | Literal["trained"] | None:
@@ -97,77 +131,51 @@ def parse_size(text: str | None) -> Size | Literal["trained"] | None:
     return int(sides[0]), int(sides[1])
 
 
-class _Runner:
-    """A student that takes pictures of any size, as far as it can.
+def _endings(channels: int, spec: InputSpec, format: str | None, side_by_side: bool) -> tuple[str, ...]:
+    """How files of images of so many channels may end; the first is taken where the target is a folder.
 
-    Attributes:
-        channels: of what it makes.
+    Raises:
+        ValueError: for an unknown format, or one that such images do not have.
     """
-
-    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
-        self.network, self.spec = network, spec
-        made = self._run(torch.zeros(1, spec.channels, *spec.size)).shape
-        self.channels = made[1]
-        self.scale = [Fraction(made[2 + axis], spec.size[axis]) for axis in (0, 1)]
-        self.multiple = _MULTIPLES[0]  # that was right for the last picture
-        self.sizes_told: set[Size] = set()
-
-    def __call__(self, path: Path, size: Size | None) -> Tensor:
-        """The image (C, H, W) that it makes of a picture, resized to (H, W) before where that is given."""
-        if size is not None:
-            return self._run(prepare(path, self.spec, size=size)[None])[0]
-        picture = prepare(path, self.spec, size="own")
-        for multiple in [by for by in _MULTIPLES if by >= self.multiple]:
-            image = self._filled_up(picture, multiple)
-            if image is not None:
-                self.multiple = multiple
-                return image
-        own = (picture.shape[1], picture.shape[2])
-        if own != self.spec.size and own not in self.sizes_told:
-            self.sizes_told.add(own)
-            trained = f"{self.spec.size[1]}x{self.spec.size[0]}"
-            logger.warning(
-                "pictures of %dx%d are resized to %s, at which the student was trained: it does not run at their size",
-                *(own[1], own[0], trained),
-            )
-        return self._run(prepare(path, self.spec)[None])[0]
-
-    def _filled_up(self, picture: Tensor, multiple: int) -> Tensor | None:
-        """The image of a picture whose sides are brought to a multiple; None where the network does not take that."""
-        height, width = picture.shape[1:]
-        down, right = -height % multiple, -width % multiple
-        try:
-            image = self._run(pad(picture[None], (0, right, 0, down), mode="replicate"))[0]
-        except Exception:  # whatever a network of the user's own raises for a size that it cannot take
-            return None
-        sides = [side * by for side, by in zip((height + down, width + right), self.scale, strict=True)]
-        if list(image.shape[1:]) != sides:
-            return None
-        return image[:, : ceil(height * self.scale[0]), : ceil(width * self.scale[1])]
-
-    def _run(self, batch: Tensor) -> Tensor:
-        with torch.no_grad():
-            return generate(self.network, batch)
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"--format {format}: write {', '.join(FORMATS)}")
+    if channels not in PNG_CHANNELS:
+        if format or side_by_side:
+            asked = f"--format {format}" if format else "--side-by-side"
+            raise ValueError(f"{asked}: images of {channels} channels are no pictures, but {ARRAY} files")
+        return (ARRAY,)
+    deep = channels == 1 and (spec.white or 0) > 255 and not side_by_side
+    able = {"png": True, "jpg": channels != 4 and not deep, "webp": not deep}
+    if format is not None and not able[format]:
+        why = "16 bits" if deep else "4 channels"
+        raise ValueError(f"--format {format}: pictures of {why} are written as PNG")
+    names = [format] if format else [name for name, fine in able.items() if fine]
+    arrays = () if side_by_side else (ARRAY,)
+    return (*(ending for name in names for ending in FORMATS[name]), *arrays)
 
 
-def _pair(source: Path, target: Path, suffix: str) -> list[tuple[Path, Path]]:
+def _pair(sources: Sequence[str | Path], target: Path, endings: tuple[str, ...]) -> list[tuple[Path, Path]]:
     """Each image with the file to write from it."""
-    if source.is_dir():
-        found = sorted(path for path in source.iterdir() if _is_image(path))
-        if not found:
-            raise ValueError(empty_folder(source))
-        pairs = [(path, target / f"{path.stem}{suffix}") for path in found]
-    elif source.exists() or source.is_symlink():
-        pairs = [(source, target / f"{source.stem}{suffix}" if target.is_dir() else target)]
+    found = [path for source in sources for path in _images(source)]
+    single = len(sources) == 1 and found == [Path(sources[0])]
+    able = {path: tuple(CODECS) if is_film(path) else endings for path in found}
+    if single and not target.is_dir():
+        pairs = [(found[0], target)]
     else:
-        raise FileNotFoundError(f"there is no image or folder {printable(source)}")
+        pairs = [(path, target / f"{path.stem}{able[path][0]}") for path in found]
+    for path, written in pairs:
+        if written.suffix.lower() not in able[path]:
+            endings = able[path]
+            kind = "films" if is_film(path) else "pictures"
+            why = f"{kind} are written as {', '.join(ending[1:].upper() for ending in endings)}"
+            if endings == (ARRAY,):
+                why = "images of its channels are no PNG"
+            raise ValueError(f"{printable(written)}: {why}; name a {endings[0]} file, or a folder")
     for written, count in Counter(written for _, written in pairs).items():
-        if written.suffix.lower() not in (suffix, ARRAY):
-            why = "pictures are written as PNG" if suffix == ".png" else "images of its channels are no PNG"
-            raise ValueError(f"{printable(written)}: {why}; name a {suffix} file, or a folder")
         if count > 1:
+            where = printable(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
             raise ValueError(
-                f"{count} images in {printable(source)} would be written to {printable(written)}: rename them"
+                f"{count} images in {where} would be written to {printable(written)}: rename them"
             )
     for path, written in pairs:
         if path.exists() and written.exists() and written.samefile(path):
@@ -175,5 +183,39 @@ def _pair(source: Path, target: Path, suffix: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def _images(source: str | Path) -> list[Path]:
+    """The images that a source names."""
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(inside for inside in path.iterdir() if _is_image(inside))
+        if not found:
+            raise ValueError(empty_folder(path))
+        return found
+    if path.exists() or path.is_symlink():
+        return [path]
+    if glob.has_magic(str(source)):
+        names = glob.glob(str(source), recursive=True)  # noqa: PTH207  of any folder, `**` as the shell has it
+        found = sorted(path for path in map(Path, names) if _is_image(path) or is_film(path))
+        if not found:
+            raise FileNotFoundError(f"no images match {printable(source)} (looked for {', '.join(SUFFIXES)})")
+        return found
+    raise FileNotFoundError(f"there is no image or folder {printable(path)}")
+
+
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def _beside(source: Path | np.ndarray, spec: InputSpec, image: Tensor) -> np.ndarray:
+    """A picture, at the size of what was made of it, and that at its right: uint8 (H, 2 W, 3 or 4)."""
+    made = _colour(as_picture(image))
+    given = _colour(preview_input(prepare(source, spec, size="own"), spec))
+    given = resize(given, (made.shape[0], made.shape[1]))
+    if made.shape[2] > given.shape[2]:
+        given = np.concatenate([given, np.full_like(given[..., :1], 255)], 2)
+    return np.concatenate([given[..., : made.shape[2]], made], 1)
+
+
+def _colour(picture: np.ndarray) -> np.ndarray:
+    """A grey picture (H, W) as (H, W, 3), any other as it is."""
+    return np.repeat(picture[..., None], 3, 2) if picture.ndim == 2 else picture

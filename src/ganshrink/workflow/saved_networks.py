@@ -72,14 +72,19 @@ def network_spec(
 ) -> NetworkSpec:
     """The spec of a whole network: its name and options or None, example inputs, what images it was trained on, and what
     values it takes and gives by itself."""
-    picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
     return NetworkSpec(
         net=net,
         example=[list(tensor.shape) for tensor in example],
         dtypes=["float32" if tensor.is_floating_point() else "int64" for tensor in example],
-        input=input_spec(images) if picture else None,
+        input=picture_spec(example, images),
         values=values,
     )
+
+
+def picture_spec(example: Sequence[Tensor], images: Images | None) -> InputSpec | None:
+    """What pictures a network takes that was trained on these images; None if unknown, or its input is not one picture."""
+    picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
+    return input_spec(images) if picture and images is not None else None
 
 
 def save_network(path: str | Path, network: nn.Module, spec: NetworkSpec) -> None:

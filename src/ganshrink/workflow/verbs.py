@@ -90,7 +90,7 @@ def export_run(
         "image_io": recipe.export.image_io if image_io is None else image_io,
     }
     for name in dict.fromkeys(("onnx", *recipe.export.formats)):
-        parity = outputs.write_export(run, name, student, _example(path), images, **options)
+        parity = outputs.write_export(run, name, student, example_for(path), images, **options)
     write_report(path)
     return parity
 
@@ -133,7 +133,7 @@ def quantize_run(
         run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
     options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
     networks["int8"] = int8.write_int8(
-        run, quantized, _example(path), settings, images, held_out, trained=trained, **options
+        run, quantized, example_for(path), settings, images, held_out, trained=trained, **options
     )
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
@@ -141,7 +141,7 @@ def quantize_run(
     outputs.write_samples(run, networks, held_out)
     if recipe.latency.enabled:
         outputs.write_latency(
-            run, networks, _example(path), **recipe.latency.model_dump(include={"threads", "seconds"})
+            run, networks, example_for(path), **recipe.latency.model_dump(include={"threads", "seconds"})
         )
     write_report(path)
     return run.read("quantization.json")
@@ -154,7 +154,7 @@ def measure_run(
     path = Path(path)
     networks = load_networks(path, net)
     run = Run(path)
-    latency = outputs.write_latency(run, networks, _example(path), threads=threads, seconds=seconds)
+    latency = outputs.write_latency(run, networks, example_for(path), threads=threads, seconds=seconds)
     write_report(path)
     return latency
 
@@ -190,7 +190,7 @@ def profile_device(
     if not target.is_dir() and net is not None:
         raise ValueError(f"--net is for the folder of a run; the recipe {target} names its network")
     if target.is_dir():
-        network, example = load_networks(target, net)["teacher"], _example(target)
+        network, example = load_networks(target, net)["teacher"], example_for(target)
     else:
         network, example = compress.original_of(read_recipe(target, overrides))
     found = measure_profile(
@@ -200,7 +200,7 @@ def profile_device(
     return found
 
 
-def _example(path: Path) -> tuple[torch.Tensor, ...]:
+def example_for(path: Path) -> tuple[torch.Tensor, ...]:
     """Inputs of the shapes that the network was traced with, of the kind that it takes."""
     spec = read_spec(path / "student.safetensors")
     example = example_of(spec)
@@ -233,7 +233,7 @@ def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: P
     """What a training of the run's student needs, with the teacher that the run kept."""
     teacher, task = networks["teacher"], recipe.new_task()
     budget = Budget.parse(recipe.limits)
-    original = Original(lambda: teacher, _example(path), {})
+    original = Original(lambda: teacher, example_for(path), {})
     return Job(original, lambda: {"G": teacher}, task, images, budget, recipe.student, progress)
 
 

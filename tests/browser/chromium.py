@@ -1,0 +1,97 @@
+"""A headless Chromium that is driven through pipes, as far as these tests need one."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BINARY = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
+
+
+class Tab:
+    """A page. `complaints` are errors of its console, what it threw, and what it asks for elsewhere."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self.read, self.write, self.number, self.rest = read, write, 0, b""
+        self.session: str | None = None
+        self.complaints: list[str] = []
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self.number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self._note(answer)
+
+    def open(self, address: str) -> None:
+        self.ask("Page.navigate", url=address)
+        self.value(
+            "new Promise(done => document.readyState === 'complete' ? done(1) : addEventListener('load', () => done(1)))"
+        )
+
+    def value(self, expression: str) -> Any:
+        """What an expression is in the page; of a promise, what it brings."""
+        found = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self.rest:
+            self.rest += os.read(self.read, 1 << 20)
+        line, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(line)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        params = event.get("params", {})
+        match event["method"]:
+            case "Runtime.exceptionThrown":
+                self.complaints.append(str(params["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
+                self.complaints.append(str(params["args"]))
+            case "Log.entryAdded" if params["entry"]["level"] == "error":
+                self.complaints.append(str(params["entry"]))
+            case "Network.requestWillBeSent":
+                address = params["request"]["url"]
+                if not address.startswith(("http://127.0.0.1:", "data:", "blob:", "file:", "about:")):
+                    self.complaints.append(f"it asks for {address}")
+
+
+@contextmanager
+def chromium() -> Iterator[Tab]:
+    assert BINARY is not None
+    (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        # Chromium reads from descriptor 3 and writes to 4.
+        command = f'exec "$0" "$@" 3<&{their_read} 4>&{their_write}'
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
+        process = subprocess.Popen(
+            ["bash", "-c", command, BINARY, *options, f"--user-data-dir={profile}"],
+            pass_fds=(their_read, their_write),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(their_read)
+        os.close(their_write)
+        try:
+            yield Tab(our_read, our_write)
+        finally:
+            process.terminate()
+            process.wait()
+            os.close(our_read)
+            os.close(our_write)
