@@ -29,7 +29,7 @@ from ganshrink.pruning import Budget
 from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig, WithTerms
-from ganshrink.training.train import StudentTraining, Training
+from ganshrink.training.train import StudentTraining
 from made_up_device import profile_of
 from telling import rest_exhaustive
 
@@ -43,6 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "decig": {"cut": {"calibration_images": 2}},
     "dmad": {"search": {"mask_lr": 0.5, "lambda_spa": 0.1}},
     "gan_slimming": {"distance": "mse", "prune_trunk": True},
+    "rebuild": {"search": {"images": 2, "floor": 1}},
     "ugc": {
         "lambda_style": 0,
         "lambda_feature": 0,
@@ -58,6 +59,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
     "decig": {"cut.hinges": {"down.1": 3}},
     "dmad": {"distill.taps": ("blocks.0",)},
+    "rebuild": {"distill.taps": ("blocks.0",)},
     "ugc": {"finetune.taps": ("blocks.0",)},
     "uniform": {"taps": ("blocks.0",)},
 }
@@ -70,7 +72,7 @@ ROADS = {
 
 
 class Stopping:
-    """A data set that ends the process, so to say, in the middle of a stage."""
+    """A data set that ends the process, so to say, in the middle of a stage, so many samples after its first step."""
 
     def __init__(self, images: Any, stage: Path, samples: int) -> None:
         self.images, self.stage, self.left = images, stage, samples
@@ -82,7 +84,7 @@ class Stopping:
         return len(self.images)
 
     def sample(self, index: int, rng: Any) -> dict[str, Any]:
-        if (self.stage / "stamp.json").exists() and not (self.stage / "done.json").exists():
+        if (self.stage / "checkpoint.pt").exists() and not (self.stage / "done.json").exists():
             self.left -= 1
             if self.left < 0:
                 raise Interrupted("stopped", 2)
@@ -121,7 +123,9 @@ def job(*, budget: str = LIMITS, **changes: Any) -> Job:
         task=task,
         data=TensorPairs(list(zip(pictures[:6], pictures[4:], strict=True))),
         budget=Budget.parse(budget).resolve(original(()).channels),
-        training=Training(max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"),
+        training=StudentTraining(
+            max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"
+        ),
         progress=False,
         unlabelled=TensorInputs(pictures[6:]),
         device=lambda name: profile_of(generator().eval(), EXAMPLE),
@@ -231,7 +235,9 @@ def test_a_student_can_start_reconstructed(name, finished, tmp_path):
     second = made(name, Run(tmp_path / "again"), job(training=how), config_of(name))
     assert second.plans == result.plans
     assert not any(same(second.students[net], result.students[net]) for net in result.students)
-    [last] = tmp_path.glob("again/stages/*/reconstruction*.json")
+    redone = list(tmp_path.glob("again/stages/*.*"))  # put aside; a method may start so by itself
+    found = tmp_path.glob("again/stages/*/reconstruction*.json")
+    [last] = [file for file in found if file.parent not in redone]
     assert last.parent.name == stages_of(tmp_path / "again")[-1]
     assert (
         json.loads((last.parent / "stamp.json").read_text())["made_from"]["training"]["start"]
@@ -240,8 +246,7 @@ def test_a_student_can_start_reconstructed(name, finished, tmp_path):
     told = json.loads(last.read_text())
     assert any(layer["left"] is None for layer in told["layers"])
     assert told["after"] <= told["before"]  # where masks had closed nothing was lost
-    redone = [path.name for path in tmp_path.glob("again/stages/*.*")]
-    assert [name.partition(".")[0] for name in redone] == [last.parent.name]
+    assert [path.name.partition(".")[0] for path in redone] == [last.parent.name]
 
 
 @pytest.mark.slow
@@ -253,7 +258,7 @@ def test_a_stop_in_any_stage_changes_nothing(name, finished, tmp_path):
     assert trainings
     for stage in trainings:
         work = job()
-        cut = Stopping(work.data, tmp_path / "stages" / stage, 2 * STEPS // 2)
+        cut = Stopping(work.data, tmp_path / "stages" / stage, 2)
         with pytest.raises(Interrupted):
             made(name, Run(tmp_path), replace(work, data=cut), config_of(name))
         assert (tmp_path / "stages" / stage / "checkpoint.pt").exists()

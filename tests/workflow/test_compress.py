@@ -369,7 +369,9 @@ def made_small(recipe: Recipe, folder: Path) -> Recipe:
         families = {"unet": {"downs": 5}, "gaugan": {"ngf": 6, "hidden": 12, "doublings": 5}}
         smaller |= next((of for name, of in families.items() if name in recipe.net.name), {"blocks": 2})
     narrow = NetConfig(name=recipe.net.name, **recipe.net.options | smaller)
-    judged = recipe.task.model_copy(update={"ndf": 8} | ({"vgg": None} if hasattr(recipe.task, "vgg") else {}))
+    judged = recipe.task.model_copy(
+        update={"ndf": 8} | ({"vgg": None} if hasattr(recipe.task, "vgg") else {})
+    )
     recipe = recipe.model_copy(update={"net": narrow, "task": judged})
     if recipe.teacher.weights is not None:
         torch.manual_seed(0)

@@ -19,7 +19,7 @@ from ganshrink.system.copies import copied
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
 from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.train import Nets, Start, StudentTraining, fit_nets, train_stage
+from ganshrink.training.train import Nets, Start, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,7 @@ def widest(channels: Channels) -> int:
 
 def start_of(job: Job, own: Start) -> Start:
     """What a student's training begins with: what `student.start` says, or else the method's own."""
-    training = job.training
-    return (training.start if isinstance(training, StudentTraining) else None) or own
+    return job.training.start or own
 
 
 def begun(student: nn.Module, start: Start) -> nn.Module:
@@ -88,7 +87,6 @@ def refit(student: nn.Module, whole: nn.Module, job: Job, start: Start) -> Artef
     """
     if start != "reconstruct":
         return {}
-    assert isinstance(job.training, StudentTraining)
     count = job.training.start_images
     report = reconstruct(student, whole, next(spread_inputs(job.data, count, batch_size=count)))
     fitted = sum(layer.left is None for layer in report.layers)
@@ -112,10 +110,17 @@ def distill(
     *,
     paths: tuple[str, ...],
     made_from: Mapping[str, Any],
+    start: Start = "fresh",
 ) -> nn.Module:
-    """The student, trained as a stage of the run, from fresh weights if nothing else is asked for: the task's losses, plus
-    `lambda_dist` times the distillation loss (Eq. 3 and 5) that draws its features at `paths` to the teacher's."""
-    task, start = job.task.as_student_task(teacher["G"]), start_of(job, "fresh")
+    """The student, trained as a stage of the run: the task's losses, plus `lambda_dist` times the distillation loss (Eq. 3
+    and 5) that draws its features at `paths` to the teacher's.
+
+    Args:
+        start: what it begins with where `student.start` says nothing.
+    """
+    task, start = job.task.as_student_task(teacher["G"]), start_of(job, start)
+    if start == "reconstruct":
+        made_from = {**made_from, "start_images": job.training.start_images}
 
     def make() -> Nets:
         nets = task.nets(begun(student, start), job.data.in_channels, job.data.out_channels)
@@ -155,8 +160,9 @@ def train_alone(
 
     A task without targets of its own (image2image) is taught by the teacher's images even so, but by nothing else.
     """
-    if isinstance(job.training, StudentTraining):  # whose start is not that of this one
-        job = replace(job, training=job.training.model_copy(update={"start": None}))
+    job = replace(
+        job, training=job.training.model_copy(update={"start": None})
+    )  # which is not that of this one
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
 
     def make() -> Nets:
