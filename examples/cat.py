@@ -60,7 +60,7 @@ def main(folder: str = "runs/examples/cat", steps: int = 200) -> None:
         method={"name": "cat", "search": {"floor": 4}, "distill": {"taps": ("down.5", "block")}},
         task={"name": "pix2pix", "ndf": 16},
         student={"max_steps": steps, "batch_size": 4},
-        latency={"seconds": 1},
+        latency={"seconds": 0.3},
         run=folder,
     )
     teacher_macs, student_macs = (finished.cost[net]["macs"]["exact"] for net in ("teacher", "student"))

@@ -16,8 +16,8 @@ def main(folder: str = "runs/examples/decig", steps: int = 150) -> None:
     recipe = {
         "run": folder,
         "budget": "macs=40%",
-        "net": {"name": "unet128", "ngf": 8},
-        "data": {"size": 128, "counts": {"train": 16, "val": 4, "test": 4}},  # drawn facades
+        "net": {"name": "unet128", "ngf": 8, "downs": 5},
+        "data": {"size": 32, "counts": {"train": 16, "val": 4, "test": 4}},  # drawn facades
         "task": {"name": "pix2pix", "ndf": 8, "lr": 1e-3},
         "method": {
             "name": "decig",

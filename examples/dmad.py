@@ -16,9 +16,9 @@ def main(folder: str = "runs/examples/dmad", steps: int = 150) -> None:
     recipe = {
         "run": folder,
         "budget": "macs=50%",
-        "net": {"name": "resnet6", "ngf": 12, "blocks": 2},
+        "net": {"name": "resnet6", "ngf": 8, "blocks": 2},
         "data": {"size": 32, "counts": {"train": 32, "val": 4, "test": 4}},  # drawn facades
-        "task": {"name": "pix2pix", "ndf": 16, "lr": 1e-3},
+        "task": {"name": "pix2pix", "ndf": 8, "lr": 1e-3},
         "method": {
             "name": "dmad",
             # a search this short needs a higher rate for the masks than for the weights, and a harder pull

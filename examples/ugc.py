@@ -44,7 +44,7 @@ def main(folder: str = "runs/examples/ugc", steps: int = 150) -> None:
                 "lambda_feature": 0,
             },  # these look through VGG, whose weights are not shipped
             "extra_blocks": 1,
-            "search": {"population": 8, "generations": 3, "fitness": "agreement"},
+            "search": {"population": 6, "generations": 2, "fitness": "agreement"},
         },
         student={"max_steps": steps, "batch_size": 4},
         export={"onnx": False},  # examples/cat.py has the whole road

@@ -140,6 +140,7 @@ def test_inputs_alone_are_enough(tmp_path):
     assert "G_recon" in events and "G_dist" in events and "D_real" not in events
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_generator_of_several_inputs_is_made_small(tmp_path):
     model = Styled()

@@ -22,4 +22,8 @@ def test_an_example_runs(name, tmp_path, capsys):
     spec.loader.exec_module(example)
     example.main(str(tmp_path / "run"), 2 if name != "dmad" else 24)  # whose search has to arrive
     assert list((tmp_path / "run").rglob("report.html"))
+    if name == "cat":  # the whole road
+        files = "recipe.toml env.json plan.json cost.json metrics.json latency.json parity.json student.onnx"
+        wanted = [*files.split(), "student.safetensors", "samples/samples.json"]
+        assert [file for file in wanted if not (tmp_path / "run" / file).is_file()] == []
     assert "report.html" in capsys.readouterr().out

@@ -68,6 +68,7 @@ def test_an_original_costs_what_is_printed(original):
     assert all(agree) != ("differs" in original)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "row",
     rest_exhaustive(

@@ -30,13 +30,16 @@ def test_the_python_example_prints_what_stands_under_it():
 
 
 SHORTER = {
-    # exporting and timing is what later commands do; test_main.py has the whole road
+    # exporting and timing is what later commands do; examples/cat.py has the whole road at once
     "compress": """'net={name="resnet9",ngf=8,blocks=1}' teacher.max_steps=2 export.onnx=false
         method.search.floor=2
         latency.enabled=false data.counts={train=8,val=4,test=4}""",
     "measure": "--seconds 1",
     "quantize": "quantization.images=4",
 }
+
+
+WRITTEN = ("cost", "latency", "metrics", "parity")
 
 
 def shortened(command: str) -> str:
@@ -59,8 +62,11 @@ def test_the_commands_run(tmp_path, monkeypatch, command):
     for line in map(shortened, commands):
         command(*shlex.split(line)[1:])
     monkeypatch.undo()
-    parity = json.loads((tmp_path / "runs/mine/parity.json").read_text())
-    assert parity["student.onnx"]["dynamic_size"] is True
+    found = {name: json.loads((tmp_path / f"runs/mine/{name}.json").read_text()) for name in WRITTEN}
+    assert found["parity"]["student.onnx"]["dynamic_size"] is True and "student-int8.onnx" in found["parity"]
+    assert list(found["metrics"])[-3:] == ["teacher", "student", "int8"]
+    assert found["cost"]["student"]["macs"]["exact"] <= found["cost"]["budget"]["resolved"]["macs"]
+    assert {row["network"] for row in found["latency"]["rows"]} >= {"teacher", "student"}
     with Image.open(tmp_path / "out.png") as out:
         assert out.size == (50, 40)  # its own
     assert (tmp_path / "imported/latest_net_G/recipe.toml").is_file()

@@ -76,6 +76,7 @@ def test_doctor_fails_when_the_cut_network_computes_something_else(monkeypatch):
     assert found["problem"].startswith("the student differs from the network with zeros by ")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_self_test_cuts_and_exports():
     found = doctor.self_test(with_onnx=True)

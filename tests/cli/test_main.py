@@ -42,12 +42,14 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_run_leaves_every_file(finished):
     names = "recipe.toml env.json plan.json cost.json metrics.json latency.json parity.json"
     files = [*names.split(), "student.safetensors", "student.onnx", "report.html", "samples/samples.json"]
     assert [name for name in files if not (finished / name).is_file()] == []
 
 
+@pytest.mark.exhaustive
 def test_the_student_meets_the_budget_and_the_file_says_what_it_costs(finished):
     cost = read(finished / "cost.json")
     assert cost["budget"]["given"] == "macs=25%"
@@ -59,6 +61,7 @@ def test_the_student_meets_the_budget_and_the_file_says_what_it_costs(finished):
     assert cost["scratch"] == cost["student"]
 
 
+@pytest.mark.exhaustive
 def test_metrics_carry_their_protocol(finished):
     metrics = read(finished / "metrics.json")
     assert list(metrics) == ["identity", "mean", "untrained", "teacher", "student", "scratch"]
@@ -67,6 +70,7 @@ def test_metrics_carry_their_protocol(finished):
         assert value["protocol"]["split"] == "test" and value["protocol"]["images"] == 16
 
 
+@pytest.mark.exhaustive
 def test_parity_and_latency_are_recorded(finished):
     parity = read(finished / "parity.json")["student.onnx"]
     assert parity["max_abs_diff"] < 0.5 and parity["psnr_db"] > 60
@@ -77,6 +81,7 @@ def test_parity_and_latency_are_recorded(finished):
     }
 
 
+@pytest.mark.exhaustive
 def test_the_same_command_again_trains_nothing(finished, command, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in folder.glob("stages/*/*")}
@@ -87,6 +92,7 @@ def test_the_same_command_again_trains_nothing(finished, command, tmp_path):
     assert (folder / "student.safetensors").read_bytes() == weights
 
 
+@pytest.mark.exhaustive
 def test_predict_writes_what_the_sample_shows(finished, command, tmp_path):
     out, _ = command("predict", finished, finished / "samples" / "000_input.png", tmp_path / "out.png")
     assert "1 image" in out
@@ -104,6 +110,7 @@ def test_predict_writes_what_the_sample_shows(finished, command, tmp_path):
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["picture 0.png", "picture 1.png"]
 
 
+@pytest.mark.exhaustive
 def test_evaluate_export_measure_and_report_work_on_the_folder(finished, command):
     scored = json.loads(command("evaluate", finished, "metrics.names=['psnr']", "--json")[0])
     assert set(scored["student"]) == {"psnr"}
@@ -114,6 +121,7 @@ def test_evaluate_export_measure_and_report_work_on_the_folder(finished, command
     assert "report.html" in command("report", finished)[0]
 
 
+@pytest.mark.exhaustive
 def test_profile_prints_the_published_integers(command):
     found = json.loads(command("profile", "resnet9", "--input", "3x64x64", "--json")[0])
     assert found["params"] == 11_378_179
@@ -122,6 +130,7 @@ def test_profile_prints_the_published_integers(command):
     assert small["params"] < found["params"] / 3
 
 
+@pytest.mark.exhaustive
 def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path, command, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text(
         "from torch import nn\n"
@@ -169,7 +178,7 @@ def test_listings_and_help(command):
             "data.sise: unknown key; did you mean 'size'?",
         ),
         (["compress", "recipes/cat/none.toml"], "there is no recipe recipes/cat/none.toml"),
-        (["compress", "recipes/cat/quick.toml", "budget=macs=0.001%"], "the smallest reachable"),
+        (["compress", "recipes/cat/quick.toml", SMALL, "budget=macs=0.001%"], "the smallest reachable"),
         (["compress", "recipes/cat/quick.toml", "budget=mcas=10%"], "mcas"),
         (
             ["compress", "recipes/cat/incres9-camvid.toml", "data.photos=/none/{split}"],

@@ -101,6 +101,7 @@ def test_a_data_set_names_every_unusable_file_and_no_other(folder):
     assert len([line for line in problems if "have the same name" in line]) == len(stems) - len(set(stems))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning:PIL")
 def test_predict_makes_a_picture_of_each_file_or_names_it(folder, student, tmp_path):

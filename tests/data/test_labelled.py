@@ -125,6 +125,7 @@ def test_preview_gives_each_class_its_colour_and_void_black(city):
     assert len(colours) == 6 and (picture[sample["labels"].numpy() == 5] == 0).all()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("GANSHRINK_DATA"), reason="GANSHRINK_DATA is not set: no real photos here"

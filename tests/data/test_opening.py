@@ -72,6 +72,7 @@ def test_labelled_and_unlabelled_images_are_disjoint_and_all(fraction):
     assert sorted(names(with_targets) + names(without)) == names(open_dataset(drawn()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_smaller_shares_are_inside_larger_ones_and_seeds_choose_others():
     shares = [set(names(open_dataset(drawn(label_fraction=share)))) for share in ("10%", "25%", "50%", 1)]
@@ -82,7 +83,10 @@ def test_smaller_shares_are_inside_larger_ones_and_seeds_choose_others():
 
 @pytest.mark.slow
 def test_inputs_without_labels_hold_no_target_and_are_those_of_the_pairs(city):
-    for config in (drawn(label_fraction="50%", load_size=24), labelled(city, label_fraction="50%")):
+    for config in (
+        drawn(label_fraction="50%", load_size=24, counts={"train": 8, "val": 1, "test": 1}),
+        labelled(city, label_fraction="50%"),
+    ):
         whole = open_dataset(config.model_copy(update={"label_fraction": 1.0}))
         rest = open_unlabelled(config)
         assert isinstance(rest, Images) and check(rest) == []

@@ -113,6 +113,7 @@ def test_any_batch_in_every_runtime(network: nn.Module, exported: tuple[Path, di
         assert psnr(torch.tensor(made), wanted) > 35
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("image_io", [pytest.param(None, marks=pytest.mark.exhaustive), "uint8"])
 def test_the_file_as_a_network(image_io: str | None, tmp_path: Path) -> None:
     network, path = deployed(small()), tmp_path / "net.onnx"
@@ -124,6 +125,7 @@ def test_the_file_as_a_network(image_io: str | None, tmp_path: Path) -> None:
         assert psnr(OnnxGenerator(path, image_io=image_io)(oblong), network(oblong)) > 38
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "config",
     [
@@ -140,6 +142,7 @@ def test_other_grids(config: QuantConfig, tmp_path: Path) -> None:
     assert entry["psnr_db"] >= 40
 
 
+@pytest.mark.exhaustive
 def test_without_images_random_ones_are_compared(tmp_path: Path) -> None:
     entry = export_int8(deployed(small()), pictures(1)[0], tmp_path / "net.onnx")
     assert entry["images"] == 0 and entry["psnr_db"] >= 40

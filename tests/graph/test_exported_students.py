@@ -10,17 +10,16 @@ from widths_in_attributes import NETWORKS as IN_ATTRIBUTES
 from ganshrink.exporters import export_onnx
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract
-from telling import rest_exhaustive
 
 # MUNIT's batch norm in training mode is refused as a file, cut or not.
 NETWORKS = {
     name: make for name, make in (OVER_CHANNELS | IN_ATTRIBUTES | ACTIVATED).items() if name != "MUNIT"
 }
-TOLD = {"group norms of two groups", "StyleGAN2", "ECBSR"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize("name", rest_exhaustive(NETWORKS, TOLD.__contains__))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_cut_student_is_exported_with_parity(name, tmp_path):
     torch.manual_seed(0)
     model, x = woken(NETWORKS[name]()), torch.randn(1, 3, 32, 32)

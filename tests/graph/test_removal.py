@@ -39,6 +39,7 @@ def incres():
     return model, trace(model, torch.randn(1, 3, 16, 24))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_dead_branch_becomes_zero(incres):
     model, channels = incres
@@ -71,6 +72,7 @@ def test_all_branches_at_once(incres):
     assert {n for n, _ in student.named_parameters() if n.startswith("blocks")} == set()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_any_mixture_of_empty_branches(incres):
     model, channels = incres

@@ -126,6 +126,7 @@ class Power(nn.Module):
         return self.layer(x) / (self.u @ weight).norm()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("inner", [Numpy, Power, Moody])
 def test_two_submodules_that_cannot_be_exported_are_frozen_alone(inner):
@@ -140,6 +141,7 @@ def test_two_submodules_that_cannot_be_exported_are_frozen_alone(inner):
     assert "the submodule 5 cannot be exported" in frozen["4"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_frozen_submodule_that_exports_is_counted_and_kept():
     model = shaken(nets.build("resnet9", ngf=8, blocks=2))
@@ -209,6 +211,7 @@ def test_in_place_operators_change_all_names_of_a_tensor():
     assert groups["c"].frozen is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_producers_are_kept_from_before_the_union():
     channels = trace(nets.build("incres9", ngf=12, blocks=2), torch.randn(1, 3, 16, 16))
@@ -222,6 +225,7 @@ def test_producers_are_kept_from_before_the_union():
     assert {p.indices for p in trunk.producers} == {tuple(range(48))}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_constant_examples_and_odd_batches():
     torch.manual_seed(0)
@@ -238,6 +242,7 @@ def test_a_given_rule_that_fails_is_named():
         trace(nn.Sequential(conv(3, 8), nn.ReLU()), torch.randn(1, 3, 8, 8), rules={"relu": failing})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_recurrent_layers_stay_whole():
     model = Net(

@@ -173,7 +173,7 @@ def emptied(channels, groups) -> Plan:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", rest_exhaustive(BLOCKS, {Styled, Nested, Forked, Block}.__contains__))
+@pytest.mark.parametrize("block", rest_exhaustive(BLOCKS, {Block}.__contains__))
 def test_nothing_is_computed_or_trained_in_vain(block):
     model, x = network(block), torch.randn(2, 4, 8, 12)
     channels = trace(model, x)
@@ -195,7 +195,7 @@ LEFT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", LEFT)
+@pytest.mark.parametrize("block", rest_exhaustive(LEFT, {Block}.__contains__))
 def test_a_block_without_branches_is_what_stands_beside_them(block):
     model, x = network(block), torch.randn(1, 4, 8, 12)
     channels = trace(model, x)
@@ -204,6 +204,7 @@ def test_a_block_without_branches_is_what_stands_beside_them(block):
     assert names == {"first", "last", *LEFT[block]}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_scores_of_a_branch_s_norm_follow_the_budget():
     model, x = network(Block), torch.randn(1, 4, 8, 12)

@@ -49,6 +49,7 @@ def network():
 IMAGE = torch.zeros(1, 3, 32, 32)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_recipe_is_enough(recipe: Path, measure, tmp_path: Path) -> None:
     out = tmp_path / "there" / "phone.toml"
@@ -60,6 +61,7 @@ def test_a_recipe_is_enough(recipe: Path, measure, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_whole_network_of_a_run(measure, tmp_path: Path) -> None:
     folder, out = tmp_path / "run", tmp_path / "phone.toml"
@@ -98,6 +100,7 @@ def test_what_it_refuses(recipe: Path, measure, tmp_path: Path, monkeypatch) -> 
     assert not out.exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_from_python(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "phone.toml"

@@ -50,6 +50,7 @@ def test_rows_ratios_and_protocol(tmp_path: Path) -> None:
     assert found["protocol"]["torch"] == str(torch.__version__)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_networks_of_several_inputs() -> None:
     class Placed(nn.Module):
@@ -66,6 +67,7 @@ def test_networks_of_several_inputs() -> None:
     assert all(row["batch"] == 2 and row["input"] == [[3, 4, 4], []] for row in found["rows"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(not has_openvino(), reason="it is OpenVINO that lacks the operator")
 def test_an_optional_runtime_that_cannot_run_a_network_is_left_out() -> None:
@@ -145,6 +147,7 @@ def test_without_onnxruntime_torch_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         measure_latency(networks, torch.rand(1, 3, 4, 4), runtimes=["onnxruntime"], rounds=3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_openvino_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)

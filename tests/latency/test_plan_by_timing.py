@@ -74,6 +74,7 @@ def quadratic(width: int) -> float:
     return 0.2 + 100 * (width / FULL) ** 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @given(
     off=st.floats(0.5, 2),
@@ -89,6 +90,7 @@ def test_estimates_that_are_off(off: float, bend: float, step: int, limit: float
     assert quadratic(found) >= 0.92 * limit or quadratic(device.wider(found)) > 0.985 * limit
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @given(
     noise=st.lists(st.floats(0.95, 1.05), min_size=17, max_size=17),

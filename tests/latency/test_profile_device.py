@@ -123,6 +123,7 @@ def test_the_network_and_the_threads_stay_as_they_are(quick) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_runtime_that_takes_files(quick, monkeypatch) -> None:
     monkeypatch.setattr(profile_device, "SHARES", (1.0, 0.5))

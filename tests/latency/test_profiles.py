@@ -30,7 +30,7 @@ NETS = {
 Made = tuple[nn.Module, Channels, DeviceProfile]
 
 
-@pytest.fixture(scope="module", params=rest_exhaustive(NETS, lambda name: name != "resnet"))
+@pytest.fixture(scope="module", params=rest_exhaustive(NETS, "U-Net".__eq__))
 def made(request) -> Made:
     name, options = NETS[request.param]
     torch.manual_seed(0)
@@ -107,6 +107,7 @@ def without(channels: Channels, *names: str) -> Plan:
     return Plan(keep)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_removed_branches_take_no_time(branches: Made) -> None:
     network, channels, profile = branches
@@ -208,6 +209,7 @@ def test_prepared_copies_are_the_same_network(made: Made) -> None:
     assert profile.times()(traced, traced.widths(share_of_each(traced, 0.5))) == pytest.approx(expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_narrower_network_is_a_cut_of_the_whole_one(made: Made) -> None:
     network, channels, profile = made
@@ -222,6 +224,7 @@ def test_a_narrower_network_is_a_cut_of_the_whole_one(made: Made) -> None:
     check(profile, narrow, inner, second)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_network_without_a_branch_is_a_cut_of_the_whole_one(branches: Made) -> None:
     network, channels, profile = branches

@@ -18,6 +18,7 @@ from ganshrink.latency.shares import Rounds
 from ganshrink.pruning import Budget, Plan, add_affine
 from ganshrink.pruning.budget import Limit
 from made_up_device import profile_of
+from telling import rest_exhaustive
 
 RUNTIMES = ["torch", "onnxruntime"]
 IMAGE = torch.zeros(1, 3, 16, 24)
@@ -49,7 +50,7 @@ def unscalable(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", rest_exhaustive(RUNTIMES, "torch".__eq__))
 def test_a_plan_is_run_and_remembered(runtime: str, tmp_path: Path, unscalable) -> None:
     net, file = network(), tmp_path / "search.json"
     channels, before = trace(net, IMAGE), torch.get_num_threads()

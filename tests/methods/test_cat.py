@@ -21,6 +21,7 @@ from ganshrink.pruning.scores import norm_scale
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
 from ganshrink.training.train import StudentTraining
+from telling import rest_exhaustive
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +95,7 @@ def algorithm_1(network: nn.Module, budget: int, floor: int) -> int:
     return macs(high)
 
 
-@pytest.mark.parametrize("percent", [60, 30, 20])
+@pytest.mark.parametrize("percent", rest_exhaustive([60, 30, 20], (30).__eq__))
 def test_the_search_is_algorithm_1_and_then_uses_what_it_leaves_over(percent):
     network, channels = incres(), original(incres()).channels
     budget = channels.cost().macs * percent // 100
@@ -115,6 +116,7 @@ def test_the_student_starts_fresh_and_the_discriminator_as_the_teachers(tmp_path
         assert torch.equal(discriminator[name], tensor)
 
 
+@pytest.mark.exhaustive
 def test_the_student_fits_the_budget_and_any_generator_can_be_the_teacher(tmp_path):
     """A ResNet without affine norms: they are made affine, and scales of 1 rank nothing, so the plan says what scored."""
     torch.manual_seed(0)
@@ -126,7 +128,7 @@ def test_the_student_fits_the_budget_and_any_generator_can_be_the_teacher(tmp_pa
     assert result.students["G"](torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 3, SIZE, SIZE)
 
 
-@pytest.mark.parametrize("alignment", ["global", "batch"])
+@pytest.mark.parametrize("alignment", rest_exhaustive(["global", "batch"], "batch".__eq__))
 def test_the_distillation_term_is_equation_3(tmp_path, alignment):
     """Only the first logged step is compared: there the student's weights are still those that can be recomputed."""
     generator = incres()
@@ -165,6 +167,7 @@ def test_the_distillation_term_is_equation_3(tmp_path, alignment):
     assert term == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_without_taps_the_papers_four_are_taken(tmp_path, caplog):
     work = job(nets.build("resnet9", ngf=4), budget="macs=50%")
     with caplog.at_level("INFO"):
@@ -179,6 +182,7 @@ def test_batch_alignment_at_batch_size_1_is_refused(tmp_path):
         cat(Run(tmp_path), work, CatConfig(search={"floor": 4}, distill={"alignment": "batch"}))
 
 
+@pytest.mark.exhaustive
 def test_the_plan_survives_its_json(tmp_path):
     work = job(incres())
     result = cat(Run(tmp_path), work, CatConfig(search={"floor": 4}))

@@ -80,6 +80,7 @@ def test_the_teachers_are_left_as_they_were(road):
         assert all(parameter.grad is None for parameter in network.parameters())
 
 
+@pytest.mark.exhaustive
 def test_a_way_alone_leaves_the_other_whole(walked):
     road = walked("one way")
     whole = {name: tensor.shape for name, tensor in road.work.build().state_dict().items()}
@@ -131,7 +132,11 @@ def test_alpha_is_found_at_the_first_step_and_kept(road, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"shape": "uniform", "importance": "own_plus_consumer"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    rest_exhaustive([{}, {"shape": "uniform", "importance": "own_plus_consumer"}], lambda changes: changes),
+    ids=str,
+)
 def test_stage_one_is_the_task_s_training_with_the_penalty_among_the_generator_s_losses(tmp_path, changes):
     """To the bit; and without the penalty the generator is another."""
     work, config = roads.short(), roads.config(**changes)
@@ -190,6 +195,7 @@ def test_the_discriminator_goes_on_from_stage_one(walked):
     assert (line["D_real"], line["D_fake"]) == pytest.approx((real.item(), made.item()), rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_without_the_weight_there_is_no_lesson(tmp_path):
     decig(Run(tmp_path), roads.short(max_steps=1), roads.config(lambda_kd=0))
     assert tiny.logged(tmp_path, "finetune")[0]["losses"].keys() == {"D_real", "D_fake", "G_gan", "G_recon"}

@@ -185,6 +185,7 @@ def without_its_block() -> nn.Module:
     return net
 
 
+@pytest.mark.exhaustive
 def test_a_layer_that_does_nothing_is_cut_to_its_floor_whatever_its_curve(caplog):
     net = without_its_block()
     with caplog.at_level(logging.INFO):

@@ -25,7 +25,7 @@ from ganshrink.workflow.recipe import Recipe, read_recipe, resolve
 from ganshrink.workflow.verbs import evaluate_run, load_networks
 from tiny_recipe import made_of, stages, tiny_cycle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # folders of both ways: workflow/test_compress.py
 
 WAYS = {"AtoB": "G_A", "BtoA": "G_B"}
 BUDGETS = {"AtoB": "macs=60%", "BtoA": "macs=30%,params=50%"}

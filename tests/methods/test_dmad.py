@@ -54,6 +54,7 @@ def road(tmp_path_factory) -> tuple[Path, Job, Result, dict[str, dict[str, Tenso
     return folder, work, dmad(Run(folder), work, config), before
 
 
+@pytest.mark.exhaustive
 def test_the_road_ends_at_a_student_within_its_budget(road):
     folder, work, result, _ = road
     assert METHODS["dmad"] is dmad and {path.name for path in folder.glob("stages/*")} == {
@@ -112,6 +113,7 @@ def test_the_student_goes_on_with_the_weights_and_the_discriminator_of_the_searc
     assert logged != pytest.approx(judged(before["D"]), rel=1e-2)
 
 
+@pytest.mark.exhaustive
 def test_the_first_lesson_is_the_trained_teacher_s(road):
     """Its features and its discriminator's, in eval mode, though it was handed over in training mode."""
     folder, work, result, before = road
@@ -127,6 +129,7 @@ def test_the_first_lesson_is_the_trained_teacher_s(road):
     assert all(line[name] > 1e-4 for name in ("G_att", "G_fea"))
 
 
+@pytest.mark.exhaustive
 def test_default_taps_are_along_the_original_s_trunk_whatever_the_search_begins_with(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         dmad(Run(tmp_path), tiny.job(max_steps=3, budget="macs=90%"), tiny.settings(search={"width": 0.75}))
@@ -163,6 +166,7 @@ def distilled(
     return distill(Run(folder), work, config, TAPS, {"G": work.teacher()}, nets)["G"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("changes", "remembered"),
     [({}, {"G", "D"}), ({"init": "fresh"}, set()), ({"ndf": 4}, {"G"}), ({"ndf": 6}, {"G"})],
@@ -232,6 +236,7 @@ KINDS: dict[str, tuple[Any, dict, dict, dict]] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", rest_exhaustive(KINDS, {"mobile", "u-net", "half precision"}.__contains__))
 def test_other_networks_and_ways_to_train_take_a_few_steps(tmp_path, kind):
     make, options, changes, training = KINDS[kind]
@@ -256,6 +261,7 @@ def test_what_no_mask_can_act_on_stays_whole_and_says_why(tmp_path):
     assert "first" not in result.basis and "inner" in result.basis
 
 
+@pytest.mark.exhaustive
 def test_taught_by_its_teacher_alone_a_generator_learns_its_images_in_both_stages(tmp_path):
     work = tiny.job(task=tiny.image2image(), data=tiny.inputs(), max_steps=3, budget="macs=80%")
     result = dmad(Run(tmp_path), work, tiny.settings(taps=TAPS))

@@ -50,6 +50,7 @@ def twins(tmp_path_factory) -> tuple[Path, Job, Result]:
     return folder, work, dmad(Run(folder), work, tiny.settings(taps=TAPS))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_each_generator_has_its_own_budget_and_its_own_stop(twins):
     folder, work, result = twins
@@ -71,6 +72,7 @@ def test_each_generator_has_its_own_budget_and_its_own_stop(twins):
     assert still["boundary_A"] == 0 < still["boundary_B"]
 
 
+@pytest.mark.exhaustive
 def test_the_originals_are_the_teachers_of_each_way(twins):
     _, work, result = twins
     image = tiny.first_batch(work)["input"]
@@ -79,6 +81,7 @@ def test_the_originals_are_the_teachers_of_each_way(twins):
             torch.testing.assert_close(result.originals[name](image), job.teacher()["G"](image))
 
 
+@pytest.mark.exhaustive
 def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
     """The first step's losses, from what the search left, of which no net has moved yet when they are found."""
     folder, work, result = twins
@@ -109,6 +112,7 @@ def test_both_learn_from_their_own_teachers_and_go_on_in_their_cycle(twins):
     assert found == pytest.approx({name: loss.item() for name, loss in wanted.items()}, rel=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_error_names_the_way_that_missed_its_budget_though_the_other_met_its_own(tmp_path, caplog):
     """Nothing draws the masks to 0, about half of which are in the end."""
@@ -147,6 +151,7 @@ def in_full(number: str) -> float:
 # One way
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_one_way_alone_is_made_small_and_the_other_stays_whole_and_is_trained_along(tmp_path):
     work = tiny.job(tiny.small, task=tiny.cyclegan(), max_steps=4, budget="macs=80%")

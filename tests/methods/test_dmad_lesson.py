@@ -19,6 +19,7 @@ from ganshrink.methods.dmad.dmad import DistillationLoss, DistillConfig
 from ganshrink.training import Taps
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Task
+from telling import rest_exhaustive
 
 TAPS = ("down.6", "blocks.0", "blocks.1")
 
@@ -116,7 +117,7 @@ LESSONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["G", "G_B"])
+@pytest.mark.parametrize("name", rest_exhaustive(["G", "G_B"], ["G_B"].__contains__))
 @pytest.mark.parametrize("changes", LESSONS, ids=str)
 def test_the_lesson_is_the_paper_s(changes, name):
     """Losses and gradients at the student, for pix2pix, whose D sees the input too, and both ways of a CycleGAN."""
@@ -245,6 +246,7 @@ def test_on_a_u_net_it_looks_at_maps_in_which_there_is_something_to_see(tmp_path
     assert {path.partition(".")[0] for path in maps} == {"down", "up"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_on_a_resnet_it_looks_where_the_paper_does(tmp_path):
     maps = default_maps(tmp_path, lambda: nets.build("resnet9", ngf=4), 32)

@@ -12,6 +12,7 @@ from ganshrink.methods.base import Job
 from ganshrink.methods.dmad import dmad
 from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run
+from telling import rest_exhaustive
 
 SEARCH = {"lambda_spa": 0, "mask_lr": 1e-3}  # nothing draws the masks to 0, and about half of them are
 
@@ -59,7 +60,7 @@ GOES_ON = {
 }
 
 
-@pytest.mark.parametrize("way", GOES_ON)
+@pytest.mark.parametrize("way", rest_exhaustive(GOES_ON, "trimmed".__eq__))
 def test_it_goes_on_from_the_search_that_is_there(missed, tmp_path, way):
     budget, training, search, wanted = GOES_ON[way]
     shutil.copytree(missed[0], tmp_path, dirs_exist_ok=True)
@@ -78,6 +79,7 @@ def test_more_steps_that_do_not_help_either_say_so_and_are_kept(missed, tmp_path
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.exhaustive
 def test_what_draws_otherwise_begins_anew(missed, tmp_path):
     shutil.copytree(missed[0], tmp_path, dirs_exist_ok=True)
     dmad(
@@ -107,6 +109,7 @@ class Stopping:
         return self.images.sample(index, rng)
 
 
+@pytest.mark.exhaustive
 def test_killed_on_its_further_way_it_ends_as_without_that(tmp_path):
     """To the bit. The budget was missed before the training's end, and the rest of it is made."""
     ends = []

@@ -104,6 +104,7 @@ def test_a_teacher_without_a_discriminator_is_refused_where_it_is_to_show_someth
     assert stages(tmp_path) == {}
 
 
+@pytest.mark.exhaustive
 def test_a_teacher_without_a_discriminator_will_do_otherwise(tmp_path):
     work = tiny.job(tiny.small, max_steps=2, budget="macs=95%")
     alone = replace(work, teacher=lambda: {"G": work.teacher()["G"]})
@@ -128,6 +129,7 @@ def emptied(tmp_path_factory) -> tuple[Path, Job]:
     return folder, tiny.job(tiny.small, budget=f"macs={channels.cost(Plan(keep)).macs}", max_steps=8)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_tap_within_what_the_search_took_away_is_refused_and_one_on_what_passes_its_input_on_is_not(
     emptied,
@@ -160,6 +162,7 @@ def taught_in(run: Run, work: Job, seed: int) -> Job:
     return replace(work, teacher=made)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_another_teacher_teaches_again_and_leaves_the_search_alone(once, tmp_path):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
@@ -181,6 +184,7 @@ def once(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_search_that_learns_the_teacher_s_images_is_done_again_for_another_teacher(tmp_path):
     for seed in (7, 8):
@@ -195,6 +199,7 @@ def test_without_a_step_to_search_in_there_is_no_student(tmp_path):
         dmad(Run(tmp_path), work, tiny.settings())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("other", [nn.InstanceNorm2d, nn.Identity])
 def test_a_search_for_another_network_of_the_same_cost_is_not_taken(once, tmp_path, other):

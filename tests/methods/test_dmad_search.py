@@ -15,6 +15,7 @@ from ganshrink.graph import trace
 from ganshrink.methods.dmad.search import MaskSearch, SearchConfig, group_weights, sparsity_loss
 from ganshrink.pruning import Budget, add_affine, extract
 from ganshrink.pruning.search.masks import Masks, boundary_at, maskable
+from telling import rest_exhaustive
 
 # ---- Eq. 4
 
@@ -253,7 +254,7 @@ def test_it_stops_as_soon_as_the_budget_is_met_and_keeps_that_structure(caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("step", rest_exhaustive([2, 4], (4).__eq__))
 def test_widths_are_rounded_down_and_stay_within_the_budget(step):
     model, found = search("macs=50%", round_to=step, floor=step)
     allowed = macs(generator()) * 0.5
@@ -329,7 +330,7 @@ def test_a_missed_budget_can_be_accepted():
     assert lives == {int(atom) for atom in atoms if found.masks.live().keep[atom]}
 
 
-@pytest.mark.parametrize("moves", [None, 15])
+@pytest.mark.parametrize("moves", rest_exhaustive([None, 15], [15].__contains__))
 def test_a_search_that_is_made_longer_goes_on_where_the_longer_one_would_be(moves):
     """Half of the way through that its boundary is that of the longer one; what settled within it is soft again."""
     _, found = search("macs=5%", steps=60, boundary_moves=moves)
@@ -353,7 +354,7 @@ def warnings_in(caplog):
     return [r for r in caplog.records if r.name.startswith("ganshrink") and r.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("moves", [None, 6, 5])
+@pytest.mark.parametrize("moves", rest_exhaustive([None, 6, 5], [6].__contains__))
 @pytest.mark.parametrize(("budget", "warned"), [("macs=39%", True), ("macs=41%", False)])
 def test_half_way_it_says_that_it_will_probably_not_arrive(budget, warned, moves, caplog):
     """Everything lives, which is 2.56 or 2.44 times the budget."""
@@ -402,7 +403,7 @@ def test_the_penalty_has_its_weight():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [5, 50])
+@pytest.mark.parametrize("killed", rest_exhaustive([5, 50], (5).__eq__))
 def test_it_goes_on_from_a_save_bit_for_bit(killed):
     def learn(model, found, steps):
         for number in steps:

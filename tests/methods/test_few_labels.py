@@ -21,8 +21,9 @@ from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.train import fit_nets
-from ganshrink.workflow.compress import compress_recipe
+from ganshrink.workflow.compress import compress_recipe, train_recipe
 from ganshrink.workflow.recipe import dump, read_recipe, resolve
+from telling import rest_exhaustive
 from tiny_recipe import done, tiny
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,10 @@ def names(images: Images) -> list[str]:
     return [images.sample(index, None)["name"] for index in range(len(images))]
 
 
-def test_a_target_without_a_label_is_never_looked_at(tmp_path, maps):
+@pytest.mark.parametrize(
+    "kinds", rest_exhaustive([["teacher"], ["teacher", "student"]], ["teacher"].__eq__), ids=len
+)
+def test_a_target_without_a_label_is_never_looked_at(tmp_path, maps, kinds):
     """Neither by the teacher nor by a student: other pixels there change nothing that was trained."""
     data = maps | FEW
     kept, left = (names(opening(DataConfig(**data))) for opening in (open_dataset, open_unlabelled))
@@ -63,17 +67,17 @@ def test_a_target_without_a_label_is_never_looked_at(tmp_path, maps):
         folder = tmp_path / f"run{number}"
         method = {"name": "uniform", "floor": 2, "teaching": "scratch"}
         raw = tiny(folder, method=method, teacher={"epochs": 2}) | {"data": data}
-        compress_recipe(resolve(raw), progress=False)
-        for stage in ("teacher", "narrow"):
+        (compress_recipe if "student" in kinds else train_recipe)(resolve(raw), progress=False)
+        for stage in ("teacher", "narrow")[: len(kinds)]:
             last = json.loads((folder / f"stages/{stage}/events.jsonl").read_text().splitlines()[-1])
             assert last["step"] == 2  # two epochs of two pairs in one batch
-        trained.append([load_file(folder / f"{kind}.safetensors") for kind in ("teacher", "student")])
+        trained.append([load_file(folder / f"{kind}.safetensors") for kind in kinds])
 
     def same(first, second) -> list[bool]:
         return [all(torch.equal(a[key], b[key]) for key in a) for a, b in zip(first, second, strict=True)]
 
-    assert same(trained[0], trained[1]) == [True, True]
-    assert same(trained[1], trained[2]) == [False, False]
+    assert same(trained[0], trained[1]) == [True] * len(kinds)
+    assert same(trained[1], trained[2]) == [False] * len(kinds)
 
 
 def test_a_share_is_written_on_the_command_line_as_a_percentage(tmp_path):
@@ -156,6 +160,7 @@ def call(folder: Path, **changes):
     return ganshrink.compress(Mine(), **{**settings, **given, **changes})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("with_looking")
 def test_inputs_without_targets_are_given_beside_pairs(tmp_path, maps):
     more = tensors(5)
@@ -171,6 +176,7 @@ def test_inputs_without_targets_are_given_beside_pairs(tmp_path, maps):
     assert stamp["unlabelled"] == [*left, *(f"{i:04d}" for i in range(5))] and len(stamp["pairs"]) == 2
 
 
+@pytest.mark.exhaustive
 def test_methods_that_do_not_learn_from_them_train_on_the_pairs(tmp_path):
     method = {"name": "uniform", "teaching": "scratch"}
     students = [

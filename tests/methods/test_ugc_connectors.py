@@ -77,6 +77,7 @@ def test_the_loss_is_the_formula_on_labelled_images_alone_and_teaches_student_an
     assert learning == {id(p) for name in ("G", "connectors") for p in nets[name].parameters()}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("taps", [PATHS, None], ids=["named", "by themselves"])
 def test_they_lead_from_the_student_s_widths_to_the_teacher_s_and_are_in_no_result(work, tmp_path, taps):

@@ -133,7 +133,7 @@ def test_five_steps_are_those_of_a_naive_transcription(work, tmp_path, shared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", rest_exhaustive([1, 3], (3).__eq__))
 def test_updates_run_in_order_and_as_often_as_they_should(work, every):
     config = few.settings(teachers_every=every)
     found = online(config, work.task, ready(config, work.task)).updates()
@@ -141,7 +141,7 @@ def test_updates_run_in_order_and_as_often_as_they_should(work, every):
     assert [len(u.optimizers) for u in found] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("part", ["labelled", "unlabelled"])
+@pytest.mark.parametrize("part", rest_exhaustive(["labelled", "unlabelled"], "unlabelled".__eq__))
 def test_the_student_learns_the_images_of_before_its_teachers_update(work, tmp_path, part):
     """Of the same step."""
     config = few.settings(lambda_tv=0, teachers_every=1, filter="none")
@@ -157,6 +157,7 @@ def test_the_student_learns_the_images_of_before_its_teachers_update(work, tmp_p
     assert terms["A_ssim" if part == "labelled" else "U_ssim"] == pytest.approx(early.item(), abs=1e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_student_s_losses_teach_nobody_else_and_have_no_judge(work):
     config = few.settings(**STRONG, filter_after=0)
@@ -206,6 +207,7 @@ def test_unlabelled_images_count_as_the_filter_says_for_each_teacher(work):
     assert seen == set(outcomes)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"filter": "none", "filter_after": 0}, {"filter_after": 100}], ids=str)
 def test_without_a_filter_or_before_it_begins_all_images_count(work, changes):
@@ -234,6 +236,7 @@ def test_the_filter_sees_the_mean_patch_score_of_the_image_beside_its_input(work
         assert lesson.filter.average[name] == pytest.approx(scores.mean().item(), rel=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_labelled_images_are_not_filtered_and_alone_where_that_is_wanted(work):
     config = few.settings(**STRONG, filter_after=0, finetune=few.LABELLED_ALONE)
     lesson = online(config, work.task, ready(config, work.task))

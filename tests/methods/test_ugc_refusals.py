@@ -106,6 +106,7 @@ def test_of_pairs_another_teacher_changes_no_other_stage_and_other_blocks_change
     assert again == {"teacher", "supernet", "search", "finetune"}
 
 
+@pytest.mark.exhaustive
 def test_where_vgg_lies_decides_nothing_and_what_it_is_all(tmp_path):
     judge = few.vgg(tmp_path)
     other = shutil.copy(judge, tmp_path / "other.safetensors")
@@ -130,6 +131,7 @@ def test_keys_of_earlier_versions_are_still_read(caplog):
     assert resolve({"net": "resnet6", "method": now}).method.search.band == 0.5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("nas", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_of_a_task_without_pairs_all_is_done_again_for_another_teacher(tmp_path, nas):
     for seed in (7, 8):
@@ -149,6 +151,7 @@ def judging(file: Path, seed: int) -> MetricsConfig:
     return MetricsConfig(names=("fd_squeezenet",), squeezenet=file)
 
 
+@pytest.mark.exhaustive
 def test_another_judge_makes_another_search(tmp_path):
     again = []
     for seed in (0, 1):

@@ -22,6 +22,7 @@ from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.training import Update
 from ganshrink.training.stages import Stage
 from ganshrink.training.train import Nets, fit_nets
+from telling import rest_exhaustive
 
 STRONG = {"lambda_tv": 0.01}  # so that no term hides behind another
 
@@ -127,7 +128,13 @@ def of_task(trained: Trained, judge: nn.Module, batch: dict[str, Any]) -> dict[s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"subnet_weight": 3.0}, {"supernet": few.LABELLED_ALONE}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    rest_exhaustive(
+        [{}, {"subnet_weight": 3.0}, {"supernet": few.LABELLED_ALONE}], lambda changes: not changes
+    ),
+    ids=str,
+)
 def test_a_step_s_gradients_are_those_of_three_networks_trained_apart(work, tmp_path, changes):
     """And one step of Adam is made of them."""
     trained = ready(work, **changes)
@@ -189,6 +196,7 @@ def test_no_subnet_s_loss_teaches_the_judge_or_a_block_that_does_not_run(work):
     assert taught == {name for name, _ in network.named_parameters() if "_extra" not in name}
 
 
+@pytest.mark.exhaustive
 def test_the_judge_learns_as_without_the_subnets_and_statistics_are_the_whole_network_s(work, tmp_path):
     with_subnets, alone = ready(work), ready(work)
     fitted(with_subnets, tmp_path / "with")
@@ -202,6 +210,7 @@ def test_the_judge_learns_as_without_the_subnets_and_statistics_are_the_whole_ne
     assert counted[0] == counted[1] + 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_style_and_features_teach_where_they_weigh_something(work, tmp_path):
     """Through a VGG with weights of chance."""

@@ -20,6 +20,7 @@ from ganshrink.methods.ugc.ugc import Ugc
 from ganshrink.pruning import Budget, Plan
 from ganshrink.pruning.budget import spending
 from ganshrink.training.stages import Run
+from telling import rest_exhaustive
 
 
 class Counting(Search):
@@ -82,13 +83,16 @@ def found(search: Counting, at: Place, budget: str = "macs=30%") -> dict[str, Pl
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "band"),
-    [
-        ("macs=30%", 0.9),
-        ("macs=30%", 0.5),
-        ("params=25%", 0.9),
-        ("macs=60%,params=40%", 0.9),
-        ("paper_macs=35%,bytes=90%", 0.95),
-    ],
+    rest_exhaustive(
+        [
+            ("macs=30%", 0.9),
+            ("macs=30%", 0.5),
+            ("params=25%", 0.9),
+            ("macs=60%,params=40%", 0.9),
+            ("paper_macs=35%,bytes=90%", 0.95),
+        ],
+        ("macs=60%,params=40%", 0.9).__eq__,
+    ),
 )
 def test_the_student_costs_what_its_budget_allows_and_hardly_less(base, tmp_path, text, band):
     at = place(base, tmp_path, band=band)
@@ -135,6 +139,7 @@ def test_teachers_cost_so_many_times_the_student_one_wider_and_one_deeper(base, 
     assert report == json.loads(json.dumps(report))
 
 
+@pytest.mark.exhaustive
 def test_under_a_budget_in_the_papers_macs_teachers_cost_so_many_times_the_student_in_these(base, tmp_path):
     """Transposed layers count four times there: by exact MACs a teacher would be a third off."""
     at = place(base, tmp_path, teacher_ratio=2.6, teacher_tolerance=0.1, population=1, generations=1)
@@ -168,6 +173,7 @@ def test_macs_are_counted_as_the_budget_does(text, convention):
     assert Budget.parse(text).convention == convention
 
 
+@pytest.mark.exhaustive
 def test_without_inserted_blocks_there_is_no_deep_teacher(base, tmp_path):
     """It would be another wide one, and where no network is in the band, the same."""
     for ratio in (2.6, 20):
@@ -196,6 +202,7 @@ def test_without_a_search_the_wide_teacher_is_so_many_times_as_wide_and_no_wider
             assert deep[number] == (len(group) if inside else student[number])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_where_no_teacher_costs_as_much_the_nearest_is_taken_and_its_ratio_told(base, tmp_path, caplog):
     at = place(base, tmp_path, teacher_ratio=20)
@@ -214,6 +221,7 @@ def test_where_no_teacher_costs_as_much_the_nearest_is_taken_and_its_ratio_told(
         )
 
 
+@pytest.mark.exhaustive
 def test_a_deep_teacher_dearer_than_wanted_is_the_smallest_deep_one(base, tmp_path):
     at = place(base, tmp_path, teacher_ratio=1, teacher_tolerance=0)
     student = at.whole.space.plan(at.whole.channels, at.whole.space.smallest())
@@ -222,6 +230,7 @@ def test_a_deep_teacher_dearer_than_wanted_is_the_smallest_deep_one(base, tmp_pa
     assert deep.tolist() == at.whole.space.deep().smallest().tolist()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_same_seed_finds_the_same_and_another_looks_elsewhere(base, tmp_path):
     searches, plans = [], []
@@ -235,6 +244,7 @@ def test_the_same_seed_finds_the_same_and_another_looks_elsewhere(base, tmp_path
     assert searches[0].members == searches[1].members != searches[2].members
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 3, 11])
 def test_a_killed_search_goes_on_and_scores_no_network_again(base, tmp_path, killed):

@@ -135,6 +135,7 @@ def test_both_teachings_give_a_student_under_the_budget_with_weights_of_its_own(
     assert same(weights(student), weights(again.students["G"]))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_distilling_reads_the_teacher_and_scratch_does_not(tmp_path):
     """The same stage with another teacher: only what is taught changes."""

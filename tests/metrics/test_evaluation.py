@@ -107,6 +107,7 @@ def test_unpaired_images_are_scored_each_once(weights: Path) -> None:
     assert values["kd_squeezenet_teacher"].value == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_limit_holds_for_both_sides_of_unpaired_images(weights: Path) -> None:
     metrics = build(MetricsConfig(names=("fd_squeezenet",)))
@@ -202,6 +203,7 @@ def test_missing_weights_stop_the_build(tmp_path: Path, monkeypatch: pytest.Monk
             build(MetricsConfig(names=(name,)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_importing_the_package_does_not_import_torchmetrics() -> None:
     code = "import sys, ganshrink.metrics; assert 'torchmetrics' not in sys.modules"

@@ -169,6 +169,7 @@ def test_shrinking_blocks_pass_the_maximum_on(block: BlockB | BlockD, inputs: in
         torch.testing.assert_close(passed[:, row, column], expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_both_kinds_of_files_give_the_same_network(
     network: FeatureNetwork, state: dict[str, Tensor], file: Path, tmp_path: Path
@@ -204,6 +205,7 @@ def hollow(**changed: tuple[int, ...]) -> dict[str, Tensor]:
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_torchvisions_network_is_refused_and_the_reason_given(tmp_path: Path) -> None:
     path = tmp_path / "inception_v3_google.pth"
@@ -222,6 +224,7 @@ def test_torchvisions_network_is_refused_and_the_reason_given(tmp_path: Path) ->
         load_inception(path)
 
 
+@pytest.mark.exhaustive
 def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(b"<html>not found</html>")
@@ -281,6 +284,7 @@ def naive_kid(x: Tensor, y: Tensor) -> float:
     return sum(terms) / len(pairs)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_fid_and_kid_of_two_small_sets(file: Path) -> None:
     targets = pictures(3, 24, 32)

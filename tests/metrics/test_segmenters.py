@@ -36,6 +36,7 @@ def test_drn_is_the_published_network() -> None:
     assert dilations == [1, 1, 2, 4] and network.base[7][0].dilation == (2, 2)  # type: ignore[index]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_drn_judges_as_the_papers_do(tmp_path: Path) -> None:
     torch.manual_seed(0)

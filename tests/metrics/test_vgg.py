@@ -244,6 +244,7 @@ def test_images_without_a_prediction_are_not_counted(small: VGG) -> None:
     assert (value.value, value.protocol["images"]) == (0.0, 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (os.environ.get("GANSHRINK_DATA") and os.environ.get("GANSHRINK_WEIGHTS")),

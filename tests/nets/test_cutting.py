@@ -57,7 +57,7 @@ def counted(model: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("name", rest_exhaustive(SMALL, lambda name: name not in ALIKE))
+@pytest.mark.parametrize("name", rest_exhaustive(SMALL, {"unet256", "srvgg", "patchgan"}.__contains__))
 @torch.no_grad()
 def test_extracted_equals_zeroed_and_costs_what_is_told(name):
     torch.manual_seed(0)

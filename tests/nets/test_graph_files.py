@@ -134,6 +134,7 @@ def test_a_damaged_graph_is_one_line(tmp_path, change, said):
     assert "\n" not in str(caught.value) and "unpack" not in str(caught.value)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_onnx_files_of_torch_are_sources(tmp_path):
     torch.manual_seed(0)

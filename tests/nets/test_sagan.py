@@ -88,6 +88,7 @@ def test_the_published_costs_are_those_of_what_hooks_see():
     assert seen_by_hooks(Generator().eval(), torch.randn(1, LATENT)) == (23_449_600, 30_835)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_trace_counts_every_layer():
     model = Generator().eval()
@@ -99,6 +100,7 @@ def test_a_trace_counts_every_layer():
     assert channels.attention_macs == 256**2 * (16 + 128) + 1024**2 * (8 + 64)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @torch.no_grad()
 def test_it_can_be_cut():

@@ -45,6 +45,7 @@ class Generator(nn.Module):
         return self.head(F.relu(self.norm(x))).tanh()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_costs_are_the_published_ones():
     model = Generator().eval()
@@ -60,6 +61,7 @@ def test_costs_are_the_published_ones():
     assert f"{4 * weights / 2**20:.2f}" == "16.28"  # printed as MB; 14.28 without the linear layer
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
 @pytest.mark.parametrize("seed", range(2))
 def test_it_can_be_cut(seed):

@@ -12,6 +12,7 @@ from torch import nn
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract, initialise, zeroed
+from telling import rest_exhaustive
 
 
 def small_resnet():
@@ -62,6 +63,7 @@ def test_attributes_follow_the_weights():
     assert [(i, name, getattr(student[i], name)) for i, name, _ in attributes] == attributes
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_users_model_is_never_touched():
     for make in (small_resnet, CASES["spectral norm"].make, CASES["weight norm"].make):
@@ -80,7 +82,7 @@ def test_the_users_model_is_never_touched():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", rest_exhaustive([True, False], bool))
 def test_training_mode_and_types_are_kept_and_nothing_stays_frozen(training):
     model = small_resnet().double().train(training)
     model.down[1].requires_grad_(False)
@@ -92,6 +94,7 @@ def test_training_mode_and_types_are_kept_and_nothing_stays_frozen(training):
     assert not model.down[1].weight.requires_grad
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_half_precision():
     model = small_resnet().to(torch.bfloat16)
@@ -101,6 +104,7 @@ def test_half_precision():
     assert len(student.down[1].weight) == 4
 
 
+@pytest.mark.exhaustive
 def test_a_student_trains():
     model = small_resnet().train()
     channels = trace(model, torch.randn(1, 3, 16, 16))
@@ -109,6 +113,7 @@ def test_a_student_trains():
     assert all(p.is_leaf and p.grad is not None and p.grad.shape == p.shape for p in student.parameters())
 
 
+@pytest.mark.exhaustive
 def test_batch_statistics_are_cut_along():
     model = shaken(nets.build("resnet9", ngf=8, blocks=1, norm="batch"))
     channels = trace(model, torch.randn(1, 3, 16, 16))

@@ -67,6 +67,7 @@ def test_charts_have_their_lines_marks_and_scales(folder: Path) -> None:
     assert '<i class="band"></i> kept' in source and '<i class="dashed"></i> hinge' in source
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_without_sections_shows_none(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
@@ -74,6 +75,7 @@ def test_a_run_without_sections_shows_none(build_run: Build, tmp_path: Path) -> 
     assert 'id="method-0"' not in write_report(folder).read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
@@ -93,6 +95,7 @@ def test_a_damaged_file_does_not_break_the_page(folder: Path, content: str) -> N
     assert write_report(folder).is_file()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_inserted_blocks_are_told_from_the_teachers_layers(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)

@@ -68,6 +68,7 @@ def test_bits_parity_sizes_and_costs_are_on_the_page(folder: Path) -> None:
         assert words in text, words
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_trained_in_few_bits_without_a_file_is_said_to_be_one(folder: Path) -> None:
     (folder / "quantization.json").write_text(json.dumps({"trained": {"weight_bits": 8}}))
@@ -75,6 +76,7 @@ def test_a_student_trained_in_few_bits_without_a_file_is_said_to_be_one(folder: 
     assert "The student was trained in few bits." in text and "Bits of" not in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_refused_file_says_why(folder: Path) -> None:
     (folder / "quantization.json").write_text(json.dumps({"refused": "31.0 dB on 32 images <at least 40>"}))
@@ -82,6 +84,7 @@ def test_a_refused_file_says_why(folder: Path) -> None:
     assert "There is no INT8 file: 31.0 dB on 32 images &lt;at least 40&gt;." in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "content",

@@ -212,6 +212,7 @@ def stage_names(folder: Path) -> list[str]:
     return [stage.name for stage in read_run(folder).stages]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_only_the_stages_of_the_result_are_shown(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)

@@ -129,6 +129,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_that_cannot_save_stops_and_keeps_its_last_checkpoint(tmp_path):
     script = (

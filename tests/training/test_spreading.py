@@ -45,6 +45,7 @@ def test_one_process_scores_everything_in_order():
     assert spread(score, []) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_score_each_item_once_and_both_get_all(tmp_path):
     loopback = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}

@@ -43,6 +43,7 @@ def test_an_unknown_path_is_named_with_the_nearest():
         Taps(nets.build("incres9", ngf=4, blocks=2), ["blocks.3"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_taps_work_in_a_compiled_network():
     """Every forward gives its own outputs, with gradients, also after the first, and nothing is compiled twice."""

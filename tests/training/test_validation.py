@@ -55,6 +55,7 @@ def saved(folder):
     return {f"{i}.{key}": value for i, state in enumerate(states + kept) for key, value in state.items()}
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_is_validated_makes_the_same_steps(tmp_path):
     network, plain = train(tmp_path / "on", validate_every=2)["G"], train(tmp_path / "off")["G"]
     assert same(saved(tmp_path / "on"), saved(tmp_path / "off"))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -30,14 +31,10 @@ from tiny_recipe import done, made_of, stages, tiny, tiny_cycle
 pytestmark = pytest.mark.slow
 
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
-# of each method, and of each task that a recipe has
+# each method takes its steps in test_examples.py
 TOLD = {
     "cat/cartoongan-photos",
-    "papers/cat/cityscapes",
-    "papers/dmad/horse2zebra",
     "papers/gan_slimming/zebra2horse-gs8",
-    "papers/ugc/edges2shoes-unet-1.3g",
-    "papers/decig/cartoon-uniform",
 }
 
 
@@ -58,6 +55,20 @@ def streets(tmp_path) -> dict:
     return {"name": "labelled", **paths, "num_classes": 4, "void": 3, "size": 32}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run with a network from scratch beside the student."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    compress_recipe(resolve(tiny(folder, scratch=True)), progress=False)
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.mark.exhaustive  # pictures in a file: exporters/test_onnx.py
 def test_labelled_data_with_pictures_inside_the_graph(tmp_path, streets):
     raw = tiny(tmp_path / "run", export={"onnx": True, "image_io": "uint8"}) | {"data": streets}
     outcome = compress_recipe(resolve(raw), progress=False)
@@ -73,6 +84,7 @@ def test_labelled_data_with_pictures_inside_the_graph(tmp_path, streets):
     assert again["image_io"] == "uint8" and again["max_abs_diff"] <= 1
 
 
+@pytest.mark.exhaustive
 def test_a_teacher_trained_first_is_the_one_that_compress_takes(tmp_path):
     train_recipe(resolve(tiny(tmp_path)), progress=False)
     first = load_file(tmp_path / "teacher.safetensors")
@@ -83,6 +95,7 @@ def test_a_teacher_trained_first_is_the_one_that_compress_takes(tmp_path):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.exhaustive
 def test_a_teacher_can_be_loaded_with_or_without_its_discriminator(tmp_path, caplog):
     train_recipe(resolve(tiny(tmp_path / "a")), progress=False)
     weights = {name: str(tmp_path / f"a/stages/teacher/{name}.safetensors") for name in "GD"}
@@ -99,29 +112,34 @@ def test_a_teacher_can_be_loaded_with_or_without_its_discriminator(tmp_path, cap
         compress_recipe(resolve(tiny(tmp_path / "d", teacher=loaded, net={"ngf": 8})), progress=False)
 
 
-def test_another_recipe_in_the_same_folder_leaves_nothing_of_the_first(tmp_path):
-    compress_recipe(resolve(tiny(tmp_path, scratch=True)), progress=False)
-    (tmp_path / "latency.json").write_text("{}")  # as if it had been timed
-    assert (tmp_path / "scratch.safetensors").exists()
-    compress_recipe(resolve(tiny(tmp_path, budget="macs=50%")), progress=False)
-    assert not (tmp_path / "latency.json").exists() and "scratch" not in load_networks(tmp_path)
-    assert json.loads((tmp_path / "cost.json").read_text())["budget"]["given"] == "macs=50%"
-    aside = [path.name for path in (tmp_path / "stages").iterdir() if "." in path.name]
-    assert aside and not any(name in (tmp_path / "report.html").read_text() for name in aside)
-    assert (tmp_path / "stages/scratch").exists()  # kept, but no part of this result
-    assert made_of(tmp_path) == ["stages/teacher", "stages/search", "stages/distill"]
-    assert [stage.name for stage in read_run(tmp_path).stages] == ["teacher", "search", "distill"]
+def test_another_recipe_in_the_same_folder_leaves_nothing_of_the_first(copied):
+    (copied / "latency.json").write_text("{}")  # as if it had been timed
+    assert (copied / "scratch.safetensors").exists()
+    compress_recipe(resolve(tiny(copied, budget="macs=50%")), progress=False)
+    assert not (copied / "latency.json").exists() and "scratch" not in load_networks(copied)
+    assert json.loads((copied / "cost.json").read_text())["budget"]["given"] == "macs=50%"
+    aside = [path.name for path in (copied / "stages").iterdir() if "." in path.name]
+    assert aside and not any(name in (copied / "report.html").read_text() for name in aside)
+    assert (copied / "stages/scratch").exists()  # kept, but no part of this result
+    assert made_of(copied) == ["stages/teacher", "stages/search", "stages/distill"]
+    assert [stage.name for stage in read_run(copied).stages] == ["teacher", "search", "distill"]
 
 
-def test_a_refused_command_changes_nothing(tmp_path):
-    compress_recipe(resolve(tiny(tmp_path)), progress=False)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for change in ({"budget": "macs=0.01%"}, {"metrics": {"names": ["miou"]}}, {"data": {"size": 30}}):
+def test_a_refused_command_changes_nothing(copied):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    for change in (
+        {"budget": "macs=0.01%"},
+        {"metrics": {"names": ["miou"]}},
+        {"data": {"size": 30}},
+        {"task": {"name": "image2image"}},
+        {"teacher": {"weights": "none.safetensors"}},
+    ):
         with pytest.raises((ValueError, FileNotFoundError)):
-            compress_recipe(resolve(tiny(tmp_path, **change)), progress=False)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+            compress_recipe(resolve(tiny(copied, **change)), progress=False)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.exhaustive
 def test_nothing_is_reused_for_another_size(tmp_path):
     """The plan for 32 x 32 images is no plan for 64 x 64 ones under the same absolute budget."""
     train_recipe(resolve(tiny(tmp_path / "a")), progress=False)
@@ -135,6 +153,7 @@ def test_nothing_is_reused_for_another_size(tmp_path):
                 compress_recipe(resolve(raw), progress=False)
 
 
+@pytest.mark.exhaustive
 def test_parameters_and_bytes_are_budgets_too_and_percentages_are_of_the_original(tmp_path):
     raw = tiny(tmp_path, budget="params=50%,macs=90%", net={"name": "resnet9", "ngf": 8, "blocks": 1})
     cost = compress_recipe(resolve(raw), progress=False).cost
@@ -143,20 +162,20 @@ def test_parameters_and_bytes_are_budgets_too_and_percentages_are_of_the_origina
     assert Budget.parse("bytes=2MB").numbers() == {"bytes": 2_000_000}
 
 
-def test_a_scored_run_can_be_scored_again_on_other_images(tmp_path):
-    compress_recipe(resolve(tiny(tmp_path)), progress=False)
-    first = json.loads((tmp_path / "metrics.json").read_text())
-    again = evaluate_run(tmp_path, ["metrics.split=val", "metrics.names=['psnr_teacher']"])
+def test_a_scored_run_can_be_scored_again_on_other_images(copied):
+    first = json.loads((copied / "metrics.json").read_text())
+    again = evaluate_run(copied, ["metrics.split=val", "metrics.names=['psnr_teacher']"])
     seen = {v["protocol"]["data"] for scores in first.values() for v in scores.values()}
-    held_out, val = (open_dataset(resolve(tiny(tmp_path)).data, split) for split in ("test", "val"))
+    held_out, val = (open_dataset(resolve(tiny(copied)).data, split) for split in ("test", "val"))
     assert seen == {held_out.fingerprint()[:12]}
     assert again["student"]["psnr_teacher"]["protocol"]["data"] == val.fingerprint()[:12] not in seen
     assert list(again["student"]) == ["psnr_teacher"]
     assert again["student"]["psnr_teacher"]["protocol"]["split"] == "val"
     with pytest.raises(ValueError, match="not 'student'"):
-        evaluate_run(tmp_path, ["student.epochs=3"])
+        evaluate_run(copied, ["student.epochs=3"])
 
 
+@pytest.mark.exhaustive
 def test_compress_takes_the_settings_of_a_data_set(tmp_path):
     model = nets.build("incres9", ngf=6, blocks=1)
     raw = tiny(tmp_path)
@@ -206,16 +225,22 @@ def test_both_directions_share_one_teacher_and_each_student_has_its_own_generato
     }
     assert inputs == {"AtoB": 5, "BtoA": 3}
 
-    # The student's settings are not the teacher's, and one direction alone has the teacher of both.
+
+@pytest.mark.exhaustive  # which setting redoes which stage: tests/methods/test_contract.py
+def test_one_direction_alone_has_the_teacher_of_both_and_students_settings_are_not_its(tmp_path, domains):
+    train_recipe(resolve(tiny_cycle(tmp_path / "run", domains)), progress=False)
+    first = stages(tmp_path / "run")
+    trained = load_file(tmp_path / "run/stages/teacher/G_B.safetensors")
     one_way = tiny_cycle(tmp_path / "run", domains, data={"direction": "BtoA"}, task={"lambda_recon": 7})
     train_recipe(resolve(one_way), progress=False)
     assert stages(tmp_path / "run") == first
     saved = load_file(tmp_path / "run/teacher.safetensors")
-    assert all(torch.equal(saved[name], tensor) for name, tensor in trained["G_B"].items())
+    assert all(torch.equal(saved[name], tensor) for name, tensor in trained.items())
     train_recipe(resolve(tiny_cycle(tmp_path / "run", domains, task={"lambda_cycle": 5})), progress=False)
     assert stages(tmp_path / "run")["teacher"] != first["teacher"]
 
 
+@pytest.mark.exhaustive
 def test_the_student_of_the_way_back_is_taught_by_the_generator_and_judge_of_the_way_back(tmp_path, domains):
     raw = tiny_cycle(tmp_path, domains, data={"direction": "BtoA"}, student={"max_steps": 0})
     compress_recipe(resolve(raw), progress=False)
@@ -231,6 +256,7 @@ def test_the_student_of_the_way_back_is_taught_by_the_generator_and_judge_of_the
     }
 
 
+@pytest.mark.exhaustive
 def test_unpaired_images_are_scored_beside_the_input_itself(tmp_path, domains, monkeypatch):
     torch.manual_seed(0)
     save_file(dict(SqueezeNet().state_dict()), tmp_path / "squeezenet11_features.safetensors")
@@ -268,6 +294,7 @@ def tiny_photos(folder: Path, domains: dict, teacher: Path | None, **tables) -> 
     return raw
 
 
+@pytest.mark.exhaustive
 def test_a_generator_that_is_its_own_teacher_needs_weights_and_pictures_alone(tmp_path, domains):
     with pytest.raises(ValueError, match="no trained weights: set teacher.weights") as error:
         compress_recipe(resolve(tiny_photos(tmp_path / "none", domains, None)), progress=False)
@@ -289,6 +316,7 @@ def test_a_generator_that_is_its_own_teacher_needs_weights_and_pictures_alone(tm
     assert rows[0].keys() == {"name", "input", "teacher", "student"}
 
 
+@pytest.mark.exhaustive
 def test_one_input_beside_more_targets_is_enough_to_compare_the_export_on(tmp_path, domains):
     for path in Path(domains["root"], "testA").glob("[1-4].png"):
         path.unlink()

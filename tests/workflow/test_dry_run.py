@@ -33,6 +33,7 @@ def test_a_trial_extrapolates_the_pace_of_all_steps_but_the_first(tmp_path):
     assert found == {"distill": (150.0, 100, 400), "search": (20.0, 0, 0)}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", rest_exhaustive(METHODS, lambda name: name in ("dmad", "ugc")))
 def test_every_method_has_a_trial_with_a_student_as_long_as_the_recipe_says(method, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -27,6 +27,7 @@ from ganshrink.training.log import Events
 from ganshrink.training.stages import Run, save_tensors
 from ganshrink.workflow.compress import train_recipe
 from ganshrink.workflow.recipe import read_recipe
+from telling import rest_exhaustive
 
 HOLD = "from ganshrink.system.lock import lock_folder; lock = lock_folder(Path(sys.argv[1]))"
 SMALL = ["net.ngf=6", "net.blocks=1", "task.ndf=4", "teacher.max_steps=4", "teacher.checkpoint_steps=1"]
@@ -153,6 +154,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_what_was_there(tmp_path, name)
     assert visible(tmp_path) == [name] and path.read_text() == "before"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_goes_on_when_the_disk_has_room_again(tmp_path):
     train_recipe(small(tmp_path / "whole"), progress=False)
@@ -215,6 +217,7 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path):
     assert visible(tmp_path) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_sigterm_saves_the_step_and_says_that_the_same_command_goes_on(tmp_path):
     words = ["train", "recipes/cat/quick.toml", f"run={tmp_path}", "--quiet", *SMALL, "teacher.max_steps=96"]
@@ -236,7 +239,7 @@ def test_sigterm_saves_the_step_and_says_that_the_same_command_goes_on(tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", rest_exhaustive([signal.SIGTERM, signal.SIGINT], signal.SIGTERM.__eq__))
 def test_a_signal_outside_of_training_ends_in_a_line(tmp_path, number):
     os.mkfifo(tmp_path / "cost.json")  # the report waits for it to be written
     command = [sys.executable, "-m", "ganshrink", "report", str(tmp_path)]

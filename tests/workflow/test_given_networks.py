@@ -6,6 +6,7 @@ from torch import nn
 
 import ganshrink
 from ganshrink.workflow.preflight import check_single
+from telling import rest_exhaustive
 
 DRAW = torch.Generator().manual_seed(0)
 PHOTOS = [torch.rand(3, 16, 16, generator=DRAW) * 2 - 1 for _ in range(10)]
@@ -62,7 +63,13 @@ def compress(network, folder, example=EXAMPLE, photos=PHOTOS, **more):
     )
 
 
-@pytest.mark.parametrize("make", [frozen_encoder, FrozenInside, frozen_weight_norm, of_inference])
+@pytest.mark.parametrize(
+    "make",
+    rest_exhaustive(
+        [frozen_encoder, FrozenInside, frozen_weight_norm, of_inference],
+        {FrozenInside, of_inference}.__contains__,
+    ),
+)
 def test_a_frozen_network_makes_a_student_that_learns(make, tmp_path):
     network = make()
     before = [p.requires_grad for p in network.parameters()]
@@ -82,12 +89,15 @@ def test_gradients_that_the_caller_turned_off_are_on_where_a_student_learns(off,
 
 @pytest.mark.parametrize(
     ("dtype", "of_example", "of_photos"),
-    [
-        (torch.float16, torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32, torch.bfloat16),
-        (torch.float64, torch.float64, torch.float64),
-        (torch.float32, torch.float16, torch.float16),
-    ],
+    rest_exhaustive(
+        [
+            (torch.float16, torch.float16, torch.float32),
+            (torch.bfloat16, torch.float32, torch.bfloat16),
+            (torch.float64, torch.float64, torch.float64),
+            (torch.float32, torch.float16, torch.float16),
+        ],
+        lambda case: case[0] is torch.bfloat16,
+    ),
 )
 def test_networks_of_other_precisions_are_taken_in_float32(dtype, of_example, of_photos, tmp_path, caplog):
     network = Generator().to(dtype)
@@ -99,6 +109,7 @@ def test_networks_of_other_precisions_are_taken_in_float32(dtype, of_example, of
     assert told == (dtype != torch.float32)
 
 
+@pytest.mark.exhaustive
 def test_a_network_half_of_which_is_in_half_precision(tmp_path, caplog):
     network = Generator()
     network.encoder.half()

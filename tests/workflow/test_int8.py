@@ -48,6 +48,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_what_ships_is_scored_shown_and_compared(finished):
     metrics, cost = read(finished / "metrics.json"), read(finished / "cost.json")
     assert list(metrics)[-3:] == ["teacher", "student", "int8"]
@@ -72,6 +73,7 @@ def test_what_ships_is_scored_shown_and_compared(finished):
     assert 0 < abs(shown - student).mean() < 3
 
 
+@pytest.mark.exhaustive
 def test_verbs_know_the_file(finished):
     again = ganshrink.evaluate(str(finished), "metrics.names=['psnr_teacher']")
     assert list(again)[-3:] == ["teacher", "student", "int8"]
@@ -80,6 +82,7 @@ def test_verbs_know_the_file(finished):
     assert set(ganshrink.export(str(finished))) == {"student.onnx", "teacher.onnx", FILE}
 
 
+@pytest.mark.exhaustive
 def test_any_finished_run_is_quantized_by_one_call(tmp_path):
     compress_recipe(resolve(small(tmp_path)), progress=False)
     assert not (tmp_path / FILE).exists() and "int8" not in load_networks(tmp_path)
@@ -124,6 +127,7 @@ def test_a_layer_that_is_not_there_is_missed_before_anything_is_trained(tmp_path
     assert not list((tmp_path / "stages").iterdir())
 
 
+@pytest.mark.exhaustive
 def test_what_is_asked_wrongly_costs_no_file(finished):
     before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     with pytest.raises(ValueError, match="no convolution 'up.99'"):
@@ -154,6 +158,7 @@ def test_a_student_trained_in_integers_keeps_its_grids_unless_told_otherwise():
     assert (own.mode, own.activations, own.per_channel) == ("finetune", "observed", True)
 
 
+@pytest.mark.exhaustive
 def test_data_in_memory_are_quantized_where_they_are(tmp_path):
     torch.manual_seed(0)
     pairs = [(torch.rand(3, 16, 16) * 2 - 1, torch.rand(3, 16, 16) * 2 - 1) for _ in range(12)]

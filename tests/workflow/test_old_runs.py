@@ -25,6 +25,7 @@ from ganshrink.workflow.compress import compress, compress_recipe, train_recipe
 from ganshrink.workflow.predict import predict
 from ganshrink.workflow.recipe import read_recipe
 from ganshrink.workflow.verbs import evaluate_run, export_run, load_networks
+from telling import rest_exhaustive
 
 OLD = Path(__file__).parent / "old_run"
 RUNS = ["cat", "ugc"]
@@ -52,7 +53,7 @@ def leaves(table: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("old", RUNS, indirect=True)
+@pytest.mark.parametrize("old", rest_exhaustive(RUNS, "cat".__eq__), indirect=True)
 def test_its_networks_are_what_they_were(old):
     networks = load_networks(old)
     costs = json.loads((old / "cost.json").read_text())
@@ -63,6 +64,7 @@ def test_its_networks_are_what_they_were(old):
     assert [np.asarray(Image.open(path)).shape for path in written] == [(32, 32, 3)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_its_student_draws_what_it_drew(old):
     predict(old, old / "samples/000_input.png", old / "out.png")
@@ -71,7 +73,7 @@ def test_its_student_draws_what_it_drew(old):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("old", RUNS, indirect=True)
+@pytest.mark.parametrize("old", rest_exhaustive(RUNS, "cat".__eq__), indirect=True)
 def test_its_scores_are_what_they_were(old):
     then = json.loads((old / "metrics.json").read_text())
     now = evaluate_run(old)
@@ -82,6 +84,7 @@ def test_its_scores_are_what_they_were(old):
     assert (old / "report.html").is_file()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_is_exported(old):
     assert export_run(old)["student.onnx"]["max_abs_diff"] < 0.01  # of 255 levels
@@ -131,6 +134,7 @@ def test_its_teacher_can_be_taken_along(old, tmp_path):
     assert then and all(torch.equal(taken[name], then[name]) for name in then)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_retrain_puts_its_stages_aside_and_what_it_makes_is_of_this_version(old, monkeypatch, capsys):
     then = {path.parent.name: json.loads(path.read_text())["key"] for path in old.glob("stages/*/stamp.json")}

@@ -17,6 +17,7 @@ from tiny_recipe import tiny
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_the_teacher_is_exported_once_for_all_timings_until_it_is_another(tmp_path):
     teacher, student = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1)
     run, file = Run(tmp_path), tmp_path / "teacher.onnx"

@@ -213,6 +213,7 @@ def test_registered_parts_are_listed_with_their_origin_and_not_imported(distribu
     assert ganshrink.nets.build("their_net", width=2).weight.shape == (3, 3, 2, 2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_recipe_names_a_registered_method(working_directory: Path, distribution: str) -> None:
     raw = tiny(working_directory / "run", metrics={"names": ["psnr"]})
@@ -236,6 +237,7 @@ def darkness(context) -> dict[str, torch.Tensor]:
     return {"G_dark": context.fake.mean()}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_objects_in_python(working_directory: Path) -> None:
     sys.path.append(str(working_directory))

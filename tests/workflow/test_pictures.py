@@ -35,6 +35,7 @@ def generator(channels, out, up=1):
     return nn.Sequential(*layers, nn.Conv2d(12, out * up**2, 3, 1, 1), nn.PixelShuffle(up), nn.Tanh()).eval()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "out", "up", "shown"),

@@ -180,6 +180,7 @@ class Fails:
         raise ArithmeticError("no number\nat all")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_late_failure_costs_a_file_and_is_told(tmp_path, monkeypatch, caplog):
     (tmp_path / "own_exporter.py").write_text(EXPORTER)
@@ -208,6 +209,7 @@ def test_a_late_failure_costs_a_file_and_is_told(tmp_path, monkeypatch, caplog):
     assert not missing(tmp_path / "other")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_command_line_ends_with_what_is_missing(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_exporter_of_cli.py").write_text(EXPORTER)

@@ -7,6 +7,7 @@ import pytest
 
 from ganshrink.workflow.explain import explain
 from ganshrink.workflow.recipe import dump, read_recipe, resolve
+from telling import rest_exhaustive
 
 RECIPES = sorted(Path("recipes").rglob("*.toml"))
 
@@ -21,7 +22,7 @@ def test_there_are_recipes():
     assert Path("recipes/cat/quick.toml") in RECIPES
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=str)
+@pytest.mark.parametrize("path", rest_exhaustive(RECIPES, RECIPES[::4].__contains__), ids=str)
 def test_every_recipe_resolves_is_short_and_survives_its_own_dump(path):
     recipe = read_recipe(path)
     assert len([line for line in path.read_text().splitlines() if line and line[0] != "#"]) <= 32

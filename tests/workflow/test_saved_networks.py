@@ -34,6 +34,7 @@ def test_a_file_that_names_code_is_loaded_only_into_a_network_that_the_user_give
     assert loaded(x).equal(network(x))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_network_of_the_user_s_own_goes_the_whole_way_by_its_name(tmp_path, monkeypatch):
     """A recipe that names MODULE:NAME with options, then the verbs on its run, which take the name again."""

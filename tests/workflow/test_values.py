@@ -111,6 +111,7 @@ def compressed(folder, network, **tables):
     return ganshrink.compress(network, None, PHOTOS * 3, run=folder, **options)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_takes_and_gives_what_its_original_does(tmp_path):
     network = Ends(torch.sigmoid).eval()

@@ -75,7 +75,7 @@ def keys(generation):
 @pytest.mark.parametrize(
     ("low", "high"), rest_exhaustive([(0, 1), (0.4, 0.45), (0.1, 0.101), (0.05, 0.053)], (0.1, 0.101).__eq__)
 )
-@pytest.mark.parametrize("network", ["resnet", "unet"])
+@pytest.mark.parametrize("network", rest_exhaustive(["resnet", "unet"], "unet".__eq__))
 def test_every_member_is_of_the_space_and_in_the_band_and_scored_once(request, network, low, high):
     channels, space = request.getfixturevalue(network)
     low, high = band_of(channels, low, high)
@@ -207,6 +207,7 @@ def test_with_its_scores_remembered_a_stopped_search_is_the_one_that_was_not(res
     assert (again.best.tolist(), again.history) == (straight.best.tolist(), straight.history)
 
 
+@pytest.mark.exhaustive
 def test_a_band_that_nothing_is_in_names_the_nearest_costs():
     channels = trace(nn.Sequential(nn.Conv2d(3, 10, 1), nn.Conv2d(10, 3, 1)), torch.randn(1, 3, 4, 4))
     two = space_of(channels, steps=2)  # 5 or 10 channels: 480 or 960 MACs
@@ -260,6 +261,7 @@ def test_the_smallest_population_is_a_walk_uphill():
     assert best[4] == max(widths[4] for [widths] in asked)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", rest_exhaustive(range(3), (0).__eq__))
 def test_it_finds_the_best_there_is_where_drawing_as_many_does_not(unet, seed):
     """The best is known: to be near one member of the band."""

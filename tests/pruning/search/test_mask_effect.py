@@ -65,11 +65,11 @@ BUILT_IN = [  # network, its options, masked layers: all but the head
     ("incres9", {"ngf": 6, "blocks": 2, "norm": "batch"}, 29),
     ("cartoongan", {"ngf": 4, "blocks": 2}, 13),
 ]
-TOLD = [BUILT_IN[0], BUILT_IN[3], BUILT_IN[5]]
+TOLD = [BUILT_IN[0]]
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "layers"), rest_exhaustive(BUILT_IN, lambda case: case in TOLD), ids=lambda v: str(v)
+    ("name", "options", "layers"), rest_exhaustive(BUILT_IN, TOLD.__contains__), ids=lambda v: str(v)
 )
 def test_each_mask_of_our_networks_is_heard(name, options, layers):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
@@ -124,7 +124,7 @@ CHAINS = {  # name: how it is made, the module on whose scale and shift its mask
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", rest_exhaustive(CHAINS, set(list(CHAINS)[::2]).__contains__))
+@pytest.mark.parametrize("name", rest_exhaustive(CHAINS, list(CHAINS)[::4].__contains__))
 def test_a_mask_acts_on_the_last_norm_behind_its_layer(name):
     make, place = CHAINS[name]
     x = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))
@@ -167,7 +167,7 @@ FUNCTIONAL = {  # a norm without a scale has the last word
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONAL)
+@pytest.mark.parametrize("name", rest_exhaustive(FUNCTIONAL, list(FUNCTIONAL)[:1].__contains__))
 def test_where_the_last_norm_has_no_scale_the_layer_is_frozen(name):
     parts = {"a": conv(3, 8), "b": conv(3, 6), "c": conv(8, 3), "e": conv(6, 3)}
     if "depthwise" in name:
@@ -192,7 +192,7 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("where", ELSEWHERE)
+@pytest.mark.parametrize("where", rest_exhaustive(ELSEWHERE, list(ELSEWHERE)[:1].__contains__))
 def test_a_mask_acts_before_what_is_read_twice(where):
     run, place = ELSEWHERE[where]
 

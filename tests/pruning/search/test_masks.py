@@ -183,7 +183,7 @@ def test_what_settles_at_one_takes_its_mask_along(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("norm", rest_exhaustive(["instance", "batch"], "batch".__eq__))
 def test_ending_early_keeps_the_function_and_every_sign(norm, training):
     """Bug B of the released code: below 0 it folds the right-hand parabola, which is negative there."""
     make = lambda: nets.build("resnet9", ngf=4, blocks=1, norm=norm)  # noqa: E731
@@ -217,6 +217,7 @@ def test_a_plan_at_the_end_takes_what_had_settled_at_one_too():
     assert masks.live() == Plan(keep)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_has_settled_never_moves_again_under_adam():
     model, _, masks = masked()
@@ -242,7 +243,7 @@ def test_what_has_settled_never_moves_again_under_adam():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("floor", [1, 3])
+@pytest.mark.parametrize("floor", rest_exhaustive([1, 3], (3).__eq__))
 def test_the_floor_holds_if_everything_goes_at_once(floor):
     model, channels, masks = masked(floor=floor)
     put(masks, between(-3, -2))
@@ -311,6 +312,7 @@ def test_freezing_keeps_the_function():
     assert difference(seen(model), before) < 1e-5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_their_state_survives_a_save():
     model, _, masks = masked()

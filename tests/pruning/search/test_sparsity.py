@@ -77,8 +77,8 @@ def test_the_threshold_is_rho_times_the_present_rate(channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rho", rest_exhaustive([0.003, 0.05, 1e3], lambda rho: rho != 0.05))
-@pytest.mark.parametrize("budget", ["macs=30%", "params=20%,macs=80%"])
+@pytest.mark.parametrize("rho", rest_exhaustive([0.003, 0.05, 1e3], (0.003).__eq__))
+@pytest.mark.parametrize("budget", rest_exhaustive(["macs=30%", "params=20%,macs=80%"], "macs=30%".__eq__))
 def test_steered_the_cost_follows_a_geometric_path_and_ends_at_the_budget(channels, budget, rho):
     """From too weak a pull, and from one that would kill everything at once."""
     steps = 300

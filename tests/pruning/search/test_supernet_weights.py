@@ -61,6 +61,7 @@ def test_gradients_are_the_small_networks_in_place_and_exactly_zero_elsewhere(na
         assert sum(float(g.abs().sum()) for g in shared.values() if g is not None) > 0
 
 
+@pytest.mark.exhaustive
 def test_backward_passes_of_several_subnets_add_up():
     """As the sandwich of a step has them: the whole network, and others on the same weights."""
     network, channels, space = grown("resnet6")
@@ -78,6 +79,7 @@ def test_backward_passes_of_several_subnets_add_up():
     }  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_graphs_of_several_subnets_live_side_by_side():
     """A loss may compare images of two subnets; each is differentiated through its own views."""
     network, channels, space = grown("mobile_resnet9")
@@ -94,6 +96,7 @@ def test_graphs_of_several_subnets_live_side_by_side():
             torch.testing.assert_close(gradient, one_by_one[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_a_step_moves_what_the_subnet_keeps_alone():
     network, channels, space = grown("unet128")
     supernet = Supernet(network.train(), channels)
@@ -114,6 +117,7 @@ def test_a_step_moves_what_the_subnet_keeps_alone():
     assert all(torch.equal(buffer, before[name]) for name, buffer in buffers.items())
 
 
+@pytest.mark.exhaustive
 def test_a_subnet_follows_the_weights():
     network, channels, space = grown("incres9")
     supernet, x = Supernet(network, channels), torch.randn(1, 3, 32, 40)
@@ -125,6 +129,7 @@ def test_a_subnet_follows_the_weights():
         assert difference(supernet(x, subnet=subnet), extract(network, channels, plan)(x)) < 1e-5
 
 
+@pytest.mark.exhaustive
 def test_its_weights_are_the_networks_and_go_to_another():
     network, channels, space = grown("unet instance")
     supernet, x = Supernet(network, channels), torch.randn(1, 3, 64, 96)
@@ -140,6 +145,7 @@ def test_its_weights_are_the_networks_and_go_to_another():
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name", rest_exhaustive(["resnet6 batch", "unet instance", "mobile_resnet9"], "resnet6 batch".__eq__)
 )

@@ -205,6 +205,7 @@ def everything(nets: Nets, updates: list[Update]) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"precision": "bf16-mixed"}], ids=str)
 def test_a_training_killed_with_full_pools_goes_on_to_the_bit(tmp_path, changes):
