@@ -15,14 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ganshrink
 from ganshrink.data.pictures import read_image, to_tensor
-from ganshrink.pruning import extract, reconstruct
+from ganshrink.pruning import Channels, extract, reconstruct
 from ganshrink.pruning.allocate import bisect_threshold
-from ganshrink.pruning.effect import output_effect, over_mean
+from ganshrink.pruning.effect import output_effect, over_mean, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
+
+
+def pivots(model: nn.Module, channels: Channels, shown: Tensor) -> Tensor:
+    effects = output_effect(model, channels, shown.split(1)).sqrt()
+    return pivoted(model, channels, shown, over_mean(effects, channels))
+
 
 RANKINGS: dict[str, Callable[..., Tensor]] = {
     "norm scale": lambda model, channels, shown: norm_scale(model, channels),
@@ -30,6 +36,7 @@ RANKINGS: dict[str, Callable[..., Tensor]] = {
     "effect": lambda model, channels, shown: over_mean(
         output_effect(model, channels, shown.split(1)), channels
     ),
+    "pivots": pivots,
 }
 
 

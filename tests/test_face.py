@@ -28,7 +28,7 @@ from ganshrink.workflow.saved_networks import NetworkSpec, load_network, read_sp
 from made_up_device import profile_of
 from tiny_recipe import tiny
 
-VERBS = "trace prune extract compare compress train load predict evaluate export quantize measure report"
+VERBS = "trace prune extract compare compress train load predict evaluate export quantize measure report reconstruct"
 ROOMS = "nets losses methods metrics data tasks"
 IMAGE = torch.zeros(1, 3, 32, 32)
 CONV = nn.Conv2d(3, 3, 1).eval()
