@@ -11,20 +11,32 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ganshrink
 from ganshrink.data.pictures import read_image, to_tensor
-from ganshrink.pruning import extract, reconstruct
+from ganshrink.pruning import Channels, extract, reconstruct
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.effect import output_effect, over_mean, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
 
-RANKINGS = {
-    "norm scale": lambda model, channels: norm_scale(model, channels),
-    "uniform": lambda model, channels: evenly(channels),
+
+def pivots(model: nn.Module, channels: Channels, shown: Tensor) -> Tensor:
+    effects = output_effect(model, channels, shown.split(1)).sqrt()
+    return pivoted(model, channels, shown, over_mean(effects, channels))
+
+
+RANKINGS: dict[str, Callable[..., Tensor]] = {
+    "norm scale": lambda model, channels, shown: norm_scale(model, channels),
+    "uniform": lambda model, channels, shown: evenly(channels),
+    "effect": lambda model, channels, shown: over_mean(
+        output_effect(model, channels, shown.split(1)), channels
+    ),
+    "pivots": pivots,
 }
 
 
@@ -67,7 +79,7 @@ def main(given: argparse.Namespace) -> None:
     untouched = psnr(held_out, wanted)
     rows = []
     for ranking in given.rankings:
-        scores = RANKINGS[ranking](teacher, channels)
+        scores = RANKINGS[ranking](teacher, channels, shown)
         for budget in given.budgets:
             plan = bisect_threshold(channels, scores, f"macs={budget}", floor=given.floor)
             student = extract(teacher, channels, plan)

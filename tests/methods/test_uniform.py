@@ -12,12 +12,13 @@ from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import TensorPairs
+from ganshrink.data.passes import spread_inputs
 from ganshrink.graph import trace
 from ganshrink.methods import METHODS
 from ganshrink.methods.base import Job
 from ganshrink.methods.original import Original
 from ganshrink.methods.uniform import UniformConfig, uniform
-from ganshrink.pruning import Budget, Channels, Plan
+from ganshrink.pruning import Budget, Channels, Plan, extract, reconstruct
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
 from ganshrink.training.stages import Run
@@ -201,3 +202,28 @@ def test_an_infeasible_budget_fails_before_the_teacher_is_asked_for(tmp_path):
     object.__setattr__(work, "teacher", teacher)
     with pytest.raises(ValueError, match="cannot be met; the smallest reachable cost is"):
         uniform(Run(tmp_path), work, UniformConfig(floor=4))
+
+
+def test_a_student_starts_as_it_is_told(tmp_path):
+    """Of no step of training comes out what it began with."""
+    config, made = UniformConfig(lambda_dist=0), {}
+    for start in (None, "fresh", "inherit", "reconstruct"):
+        work = job(max_steps=0, start=start, start_images=3)
+        result = uniform(Run(tmp_path / str(start)), work, config)
+        made[start] = result.students["G"].state_dict()
+    cut = extract(resnet(), original().channels, result.plans["G"])
+    assert all(torch.equal(made["inherit"][name], tensor) for name, tensor in cut.state_dict().items())
+    inputs = next(spread_inputs(work.data, 3))
+    reconstruct(cut, resnet(), inputs)
+    for name, tensor in cut.state_dict().items():
+        torch.testing.assert_close(made["reconstruct"][name], tensor)
+        assert torch.equal(made[None][name], made["fresh"][name])
+    assert all(not torch.equal(made["fresh"][n], t) for n, t in cut.state_dict().items() if t.ndim > 1)
+    with pytest.raises(ValueError, match="starts fresh: leave out student.start = 'inherit'"):
+        uniform(Run(tmp_path / "alone"), job(start="inherit"), UniformConfig(teaching="scratch"))
+
+
+def test_a_start_is_in_the_stamp_of_the_student_alone_and_only_where_it_is_set():
+    off, on = StudentTraining(), StudentTraining(start="reconstruct", start_images=8)
+    assert StudentTraining(start_images=8).decisive() == off.decisive() == on.for_search().decisive()
+    assert on.decisive() == off.decisive() | {"start": "reconstruct", "start_images": 8}

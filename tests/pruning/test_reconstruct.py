@@ -10,7 +10,7 @@ from torch.nn.functional import unfold
 
 import ganshrink
 from ganshrink.graph import trace
-from ganshrink.pruning import Plan, extract
+from ganshrink.pruning import Channels, Plan, extract
 from ganshrink.pruning.linear_layers import (
     by_group,
     inputs_at,
@@ -250,6 +250,32 @@ def test_what_is_left_and_why_and_no_trace_of_the_work():
         ganshrink.reconstruct(twin, teacher, images().float())
     ganshrink.reconstruct(twin, teacher, images().float(), channels, plan)
     assert torch.equal(twin.head.weight, student.head.weight)
+
+
+class Single(nn.Module):
+    """Layers that are called on one sample, without a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear, self.head = nn.Conv2d(3, 3, 3), nn.Linear(3, 3), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        x = torch.stack([self.conv(image) + self.linear(image[:, 0, 0])[:, None, None] for image in x])
+        return self.head(x)
+
+
+def test_what_is_called_without_a_batch_is_left():
+    torch.manual_seed(0)
+    teacher = Single().double()
+    student = copy.deepcopy(teacher)
+    nn.init.normal_(student.head.weight)
+    channels = Channels(0, (), {}, (), (), {}, {}, (), frozenset(), 0, (), None, None, (), ())
+    report = ganshrink.reconstruct(
+        student, teacher, images(), channels, Plan(torch.ones(0, dtype=torch.bool))
+    )
+    assert [layer.path for layer in report.layers if layer.left is None] == ["head"]
+    assert all("without a batch" in layer.left for layer in report.layers if layer.path != "head")
+    assert report.after < report.before / 10
 
 
 def test_a_failure_leaves_the_student_as_it_was():

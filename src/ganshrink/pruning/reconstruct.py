@@ -213,6 +213,8 @@ class _Work:
 
         def look(path: str, module: Any, args: Any, named: Any, output: Tensor) -> None:
             x = _first(args, named)
+            if output.ndim < 2 or (output.ndim != module.weight.ndim and not isinstance(module, nn.Linear)):
+                return  # one sample, without a batch
             places = _spread(places_of(module, output), max(1, int(share * counts[path])), generator)
             places = places.to(output.device)
             target = outputs_at(module, output, places)[:, self.kept[path].to(output.device)]
@@ -272,7 +274,7 @@ class _Work:
         """Refit a layer that reads `x`, in place, if that brings it closer."""
         seen = next(iter(self.seen[path]), None)
         if seen is None or seen.read != shape_read(module, x):
-            return Layer(path, "it reads another size than in the uncut network")
+            return Layer(path, "it is called in another way than in the uncut network, or without a batch")
         weight, biased = matrix(module), module.bias is not None
         equations = Equations(weight)
         equations.take(module, x, seen, apart=True)
