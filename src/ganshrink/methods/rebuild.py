@@ -16,13 +16,13 @@ from pydantic import Field
 from torch import Tensor
 
 from ganshrink.data.passes import spread_inputs
-from ganshrink.methods.base import Job, MethodConfig, Result, RoundTo, Settings
+from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
 from ganshrink.methods.distill import DistillConfig, distill, tap_paths
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.effect import output_effect, over_mean, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
-from ganshrink.pruning.search.effect import balanced, output_effect, pivoted
 from ganshrink.training.stages import Artefacts, Run, Stage
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,18 @@ logger = logging.getLogger(__name__)
 class SearchConfig(Settings):
     """Which channels stay."""
 
-    score: Literal["effect", "pivoted", "norm_scale", "even"] = Field(
-        default="effect",
-        description="effect: how far the outputs move without a channel; pivoted: that, less what the channels chosen "
-        "before it can give in its stead; norm_scale: the scale of its norm, without looking at images; even: every "
-        "layer keeps the same share",
+    score: Literal["pivoted", "effect", "norm_scale", "none"] = Field(
+        default="pivoted",
+        description="what decides inside a layer; effect: how far the outputs move without a channel; pivoted: that, less "
+        "what those chosen before it can make up for; norm_scale: the scale of its norm; none: the first ones stay",
     )
-    balance: bool = Field(
-        default=False, description="scores over their layers' means, so that every layer is cut about alike"
+    widths: Literal["even", "by_score"] = Field(
+        default="even",
+        description="even: every layer keeps the same share; by_score: one threshold for all layers, on scores over "
+        "their layer's mean",
     )
     images: int = Field(default=24, ge=1, description="training images that are looked at")
-    floor: int = Field(default=4, ge=1, description="the least width of a layer outside the branches")
+    floor: Floor = 1
     round_to: RoundTo = None
 
 
@@ -100,14 +101,15 @@ def rebuild(run: Run, job: Job, config: RebuildConfig) -> Result:
 
 
 def _scores(generator: torch.nn.Module, job: Job, settings: SearchConfig) -> Tensor:
-    """(num_atoms,) what channels are ranked by."""
-    if settings.score == "even":
-        return evenly(job.channels)
+    """(num_atoms,) what one threshold is found on."""
+    channels = job.channels
+    if settings.score == "none":
+        return evenly(channels)
     if settings.score == "norm_scale":
-        scores = norm_scale(generator, job.channels)
+        scores = norm_scale(generator, channels)
     else:
-        images = list(spread_inputs(job.data, settings.images, batch_size=1))
-        scores = output_effect(generator, job.channels, images)
+        [images] = spread_inputs(job.data, settings.images, batch_size=settings.images)
+        scores = output_effect(generator, channels, zip(*(tensor.split(1) for tensor in images), strict=True))
         if settings.score == "pivoted":
-            scores = pivoted(generator, job.channels, images, scores)
-    return balanced(scores, job.channels) if settings.balance else scores
+            scores = pivoted(generator, channels, images, scores)
+    return evenly(channels, by=scores) if settings.widths == "even" else over_mean(scores.sqrt(), channels)

@@ -82,17 +82,21 @@ def l1(model: nn.Module, channels: Channels, *, readers: bool = False) -> torch.
     return norms.new_zeros(channels.num_atoms + 1).index_add(0, index, norms)[:-1]
 
 
-def evenly(channels: Channels, *, without: Iterable[int] = ()) -> torch.Tensor:
+def evenly(
+    channels: Channels, *, by: torch.Tensor | None = None, without: Iterable[int] = ()
+) -> torch.Tensor:
     """(num_atoms,): an atom's place in its group, counted from the end, over the group's width. One threshold on this keeps
     the same share of every group.
 
     Args:
+        by: (num_atoms,) of a group the highest of these come first; none: as they stand.
         without: numbers of groups that nothing is to be kept of.
     """
     scores = torch.ones(channels.num_atoms)
     for group in channels.groups:
         width = len(group.atoms)
-        scores[group.atoms] = 1 - torch.arange(width) / width
+        order = torch.arange(width) if by is None else by[group.atoms].argsort(descending=True, stable=True)
+        scores[group.atoms[order]] = 1 - torch.arange(width) / width
     for number in without:
         scores[channels.groups[number].atoms] = -torch.inf
     return scores
