@@ -44,6 +44,11 @@ def pytest_runtest_setup() -> None:
         module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
 
 
+def pytest_runtest_call() -> None:
+    """pytest listens to torch's own trace as well, which then describes every step of every export."""
+    logging.getLogger("torch.__trace").handlers.clear()
+
+
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """What a command set up for its log is not for the next test."""

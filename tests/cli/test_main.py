@@ -122,7 +122,7 @@ def test_profile_prints_the_published_integers(command):
     assert small["params"] < found["params"] / 3
 
 
-def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path):
+def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path, command, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text(
         "from torch import nn\n"
         "class Add(nn.Module):\n"
@@ -133,12 +133,9 @@ def test_profile_takes_a_network_of_ones_own_with_two_inputs(tmp_path):
         "    def forward(self, x, y):\n"
         "        return self.c((self.a(x) + self.b(y)).relu())\n"
     )
+    monkeypatch.chdir(tmp_path)  # which is not in the import path, as of an installed console script
     words = ["profile", "mine_for_test:Add", "width=8", "--input", "3x8x6", "--input", "1x8x6", "--json"]
-    # -P leaves the working directory out of the import path, as an installed console script does
-    command = [sys.executable, "-P", "-m", "ganshrink", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(command(*words)[0])
     assert found["inputs"] == [[3, 8, 6], [1, 8, 6]]
     assert found["macs"]["exact"] == 8 * 6 * 8 * (3 + 1 + 3) and found["prunable"] == 1
 

@@ -28,7 +28,7 @@ from tiny_recipe import stages
 pytestmark = pytest.mark.slow
 
 SMALL = (
-    *("net.name=resnet6", "net.ngf=32", "net.blocks=1", "task.ndf=4", "data.size=64"),
+    *("net.name=resnet6", "net.ngf=16", "net.blocks=1", "task.ndf=4", "data.size=32"),
     *("data.counts={train=4, val=2, test=2}", "teacher.batch_size=2", "teacher.max_steps=2"),
     *("metrics.names=['psnr_teacher']", "export.onnx=false", "latency.enabled=false"),
     *("latency.runtime=torch", "latency.threads=1"),
@@ -47,15 +47,15 @@ def recipe_of(method: str, folder: Path, budget: str, *overrides: str) -> Recipe
     return read_recipe(path, words)
 
 
-IMAGE = torch.zeros(1, 3, 64, 64)
+IMAGE = torch.zeros(1, 3, 32, 32)
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     """A profile of this machine for the network of all these recipes, made up: what else runs here decides nothing."""
-    network = nets.build("resnet6", ngf=32, blocks=1).eval()
+    network = nets.build("resnet6", ngf=16, blocks=1).eval()
     channels = trace(network, IMAGE)
-    profile = profile_of(network, [IMAGE], step=8, machine=Machine(name=cpu_name(), cores=core_count()))
+    profile = profile_of(network, [IMAGE], step=4, machine=Machine(name=cpu_name(), cores=core_count()))
     whole = profile.times()(channels, channels.full_widths())
     file = tmp_path_factory.mktemp("here") / "device-cpu.toml"
     write_profile(profile.model_copy(update={"original": whole}), file)

@@ -1,6 +1,7 @@
 """A comparison from its matrix, or from runs that exist, to compare.json and compare.html."""
 
 import logging
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 from ganshrink.comparison.cluster import carry_out_there, load_distributed
 from ganshrink.comparison.estimate import estimate
 from ganshrink.comparison.matrix import Cell, Matrix, cells, read_matrix, shared_recipe
-from ganshrink.comparison.results import Member
+from ganshrink.comparison.results import Member, teacher_key
 from ganshrink.comparison.running import Command, Outcome, carry_out_here, command, outcome
 from ganshrink.comparison.table import tabulate
 from ganshrink.reports.comparison import write_comparison
@@ -81,21 +82,24 @@ def compare(
     lock = lock_folder(matrix.run)
     try:
         write_json(matrix.run / "matrix.json", matrix.model_dump(mode="json"))
-        undone = [cell for cell in made if not _is_done(cell)]
+        taught_by = matrix.run / TEACHER
+        undone = [cell for cell in made if not _is_done(cell, taught_by)]
         left = [cell for cell in undone if fnmatch(cell.name, only)]
         tell(f"{len(made)} cells, {len(made) - len(undone)} done, {len(left)} to do")
         found: dict[str, Any] = {}
         if estimated or dry_run:
-            trained = (matrix.run / TEACHER / "teacher.safetensors").is_file()
+            trained = bool(teacher_key(taught_by))
             given = (left, matrix.run, workers.jobs, workers.threads)
             found = estimate(*given, trained=trained, tell=tell)
         if dry_run:
             return found
-        names = {cell.name for cell in left}
-        if names:
-            made = cells(matrix, _teacher(matrix, workers.threads, tell))
+        if left:
+            made = cells(
+                matrix, _teacher(matrix, workers.threads, tell)
+            )  # maybe another one than cells were taught by
+            left = [cell for cell in made if fnmatch(cell.name, only) and not _is_done(cell, taught_by)]
         try:
-            _carry_out([cell for cell in made if cell.name in names], workers, tell)
+            _carry_out(left, workers, tell)
         except BaseException:
             with suppress(ValueError):  # nothing is done yet
                 _write(matrix.run, made, matrix)
@@ -173,9 +177,12 @@ def _teacher(matrix: Matrix, threads: int | None, tell: Callable[[str], None]) -
     return folder
 
 
-def _is_done(cell: Cell) -> bool:
-    found = outcome(cell)
-    return found is not None and found.state == "done"
+def _is_done(cell: Cell, taught_by: Path) -> bool:
+    """Whether a cell has its result, of the teacher in that folder if there is one."""
+    found, present = outcome(cell), teacher_key(taught_by)
+    if found is None or found.state != "done":
+        return False
+    return not present or teacher_key(cell.run) in ("", present)
 
 
 def _carry_out(left: Sequence[Cell], workers: Workers, tell: Callable[[str], None]) -> None:
@@ -210,6 +217,9 @@ def _write(folder: Path, made: Sequence[Cell], matrix: Matrix) -> dict[str, Any]
 
 
 def _finish(folder: Path, result: dict[str, Any], members: Sequence[Member]) -> dict[str, Any]:
+    for row in result["rows"]:  # folders as seen from where the result lies: both may move together
+        for cell in row["cells"]:
+            cell["folder"] = Path(os.path.relpath(cell["folder"], folder)).as_posix()
     write_json(folder / RESULT, result)
     write_comparison(folder / PAGE, result, {m.name: m.run for m in members if m.error is None})
     return result

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ganshrink.methods import BASELINES, METHODS
 from ganshrink.metrics.config import DEFAULT as DEFAULT_METRICS
+from ganshrink.metrics.weights import file_hash
 from ganshrink.pruning import Budget
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.workflow.overrides import put
@@ -100,8 +101,11 @@ class Cell:
         return self.name.rpartition("_seed=")[0]
 
     def key(self) -> str:
-        """A hash of what is asked for."""
-        return _hash(self.asked)
+        """A hash of what is asked for, and of the teacher's weights if the recipe names a file of them."""
+        weights = self.asked.get("teacher", {}).get("weights")
+        if weights is None or not (file := Path(weights)).is_file():
+            return _hash(self.asked)
+        return _hash({**self.asked, "weights": file_hash(file)})
 
     def kind_key(self) -> str:
         """A hash of that but for the seed."""

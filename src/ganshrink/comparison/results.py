@@ -71,9 +71,7 @@ class Member:
 
     @cached_property
     def teacher_key(self) -> str:
-        """A hash of its teacher's weights."""
-        file = self.folder / "teacher.safetensors"
-        return tensors_hash(load_file(file)) if file.is_file() else ""
+        return teacher_key(self.folder)
 
     def trained(self) -> dict[str, int]:
         """Images and steps of the student's own training, its last, and images of all trainings before it."""
@@ -96,6 +94,12 @@ class Member:
         with torch.no_grad():
             values = of_parts(parts, drawn(pictures_in(parts), draws=DRAWS))
         return Sample(value, values.numpy()[None])
+
+
+def teacher_key(run: Path) -> str:
+    """A hash of the teacher's weights in a run's folder; empty: there are none."""
+    file = run / "teacher.safetensors"
+    return tensors_hash(load_file(file)) if file.is_file() else ""
 
 
 def joined(samples: list[Sample]) -> Sample:

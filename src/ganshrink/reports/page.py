@@ -1,5 +1,6 @@
 """The run directory's files in, report.html and verdict.json out; it imports no torch and asks nothing of the network."""
 
+import functools
 import importlib
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -80,16 +81,21 @@ def render(run: RunFiles) -> str:
 def filled(template: str, **content: Any) -> str:
     """A page's text: its template with its content, the style and script of all pages, and the time."""
     jinja2, _ = load_extra()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     style, script = (
         jinja2.utils.markupsafe.Markup((TEMPLATES / name).read_text(encoding="utf-8"))
         for name in ("page.css", "page.js")
     )
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = (TEMPLATES / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(  # type: ignore[no-any-return]
+    return _compiled(template).render(  # type: ignore[no-any-return]
         **content, in_words=in_words, style=style, script=script, made=made
     )
+
+
+@functools.cache  # compiling takes longer than filling
+def _compiled(template: str) -> Any:
+    jinja2, _ = load_extra()
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8"))
 
 
 def load_extra() -> list[Any]:
