@@ -29,6 +29,7 @@ KINDS = {"paper": "paper_macs", "macs": "macs", "params": "params"}  # of budget
 # Of GPU hours: the FLOPs of a multiply-accumulate forward and back, what a GPU sustains, and the least time of a step.
 FLOPS, RATE, STEP = 6, 20e12, 0.03
 D_MACS, D_PASSES = 3.2e9, 3  # of a D of 64 channels at 256 x 256; the fake, the real one, the fake for G
+SMALL, CITY = (3, 256, 256), (36, 256, 512)  # inputs: pictures; Cityscapes' ids and edges of instances
 # How often, in trainings of the original of the same length, a method's second one runs whole networks.
 SECOND = {
     "cat": 1 / 3,
@@ -51,9 +52,9 @@ with what is missing. None of them has been trained to its end here; what has is
 `ganshrink compress recipes/papers/cat/horse2zebra.toml` trains a row, once its data lie below `GANSHRINK_DATA` and the
 weights of its judges below `GANSHRINK_WEIGHTS` ([quickstart.md](quickstart.md)).
 
-**MACs** are for one 256 x 256 image, in the papers' way of counting, with transposed convolutions at their output
-resolution (`paper_macs` in a budget); exact ones are what is computed. What a search will keep cannot be known before
-it, so beside what a paper prints stands what a uniform cut of the same generator has at that cost.
+**MACs** are for one 256 x 256 image (of labels 512 x 256), in the papers' way of counting, with transposed convolutions
+at their output resolution (`paper_macs` in a budget); exact ones are what is computed. What a search will keep cannot
+be known before it, so beside what a paper prints stands what a uniform cut of the same generator has at that cost.
 
 **GPU hours** are arithmetic, not a measurement: images of the original's training and of the longest one after it, times
 the MACs of its generators' and judges' passes, 6 FLOPs each, at 20 TFLOP/s, and no step under 30 ms. For that second
@@ -98,7 +99,8 @@ class Row:
 
     def channels(self) -> Channels:
         """Of the original at full size."""
-        return channels_of(tuple({"name": self.recipe.net.name, **self.recipe.net.options}.items()))
+        net = {"name": self.recipe.net.name, **self.recipe.net.options}
+        return channels_of(tuple(net.items()), input_of(self.recipe))
 
     def student(self) -> Plan | None:
         """Of a fixed student its widths; else a uniform cut within the printed cost, if there is one."""
@@ -126,6 +128,7 @@ class Row:
             "Inception": names & {"fid", "kid"},
             "DRN-D-105": "miou" in names,
             "VGG-16": getattr(self.recipe.method, "vgg", None),
+            "VGG-19": getattr(self.recipe.task, "vgg", None),
             "CartoonGAN's weights": self.recipe.teacher.weights,
         }
         return ", ".join(
@@ -150,9 +153,14 @@ def rows(paper: str) -> list[Row]:
 
 
 @cache
-def channels_of(net: tuple[tuple[str, Any], ...]) -> Channels:
-    """Those of a network at 256 x 256."""
-    return trace(nets.build(**dict(net)), torch.zeros(1, 3, 256, 256))
+def channels_of(net: tuple[tuple[str, Any], ...], size: tuple[int, int, int] = SMALL) -> Channels:
+    """Those of a network on inputs (C, H, W)."""
+    return trace(nets.build(**{"in_channels": size[0], **dict(net)}), torch.zeros(1, *size))
+
+
+def input_of(recipe: Recipe) -> tuple[int, int, int]:
+    """What its generator takes."""
+    return CITY if recipe.data is not None and recipe.data.name == "labelled" else SMALL
 
 
 def counts(channels: Channels, plan: Plan | None = None) -> str:
@@ -180,7 +188,8 @@ def gpu_hours(recipe: Recipe, macs: int) -> float:
     images = data_set(recipe)["epoch"] * (1 if recipe.data is None else recipe.data.label_fraction)
     both, method = 6 if recipe.task.name == "cyclegan" else 1, recipe.method.name
     method = "omgd" if getattr(recipe.method, "nas", True) is False else method
-    work = macs + D_PASSES * D_MACS * (recipe.task.ndf / 64) ** 2
+    pixels = input_of(recipe)[1] * input_of(recipe)[2] / (256 * 256)
+    work = macs + D_PASSES * D_MACS * pixels * (recipe.task.ndf / 64) ** 2
     trainings = [(recipe.student, SECOND[method] * (1 if method in PAIRED else both))]
     if not recipe.teacher.weights:
         trainings.append((recipe.teacher, both))
@@ -211,7 +220,8 @@ def _originals() -> str:
         name = f"`{original['net']['name']}{' ' * bool(options)}{options}`"
         said = ", ".join(PRINTED[kind].format(amount) for kind, amount in original["printed"].items())
         said += f" ({original['differs']})" if "differs" in original else ""
-        found = counts(channels_of(tuple(original["net"].items())))
+        size = CITY if original.get("labels") else SMALL
+        found = counts(channels_of(tuple(original["net"].items()), size))
         entries.append(
             _wrapped(f"- {name}, {original['by']}.{f' Printed: {said}.' if said else ''} Here {found}.", "  ")
         )

@@ -26,7 +26,7 @@ from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.metrics.config import NEEDS
 from ganshrink.quant import QuantizationConfig
 from ganshrink.training.tasks import TASKS
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining, Training
 from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -60,7 +60,7 @@ def _tables() -> Iterator[Table]:
                 if hasattr(kind, "model_fields") and not issubclass(kind, Settings):
                     yield f"[method.{key}] of `{name}`", kind, _about(kind)
     yield "[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"
-    yield "[student]", Training, "how the student is trained; what it leaves open is as in [teacher]"
+    yield "[student]", StudentTraining, "how the student is trained; what it leaves open is as in [teacher]"
     yield "[metrics]", MetricsConfig, "how networks are scored"
     yield "[export]", ExportConfig, "how the student is exported"
     yield "[latency]", LatencyConfig, "how networks are timed"
@@ -77,6 +77,7 @@ API = [
     "trace",
     "prune",
     "extract",
+    "reconstruct",
     "compress",
     "train",
     "load",
@@ -224,7 +225,7 @@ def _counts(name: str) -> tuple[int, int, int]:
     """Parameters and both kinds of MACs at 256 x 256, without computing anything."""
     with torch.device("meta"):
         network = nets.build(name)
-        example = torch.zeros(1, 6 if name == "patchgan" else 3, 256, 256)
+        example = torch.zeros(1, nets.net_options(name)["in_channels"], 256, 256)
     more = []
 
     def output_resolution(module: nn.Module, given: Any, made: torch.Tensor) -> None:

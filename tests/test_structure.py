@@ -117,7 +117,8 @@ def test_only_the_command_line_prints():
 
 
 METHOD_NAMES = re.compile(
-    r"\b(cat|compression and teaching|dmad|gan[_ ]?slimming|decig|ugc|omgd|uniform|hinges)\b", re.IGNORECASE
+    r"\b(cat|compression and teaching|dmad|gan[_ ]?slimming|decig|ugc|omgd|rebuild|uniform|hinges)\b",
+    re.IGNORECASE,
 )
 OTHERS = {"cat", "uniform", "uniform_"}  # attributes of torch and numpy
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ganshrink import data, losses, methods, metrics, nets
     from ganshrink.comparison.compare import compare
     from ganshrink.graph import trace
-    from ganshrink.pruning import Budget, Plan, extract, prune
+    from ganshrink.pruning import Budget, Plan, extract, prune, reconstruct
     from ganshrink.reports import write_report as report
     from ganshrink.training import tasks
     from ganshrink.workflow.compress import compress, train
@@ -23,6 +23,7 @@ _VERBS = {
     "trace": "graph:trace",
     "prune": "pruning:prune",
     "extract": "pruning:extract",
+    "reconstruct": "pruning:reconstruct",
     "Plan": "pruning:Plan",
     "Budget": "pruning:Budget",
     "compare": "comparison.compare:compare",
@@ -63,6 +64,7 @@ __all__ = [
     "predict",
     "prune",
     "quantize",
+    "reconstruct",
     "report",
     "tasks",
     "trace",

@@ -28,7 +28,7 @@ METHODS = {
     "method": {**CAT, "broken": {"name": "cat", "search": {"floor": 999}}},
 }
 # long enough to be stopped in the middle
-LONG = {**RECIPE, "student": {"epochs": 60, "checkpoint_minutes": 0.001}}
+LONG = {**RECIPE, "student": {"epochs": 30, "checkpoint_minutes": 0.001}}
 
 
 def table(folder: Path, **given) -> dict:

@@ -20,7 +20,7 @@ from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import norm_scale
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def job(generator: nn.Module, *, budget: str = "macs=30%", steps: int = 0, **opt
     pairs = [(torch.rand(3, SIZE, SIZE, generator=generator_of_pairs) * 2 - 1,) * 2 for _ in range(4)]
     task = Pix2Pix(Pix2PixConfig(ndf=4, d_norm="none"))
     trained = task.nets(copy.deepcopy(generator), 3, 3)
-    training = Training(max_steps=steps, batch_size=2, log_every=1, accelerator="cpu", **options)
+    training = StudentTraining(max_steps=steps, batch_size=2, log_every=1, accelerator="cpu", **options)
     return Job(
         original=original(generator),
         teacher=lambda: trained,

@@ -7,6 +7,7 @@ tests/workflow/test_device_budget.py and test_recipes.py.
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -28,7 +29,7 @@ from ganshrink.pruning import Budget
 from ganshrink.system.signals import Interrupted
 from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import Pix2Pix, Pix2PixConfig, WithTerms
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining
 from made_up_device import profile_of
 from telling import rest_exhaustive
 
@@ -42,6 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "decig": {"cut": {"calibration_images": 2}},
     "dmad": {"search": {"mask_lr": 0.5, "lambda_spa": 0.1}},
     "gan_slimming": {"distance": "mse", "prune_trunk": True},
+    "rebuild": {"search": {"images": 2, "floor": 1}},
     "ugc": {
         "lambda_style": 0,
         "lambda_feature": 0,
@@ -52,11 +54,14 @@ QUICK: dict[str, dict[str, Any]] = {
         "finetune": {"calibration_images": 2},
     },
 }
+# Images that a method looks at in a stage of training before it trains.
+LOOKED_AT = {"rebuild": 6}
 # Values to change a setting to, where the toy does not take the next best one.
 OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
     "decig": {"cut.hinges": {"down.1": 3}},
     "dmad": {"distill.taps": ("blocks.0",)},
+    "rebuild": {"distill.taps": ("blocks.0",)},
     "ugc": {"finetune.taps": ("blocks.0",)},
     "uniform": {"taps": ("blocks.0",)},
 }
@@ -120,7 +125,9 @@ def job(*, budget: str = LIMITS, **changes: Any) -> Job:
         task=task,
         data=TensorPairs(list(zip(pictures[:6], pictures[4:], strict=True))),
         budget=Budget.parse(budget).resolve(original(()).channels),
-        training=Training(max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"),
+        training=StudentTraining(
+            max_steps=STEPS, batch_size=2, log_every=1, checkpoint_steps=1, accelerator="cpu"
+        ),
         progress=False,
         unlabelled=TensorInputs(pictures[6:]),
         device=lambda name: profile_of(generator().eval(), EXAMPLE),
@@ -220,6 +227,31 @@ def test_a_second_call_trains_nothing_and_gives_the_same(name, finished):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_student_can_start_reconstructed(name, finished, tmp_path):
+    """That is a setting of its own training: what comes before it is not done again."""
+    folder, result = finished(name)
+    shutil.copytree(folder, tmp_path / "again")
+    start = {"start": "reconstruct", "start_images": 4}
+    how = StudentTraining(**job().training.model_dump() | start)
+    second = made(name, Run(tmp_path / "again"), job(training=how), config_of(name))
+    assert second.plans == result.plans
+    assert not any(same(second.students[net], result.students[net]) for net in result.students)
+    redone = list(tmp_path.glob("again/stages/*.*"))  # put aside; a method may start so by itself
+    found = tmp_path.glob("again/stages/*/reconstruction*.json")
+    [last] = [file for file in found if file.parent not in redone]
+    assert last.parent.name == stages_of(tmp_path / "again")[-1]
+    assert (
+        json.loads((last.parent / "stamp.json").read_text())["made_from"]["training"]["start"]
+        == "reconstruct"
+    )
+    told = json.loads(last.read_text())
+    assert any(layer["left"] is None for layer in told["layers"])
+    assert told["after"] <= told["before"]  # where masks had closed nothing was lost
+    assert [path.name.partition(".")[0] for path in redone] == [last.parent.name]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rest_exhaustive(METHODS, lambda name: name != "ugc"))
 def test_a_stop_in_any_stage_changes_nothing(name, finished, tmp_path):
     """Every training is stopped after half of its steps; together with what follows it ends as one that was not."""
@@ -228,7 +260,7 @@ def test_a_stop_in_any_stage_changes_nothing(name, finished, tmp_path):
     assert trainings
     for stage in trainings:
         work = job()
-        cut = Stopping(work.data, tmp_path / "stages" / stage, 2 * STEPS // 2)
+        cut = Stopping(work.data, tmp_path / "stages" / stage, LOOKED_AT.get(name, 0) + 2 * STEPS // 2)
         with pytest.raises(Interrupted):
             made(name, Run(tmp_path), replace(work, data=cut), config_of(name))
         assert (tmp_path / "stages" / stage / "checkpoint.pt").exists()

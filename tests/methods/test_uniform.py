@@ -22,7 +22,7 @@ from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Pix2Pix, Pix2PixConfig, Task
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining
 
 SIZE = 16
 
@@ -50,7 +50,7 @@ def job(
     pairs = [(torch.rand(3, SIZE, SIZE, generator=draw) * 2 - 1,) * 2 for _ in range(4)]
     task = task or Pix2Pix(Pix2PixConfig(ndf=4, d_layers=1))
     trained = task.nets(teacher or resnet(), 3, 3)
-    training = Training(**{"max_steps": 1, "batch_size": 2, "accelerator": "cpu", **options})
+    training = StudentTraining(**{"max_steps": 1, "batch_size": 2, "accelerator": "cpu", **options})
     return Job(
         original=original(),
         teacher=lambda: trained,

@@ -30,7 +30,7 @@ from ganshrink.training.tasks import (
     Pix2PixConfig,
     Task,
 )
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining
 
 SIZE = 16
 JUDGE = {"ndf": 4, "d_layers": 1}
@@ -117,7 +117,7 @@ def job(
         task=task,
         data=data,
         budget=Budget.parse(budget).resolve(original.untouched),
-        training=Training(accelerator="cpu", **settings | training),
+        training=StudentTraining(accelerator="cpu", **settings | training),
         progress=False,
     )
 

@@ -17,7 +17,7 @@ from ganshrink.methods.original import Original
 from ganshrink.nets.layers import Residual
 from ganshrink.pruning import Budget
 from ganshrink.training.tasks import Image2Image, Image2ImageConfig, Task
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining
 
 SIZE = 16
 EXAMPLE = (torch.zeros(1, 3, SIZE, SIZE),)
@@ -96,7 +96,7 @@ def job(
         task=task,
         data=data or inputs(),
         budget=Budget.parse(budget).resolve(original.untouched),
-        training=Training(accelerator="cpu", **settings | training),
+        training=StudentTraining(accelerator="cpu", **settings | training),
         progress=False,
     )
 

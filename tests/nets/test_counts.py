@@ -59,6 +59,31 @@ def test_parameters_and_macs_are_the_published_ones(name, options, params, macs)
     assert counter.get_total_flops() == 2 * macs
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "size", "params", "macs"),
+    [
+        ("gaugan", {"spectral": False}, (256, 512), 93_048_003, 281_276_612_608),
+        ("incres_gaugan", {}, (256, 512), 55_592_325, 109_773_614_880),
+        ("mobile_gaugan", {}, (256, 512), 70_680_771, 118_603_104_256),
+        pytest.param("pix2pixhd", {}, (256, 512), 182_546_755, 122_331_070_464, marks=pytest.mark.exhaustive),
+        pytest.param("gaugan", {}, (256, 512), 93_048_003, 281_276_612_608, marks=pytest.mark.exhaustive),
+        pytest.param(  # of COCO-Stuff
+            *("gaugan", {"in_channels": 184, "doublings": 5, "spectral": False}, (256, 256)),
+            *(97_480_899, 191_140_069_376),
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
+)
+def test_networks_for_label_maps_have_the_published_counts(name, options, size, params, macs):
+    """At 512 x 256 with 35 labels and the edges of instances, as for Cityscapes."""
+    network = meta(name, **({"in_channels": 36} | options)).eval()
+    labels = torch.zeros(1, options.get("in_channels", 36), *size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert network(labels).shape == (1, 3, *size)
+    assert sum(p.numel() for p in network.parameters()) == params
+    assert counter.get_total_flops() == 2 * macs
+
+
 def test_patchgan_scores_30_by_30_patches_of_a_256_image():
     assert meta("patchgan")(torch.zeros(1, 6, 256, 256, device="meta")).shape == (1, 1, 30, 30)
 

@@ -81,7 +81,7 @@ def test_batch_norms_after_convolutions_with_a_bias():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"head_0.norm_0.mlp_shared.0.weight": torch.zeros(8, 3, 3, 3)}, "it looks like SPADE, for which there is no"),
+        ({"conv1.conv.modulation.weight": torch.zeros(8, 8)}, "it looks like StyleGAN2, for which there is no"),
         ({"block_a.0.0.1.weight": torch.zeros(8, 3, 7, 7)}, "it looks like AnimeGANv2"),
         ({"fc.weight": torch.zeros(4, 4)}, "0 convolutions, first none, last none: no network of this package"),
         (dict(nn.Sequential(*(nn.Conv2d(4, 4, 5) for _ in range(8))).state_dict()), "8 convolutions, first .4, 4, 5, 5."),

@@ -351,3 +351,83 @@ def test_batch_norms_that_ran_in_training_mode_are_instance_norms_at_batch_1(tmp
         x = torch.rand(1, 3, size, size) * 2 - 1
         with torch.no_grad():
             torch.testing.assert_close(ours.eval()(x), theirs.train()(x.clone()), atol=1e-4, rtol=0)
+
+
+class Spade(nn.Module):
+    """NVlabs' SPADE, for labels in four channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.param_free_norm = nn.BatchNorm2d(width, affine=False)
+        self.mlp_shared = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU())
+        self.mlp_gamma, self.mlp_beta = (nn.Conv2d(8, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        factor = labels.shape[2] // x.shape[2]
+        seen = self.mlp_shared(labels[:, :, ::factor, ::factor])
+        return self.param_free_norm(x) * (1 + self.mlp_gamma(seen)) + self.mlp_beta(seen)
+
+
+class SpadeBlock(nn.Module):
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        spectral, middle = nn.utils.spectral_norm, min(inside, outside)
+        self.conv_0 = spectral(nn.Conv2d(inside, middle, 3, padding=1))
+        self.conv_1 = spectral(nn.Conv2d(middle, outside, 3, padding=1))
+        if inside != outside:
+            self.conv_s = spectral(nn.Conv2d(inside, outside, 1, bias=False))
+        self.norm_0, self.norm_1 = Spade(inside), Spade(middle)
+        if inside != outside:
+            self.norm_s = Spade(inside)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        y = self.conv_0(F.leaky_relu(self.norm_0(x, labels), 0.2))
+        y = self.conv_1(F.leaky_relu(self.norm_1(y, labels), 0.2))
+        return (self.conv_s(self.norm_s(x, labels)) if hasattr(self, "conv_s") else x) + y
+
+
+class SpadeGenerator(nn.Module):
+    def __init__(self, nf: int, doublings: int) -> None:
+        super().__init__()
+        self.doublings, self.fc = doublings, nn.Conv2d(4, 16 * nf, 3, padding=1)
+        self.head_0, self.G_middle_0, self.G_middle_1 = (SpadeBlock(16 * nf, 16 * nf) for _ in range(3))
+        self.up_0, self.up_1 = SpadeBlock(16 * nf, 8 * nf), SpadeBlock(8 * nf, 4 * nf)
+        self.up_2, self.up_3 = SpadeBlock(4 * nf, 2 * nf), SpadeBlock(2 * nf, nf)
+        self.conv_img = nn.Conv2d(nf, 3, 3, padding=1)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        def double(x: Tensor) -> Tensor:
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+        factor = 2**self.doublings
+        x = self.head_0(self.fc(labels[:, :, ::factor, ::factor]), labels)
+        x = self.G_middle_0(double(x), labels)
+        x = self.G_middle_1(double(x) if self.doublings == 6 else x, labels)
+        for block in (self.up_0, self.up_1, self.up_2, self.up_3):
+            x = block(double(x), labels)
+        return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+
+
+@pytest.mark.parametrize("doublings", [pytest.param(5, marks=pytest.mark.exhaustive), 6])
+@torch.no_grad()
+def test_gaugan_s_generator(doublings, tmp_path):
+    """Folded, and with its spectral norms as they are, as a teacher that goes on training has them."""
+    torch.manual_seed(0)
+    theirs = SpadeGenerator(2, doublings)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    labels = torch.randn(2, 4, 64, 128)
+    torch.save(theirs.eval().state_dict(), tmp_path / "latest_net_G.pth")
+    found = recognise(theirs.state_dict())
+    assert (found.name, found.layout) == ("gaugan", "SPADE")
+    assert found.options == {"in_channels": 4, "ngf": 2, "hidden": 8, "spectral": False}
+    options = {**found.options, "doublings": doublings}
+    for spectral in (False, True):
+        ours = nets.build("gaugan", **options | {"spectral": spectral}).eval()
+        ours.load_state_dict(nets.load_weights(tmp_path / "latest_net_G.pth", ours))
+        torch.testing.assert_close(ours(labels), theirs(labels))
+    torch.save(ours.state_dict(), tmp_path / "ours.pth")
+    ours.load_state_dict(nets.load_weights(tmp_path / "ours.pth", ours))
+    torch.testing.assert_close(ours(labels), theirs(labels))

@@ -107,7 +107,7 @@ def test_what_is_in_a_file_is_told(tmp_path):
         ({"netD": judge()}, r"holds a discriminator \(patchgan with .*in_channels = 3.*give the file of the generator"),
         (judge(), r"holds a discriminator \(patchgan"),
         ({"a": nn.Linear(4, 4).state_dict(), "b": nn.Linear(9, 9).state_dict()}, r"a \(20 numbers\), b .* --as resnet9"),
-        ({"G": {"head_0.norm_0.mlp_shared.0.weight": torch.zeros(4, 3, 3, 3)}}, "it looks like SPADE, .*--as MODULE:NAME"),
+        ({"G": {"to_rgb.modulation.weight": torch.zeros(4, 4)}}, "it looks like StyleGAN2, .*--as MODULE:NAME"),
         (nn.Sequential(nn.Conv2d(3, 3, 3)).state_dict(), "no network of this package; name its network: --as"),
     ):  # fmt: skip
         torch.save(content, file)

@@ -335,6 +335,7 @@ def shipped(tmp_path, monkeypatch) -> None:
         "leftImg8bit/{0}/ulm/{1}_leftImg8bit": (32, 64, 3),
         "gtFine/{0}/ulm/{1}_gtFine_color": (32, 64, 3),
         "gtFine/{0}/ulm/{1}_gtFine_labelIds": (32, 64),
+        "gtFine/{0}/ulm/{1}_gtFine_instanceIds": (32, 64),
     }
     files = {f"cityscapes/{name}": ("train val", size) for name, size in city.items()}
     files |= {f"{name}/{{0}}/{{1}}": ("train val", (32, 64, 3)) for name in ("maps", "edges2shoes-r")}
@@ -365,9 +366,12 @@ def made_small(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe's networks, smaller, since those would take minutes, with a teacher of its kind where it names one."""
     smaller = {"ngf": 24 if recipe.method.name == "cat" else 12}  # CAT's floor of widths needs room above it
     if recipe.data.height_width < (256, 256):
-        smaller |= {"downs": 5} if recipe.net.name.startswith("unet") else {"blocks": 2}
+        families = {"unet": {"downs": 5}, "gaugan": {"ngf": 6, "hidden": 12, "doublings": 5}}
+        smaller |= next((of for name, of in families.items() if name in recipe.net.name), {"blocks": 2})
     narrow = NetConfig(name=recipe.net.name, **recipe.net.options | smaller)
-    judged = recipe.task.model_copy(update={"ndf": 8})
+    judged = recipe.task.model_copy(
+        update={"ndf": 8} | ({"vgg": None} if hasattr(recipe.task, "vgg") else {})
+    )
     recipe = recipe.model_copy(update={"net": narrow, "task": judged})
     if recipe.teacher.weights is not None:
         torch.manual_seed(0)

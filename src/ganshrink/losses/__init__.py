@@ -10,6 +10,7 @@ from ganshrink.losses.attention import (
     resized,
 )
 from ganshrink.losses.channel_distance import Connectors, channel_distance
+from ganshrink.losses.feature_matching import feature_matching, weighted_distance
 from ganshrink.losses.gan import GanMode, discriminator_loss, generator_loss
 from ganshrink.losses.gka import Alignment, kernel_alignment
 from ganshrink.losses.online_distillation import (
@@ -39,6 +40,7 @@ __all__ = [
     "co_attention",
     "discriminator_loss",
     "feature_distance",
+    "feature_matching",
     "generator_loss",
     "gram",
     "kernel_alignment",
@@ -49,4 +51,5 @@ __all__ = [
     "reduced",
     "resized",
     "structural_similarity",
+    "weighted_distance",
 ]

@@ -1,10 +1,11 @@
-"""The published methods: one file each, named as in its paper; and the baselines that they have to beat."""
+"""The published methods, one file each, named as in its paper; one of our own; and the baselines that they have to beat."""
 
 from ganshrink.methods.base import Method
 from ganshrink.methods.cat import cat
 from ganshrink.methods.decig import decig
 from ganshrink.methods.dmad import dmad
 from ganshrink.methods.gan_slimming import gan_slimming
+from ganshrink.methods.rebuild import rebuild
 from ganshrink.methods.ugc import ugc
 from ganshrink.methods.uniform import uniform
 
@@ -13,6 +14,7 @@ METHODS: dict[str, Method] = {
     "decig": decig,
     "dmad": dmad,
     "gan_slimming": gan_slimming,
+    "rebuild": rebuild,
     "ugc": ugc,
     "uniform": uniform,
 }

@@ -18,7 +18,7 @@ from ganshrink.quant import QuantConfig
 from ganshrink.reports.section import Section
 from ganshrink.training.stages import Run
 from ganshrink.training.tasks import Task, Term
-from ganshrink.training.train import Nets, Training, describe
+from ganshrink.training.train import Nets, StudentTraining, Training, describe
 from ganshrink.training.validation import Validation
 
 ROOM = 1.5  # by which estimates of milliseconds may be off before a budget is refused for them
@@ -96,7 +96,7 @@ class Job:
     task: Task
     data: Images
     budget: Budget
-    training: Training
+    training: StudentTraining
     progress: bool = True
     back: "Job | None" = None
     device: Callable[[str], DeviceProfile] | None = None

@@ -2,21 +2,24 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ganshrink.data.passes import spread_inputs
 from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
 from ganshrink.methods.base import Job, Settings
-from ganshrink.pruning import Channels, initialise
+from ganshrink.pruning import Channels, initialise, reconstruct
+from ganshrink.pruning.fresh import trainable
 from ganshrink.system.copies import copied
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
-from ganshrink.training.stages import Run, Stage
-from ganshrink.training.train import Nets, fit_nets, train_stage
+from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.train import Nets, Start, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,37 @@ def widest(channels: Channels) -> int:
     return max((len(axis) for axis in axes if axis is not None), default=0)
 
 
+def start_of(job: Job, own: Start) -> Start:
+    """What a student's training begins with: what `student.start` says, or else the method's own."""
+    return job.training.start or own
+
+
+def begun(student: nn.Module, start: Start) -> nn.Module:
+    """The student with fresh weights, or as it was cut, in place."""
+    return initialise(student) if start == "fresh" else trainable(student)
+
+
+def refit(student: nn.Module, whole: nn.Module, job: Job, start: Start) -> Artefacts:
+    """Reconstruct the student, in place, where it is to start so; what a stage keeps of that.
+
+    Args:
+        student: what `extract` made of `whole`.
+    """
+    if start != "reconstruct":
+        return {}
+    count = job.training.start_images
+    report = reconstruct(student, whole, next(spread_inputs(job.data, count, batch_size=count)))
+    fitted = sum(layer.left is None for layer in report.layers)
+    logger.info(
+        "reconstructed %d of %d layers: the images are %.3g of their size from those before the cut, where they were %.3g",
+        fitted,
+        len(report.layers),
+        report.after,
+        report.before,
+    )
+    return {"reconstruction": report.to_json()}
+
+
 def distill(
     run: Run,
     name: str,
@@ -76,13 +110,20 @@ def distill(
     *,
     paths: tuple[str, ...],
     made_from: Mapping[str, Any],
+    start: Start = "fresh",
 ) -> nn.Module:
-    """The student, trained from fresh weights as a stage of the run: the task's losses, plus `lambda_dist` times the
-    distillation loss (Eq. 3 and 5) that draws its features at `paths` to the teacher's."""
-    task = job.task.as_student_task(teacher["G"])
+    """The student, trained as a stage of the run: the task's losses, plus `lambda_dist` times the distillation loss (Eq. 3
+    and 5) that draws its features at `paths` to the teacher's.
+
+    Args:
+        start: what it begins with where `student.start` says nothing.
+    """
+    task, start = job.task.as_student_task(teacher["G"]), start_of(job, start)
+    if start == "reconstruct":
+        made_from = {**made_from, "start_images": job.training.start_images}
 
     def make() -> Nets:
-        nets = task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+        nets = task.nets(begun(student, start), job.data.in_channels, job.data.out_channels)
         if config.inherit_discriminator and "D" in nets and "D" in teacher:
             nets["D"] = copied(teacher["D"])
         return nets
@@ -95,17 +136,19 @@ def distill(
         ]
         return {"G_dist": -config.lambda_dist * torch.stack(indices).sum()}
 
-    def learn(stage: Stage, nets: Nets) -> None:
+    def learn(stage: Stage, nets: Nets) -> Artefacts:
+        kept = refit(student, teacher["G"], job, start)
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
         how: Any = {"validation": job.validation, "progress": job.progress}
         if not config.lambda_dist:  # then nobody asks for the teacher's features, and its images can be kept
             fit_nets(stage, nets, task, job.data, job.training, **how)
-            return
+            return kept
         logger.info("distilling, with features compared at %s", ", ".join(paths))
         with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
             taps = {"teacher": of_teacher, "G": of_student}
             fit_nets(stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, **how)
+        return kept
 
     return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
 
@@ -117,6 +160,9 @@ def train_alone(
 
     A task without targets of its own (image2image) is taught by the teacher's images even so, but by nothing else.
     """
+    job = replace(
+        job, training=job.training.model_copy(update={"start": None})
+    )  # which is not that of this one
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
 
     def make() -> Nets:

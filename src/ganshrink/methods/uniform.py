@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ganshrink.methods.base import Job, MethodConfig, Result, RoundTo
-from ganshrink.methods.distill import DistillConfig, distill, tap_paths, train_alone
+from ganshrink.methods.distill import DistillConfig, distill, start_of, tap_paths, train_alone
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.scores import evenly, unevenly
@@ -45,6 +45,10 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     cost = channels.cost(plan)
     logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
     alone = config.teaching == "scratch"
+    if alone and start_of(job, "fresh") != "fresh":
+        raise ValueError(
+            f"teaching = 'scratch' starts fresh: leave out student.start = {start_of(job, 'fresh')!r}"
+        )
     paths = () if alone else tap_paths(config, job)
 
     teacher = job.teacher()

@@ -42,6 +42,7 @@ RELEASED = {
         squeezenet.convert_torchvision,
     ),
     "vgg16": Released(f"{TORCHVISION}/{vgg.VGG16_FILE}", "397923af", vgg.VGG16_FILE, "metrics.vgg"),
+    "vgg19": Released(f"{TORCHVISION}/{vgg.VGG19_FILE}", "dcbb9e9d", vgg.VGG19_FILE, "task.vgg"),
 }
 
 

@@ -6,6 +6,7 @@ Belongie 2017 use it) has its preprocessing in a first 1x1 convolution and refle
 relu3_1 is used.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,14 +59,26 @@ VGG19_NORMALISED = Layout(
     style_weight=1e3,  # its features are larger, by about (1e5 / 1e3) ** (1 / 3) by these two weights
     online=(500, 2),  # so about 1e4 / 4.6**2 and 10 / 4.6
 )
-LAYOUTS = (VGG16, VGG19_NORMALISED)
+LAYOUTS = (VGG16, VGG19_NORMALISED)  # whose features the perceptual distance compares
+VGG19 = Layout(
+    "torchvision's VGG-19 without batch norm",
+    "features.",
+    {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256}
+    | {19: 512, 21: 512, 23: 512, 25: 512, 28: 512},
+    pools=(4, 9, 18, 27),
+    taps={1: "relu1_1", 6: "relu2_1", 11: "relu3_1", 20: "relu4_1", 29: "relu5_1"},
+    style_weight=STYLE_WEIGHT,
+    online=(0, 0),
+)
+"""Of the losses of pix2pixHD and GauGAN alone."""
 
-VGG16_FILE = "vgg16-397923af.pth"
+VGG16_FILE, VGG19_FILE = "vgg16-397923af.pth", "vgg19-dcbb9e9d.pth"
 ORIGIN = (
     f"`ganshrink fetch vgg16` downloads torchvision's: then set metrics.vgg = '{VGG16_FILE}'. Or get "
     f"{VGG16_FILE}, or vgg_normalised.pth of a public AdaIN release, and name its path; "
     "or save such a state dict with safetensors"
 )
+ORIGIN_19 = f"`ganshrink fetch vgg19` downloads torchvision's: then set task.vgg = '{VGG19_FILE}'"
 
 
 class VGG(nn.Module):
@@ -86,13 +99,15 @@ class VGG(nn.Module):
 
     def __init__(self, layout: Layout, *, normalize: bool = False, sha256: str = "") -> None:
         super().__init__()
-        self.features = _vgg16() if layout is VGG16 else _vgg19_normalised()
+        self.features = _vgg19_normalised() if layout is VGG19_NORMALISED else _torchvision(layout)
         self.taps = layout.taps
         self.style = tuple(layout.taps.values())
         self.style_weight, self.online = layout.style_weight, layout.online
         self.name = layout.name + (", ImageNet mean and deviation" if normalize else "")
         self.sha256 = sha256
         mean, std = (MEAN_RGB, STD_RGB) if normalize else ((0.0,) * 3, (1.0,) * 3)
+        if layout is VGG19:  # both released codes give it images in [-1, 1] as they are
+            mean, std = (0.5,) * 3, (0.5,) * 3
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -134,7 +149,7 @@ class VGG(nn.Module):
 
 
 def load_vgg(path: str | Path, device: str | torch.device = "cpu", *, normalize: bool = False) -> VGG:
-    """VGG from a file of either release; what lies behind its last named layer is not read.
+    """VGG of either release that the perceptual distance knows; what lies behind its last named layer is not read.
 
     Args:
         path: a safetensors or .pth file; a relative one starts from `GANSHRINK_WEIGHTS` where that is set.
@@ -144,9 +159,20 @@ def load_vgg(path: str | Path, device: str | torch.device = "cpu", *, normalize:
         FileNotFoundError: no such file; the message says where it comes from.
         ValueError: the file holds something else, or `normalize` is asked of the normalised VGG-19.
     """
-    file = find_weights(path, origin=ORIGIN)
+    return _load(path, LAYOUTS, ORIGIN, device, normalize)
+
+
+def load_vgg19(path: str | Path) -> VGG:
+    """torchvision's VGG-19, up to relu5_1, for images in [-1, 1]. Raises as `load_vgg`."""
+    return _load(path, (VGG19,), ORIGIN_19, "cpu", False)
+
+
+def _load(
+    path: str | Path, known: Sequence[Layout], origin: str, device: str | torch.device, normalize: bool
+) -> VGG:
+    file = find_weights(path, origin=origin)
     state = read_weights(file)
-    layout = _recognise(state, file)
+    layout = _recognise(state, file, known, origin)
     if normalize and layout is VGG19_NORMALISED:
         raise ValueError(f"{file} is {layout.name}, which has its preprocessing inside: leave normalize off")
     wanted = {
@@ -159,21 +185,21 @@ def load_vgg(path: str | Path, device: str | torch.device = "cpu", *, normalize:
     try:
         return cast(VGG, fill_judge(network, given, file, device=device))
     except ValueError as error:
-        raise ValueError(f"{error}. {ORIGIN}") from None
+        raise ValueError(f"{error}. {origin}") from None
 
 
-def _recognise(state: dict[str, Tensor], file: Path) -> Layout:
+def _recognise(state: dict[str, Tensor], file: Path, known: Sequence[Layout], origin: str) -> Layout:
     """The layout whose convolutions the file begins with: VGG-16, -19 and their batch norm forms differ in them."""
-    for layout in LAYOUTS:
+    for layout in known:
         last = max(layout.convs)
         if [n for n in _convolutions(state, layout.prefix) if n <= last] == list(layout.convs):
             return layout
     named = [name.removesuffix(".weight") for name, tensor in state.items() if tensor.ndim == 4]
     named.sort(key=lambda name: (len(name), name))  # features.2 before features.10
     found = f"{', '.join(named[:12])}{', ...' if len(named) > 12 else ''}" if named else "none"
-    accepted = " and ".join(layout.says() for layout in LAYOUTS)
+    accepted = " and ".join(layout.says() for layout in known)
     raise ValueError(
-        f"{file} is no VGG known here: its convolutions are {found}; known are {accepted}. {ORIGIN}"
+        f"{file} is no VGG known here: its convolutions are {found}; known are {accepted}. {origin}"
     )
 
 
@@ -187,12 +213,12 @@ def _convolutions(state: dict[str, Tensor], prefix: str) -> list[int]:
     return sorted(int(words[0]) for words in names if words[0].isdecimal() and words[1:] == ["weight"])
 
 
-def _vgg16() -> nn.Sequential:
-    """Positions 0 to 22 of torchvision's `features`."""
+def _torchvision(layout: Layout) -> nn.Sequential:
+    """torchvision's `features` up to the last layer that is named: 23 of VGG-16, 30 of VGG-19."""
     layers: list[nn.Module] = []
-    widths = (3, *VGG16.convs.values())
+    widths = (3, *layout.convs.values())
     for inputs, outputs in pairwise(widths):
-        if len(layers) in VGG16.pools:
+        if len(layers) in layout.pools:
             layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)

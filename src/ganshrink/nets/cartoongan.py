@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ganshrink.nets.layers import Norm, residual_block
+from ganshrink.nets.layers import Norm, doubling, padded_conv, residual_block
 
 # The norm of the released weights: its epsilon is far below torch's, so dead channels are blown up, not damped.
 INSTANCE: Norm = partial(nn.InstanceNorm2d, affine=True, eps=1e-9)
@@ -37,10 +37,10 @@ def half(width: int) -> list[nn.Module]:
     return [down, nn.Conv2d(2 * width, 2 * width, 3, padding=1), INSTANCE(2 * width), nn.ReLU()]
 
 
-def double(width: int) -> list[nn.Module]:
-    """Double the size, halve the channels: a transposed convolution and a plain one, with no norm between them."""
-    up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
-    return [up, nn.Conv2d(width // 2, width // 2, 3, padding=1), INSTANCE(width // 2), nn.ReLU()]
+def double(width: int, upsample: str, padding: str) -> list[nn.Module]:
+    """Double the size, halve the channels (see `doubling`), and a plain convolution, with no norm between them."""
+    up = doubling(width, width // 2, upsample, padding=padding)
+    return [*up, nn.Conv2d(width // 2, width // 2, 3, padding=1), INSTANCE(width // 2), nn.ReLU()]
 
 
 class CartoonGAN(nn.Module):
@@ -51,9 +51,10 @@ class CartoonGAN(nn.Module):
     Args:
         kernel: of the first and the last convolution. The released weights have 7; GAN Slimming's published cost is
             that of 3.
+        upsample, padding: as in `ResNet`.
 
     Raises:
-        ValueError: if `kernel` is even.
+        ValueError: if `kernel` is even, or upsample or padding is unknown.
     """
 
     def __init__(
@@ -64,16 +65,17 @@ class CartoonGAN(nn.Module):
         ngf: int = 64,
         blocks: int = 8,
         kernel: int = 7,
+        upsample: str = "transposed",
+        padding: str = "reflect",
     ) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, got {kernel}")
-        pad = nn.ReflectionPad2d(kernel // 2)
-        stem = [pad, nn.Conv2d(in_channels, ngf, kernel), INSTANCE(ngf), nn.ReLU()]
-        self.down = nn.Sequential(*stem, *half(ngf), *half(2 * ngf))
-        self.blocks = nn.Sequential(*(residual_block(4 * ngf, INSTANCE, bias=True) for _ in range(blocks)))
-        head = [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(ngf, out_channels, kernel), nn.Tanh()]
-        self.up = nn.Sequential(*double(4 * ngf), *double(2 * ngf), *head)
+        first = padded_conv(in_channels, ngf, kernel, padding=padding)
+        self.down = nn.Sequential(*first, INSTANCE(ngf), nn.ReLU(), *half(ngf), *half(2 * ngf))
+        self.blocks = nn.Sequential(
+            *(residual_block(4 * ngf, INSTANCE, bias=True, padding=padding) for _ in range(blocks))
+        )
+        ups = [*double(4 * ngf, upsample, padding), *double(2 * ngf, upsample, padding)]
+        self.up = nn.Sequential(*ups, *padded_conv(ngf, out_channels, kernel, padding=padding), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.blocks(self.down(x)))

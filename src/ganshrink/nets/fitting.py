@@ -15,6 +15,7 @@ Leaves = dict[str, Tensor]  # of one module: its tensors by the last part of the
 
 STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
 OTHER_WORDS = {"scale": "weight", "gamma": "weight", "shift": "bias", "beta": "bias", "offset": "bias"}
+SPECTRAL = {"weight_orig": "weight.original", "weight_u": "weight.0._u", "weight_v": "weight.0._v"}
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 CONVS = nn.modules.conv._ConvNd
 
@@ -62,7 +63,7 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> Fit:
     zeroed = _without_bias(pairs, theirs, ours, network)
     for given, own in pairs:
         module = network.get_submodule(own)
-        found = _computed(theirs[given], module)
+        found = _as_kept(theirs[given], ours[own], module)
         if "bias" not in found and (own in zeroed or (own in norms and "bias" in ours[own])):
             found["bias"] = torch.zeros(ours[own]["bias"].shape)
             done.add("biases that the file lacks are zero")
@@ -72,7 +73,8 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> Fit:
                 folded[f"{norms[own]}.running_mean"] = bias
             done.add("biases before norms went into the means that these take off")
         leaves = _leaves(found, ours[own], module, given, own, done)
-        result.state |= {_join(own, leaf): tensor for leaf, tensor in leaves.items()}
+        for leaf, tensor in leaves.items():  # of a parametrisation, its two parts
+            result.state[_join(own, f"parametrizations.{leaf}" if "." in leaf else leaf)] = tensor
     for name, bias in folded.items():
         result.state[name] = result.state[name] - bias
     result.state = {name: result.state[name] for name in network.state_dict()}
@@ -124,7 +126,7 @@ def _pairs(
 
 def _alike(given: Leaves, own: Leaves, module: nn.Module) -> bool:
     """Whether two modules can be the same layer: the weight's shape decides, and what else both have."""
-    found = {leaf: tensor.shape for leaf, tensor in _computed(given, module).items()}
+    found = {leaf: tensor.shape for leaf, tensor in _as_kept(given, own, module).items()}
     mine = {leaf: tensor.shape for leaf, tensor in own.items()}
     decisive = [leaf for leaf in mine if leaf not in STATISTICS and leaf != "bias"] or list(mine)
     return all(found.get(leaf) == mine[leaf] for leaf in decisive)
@@ -190,6 +192,17 @@ def _leaves(
                 f"{str(got.dtype).removeprefix('torch.')} became {str(wanted.dtype).removeprefix('torch.')}"
             )
     return {leaf: found[leaf].detach().to(own[leaf].dtype).contiguous() for leaf in own}
+
+
+def _as_kept(given: Leaves, own: Leaves, module: nn.Module) -> Leaves:
+    """The tensors of a module as ours keeps them: a spectral norm in the new style where ours has one, else computed."""
+    if "weight.0._u" not in own:
+        return _computed(given, module)
+    found = {SPECTRAL.get(leaf, leaf): tensor for leaf, tensor in given.items()}
+    if "weight.0._u" in found and "weight.0._v" not in found:  # of torch before 0.4.1
+        matrix = found["weight.original"].float().flatten(1)
+        found["weight.0._v"] = nn.functional.normalize(matrix.T @ found["weight.0._u"].float(), dim=0)
+    return found
 
 
 def _computed(given: Leaves, module: nn.Module) -> Leaves:

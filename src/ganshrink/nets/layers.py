@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +42,56 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-def residual_block(width: int, norm: Norm, *, bias: bool) -> Residual:
-    """Two reflect-padded 3x3 convolutions; a plain sum, with no activation after it."""
+def padded_conv(
+    inside: int, outside: int, kernel: int, *, padding: str = "reflect", **options: Any
+) -> list[nn.Module]:
+    """A convolution that keeps the size, after what pads its input: `reflect`, or `zeros`, which the convolution adds
+    itself, as devices like it. Both are two modules, so that the layers of either net have the same names; with a kernel
+    of one the convolution stands alone.
+
+    Raises:
+        ValueError: for another padding, or an even kernel.
+    """
+    if padding not in ("reflect", "zeros"):
+        raise ValueError(f"padding must be reflect or zeros, got {padding!r}")
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel must be odd, got {kernel}")
+    border = kernel // 2
+    if not border:
+        return [nn.Conv2d(inside, outside, kernel, **options)]
+    if padding == "reflect":
+        return [nn.ReflectionPad2d(border), nn.Conv2d(inside, outside, kernel, **options)]
+    return [nn.Identity(), nn.Conv2d(inside, outside, kernel, padding=border, **options)]
+
+
+def doubling(
+    inside: int, outside: int, upsample: str, *, kernel: int = 3, padding: str = "zeros", bias: bool = True
+) -> list[nn.Module]:
+    """Twice the size. `transposed`: a transposed convolution of stride 2, with a kernel of 3 or 4. `resize`: nearest, then a
+    padded 3x3 convolution. `shuffle`: a padded 3x3 convolution to four times the channels, then pixel shuffle.
+
+    Raises:
+        ValueError: for another way.
+    """
+    if upsample == "transposed":
+        more = kernel % 2  # of the output, so that it is twice the input
+        return [nn.ConvTranspose2d(inside, outside, kernel, 2, padding=1, output_padding=more, bias=bias)]
+    if upsample == "resize":
+        enlarge = nn.Upsample(scale_factor=2.0, mode="nearest")
+        return [enlarge, *padded_conv(inside, outside, 3, padding=padding, bias=bias)]
+    if upsample == "shuffle":
+        return [*padded_conv(inside, 4 * outside, 3, padding=padding, bias=bias), nn.PixelShuffle(2)]
+    raise ValueError(f"upsample must be transposed, resize or shuffle, got {upsample!r}")
+
+
+def residual_block(width: int, norm: Norm, *, bias: bool, padding: str = "reflect") -> Residual:
+    """Two padded 3x3 convolutions; a plain sum, with no activation after it."""
     return Residual(
         nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=bias),
+            *padded_conv(width, width, 3, padding=padding, bias=bias),
             norm(width),
             nn.ReLU(),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=bias),
+            *padded_conv(width, width, 3, padding=padding, bias=bias),
             norm(width),
         )
     )
@@ -98,18 +139,21 @@ def check_scale(scale: int, known: Sequence[int]) -> None:
 
 
 def stem(
-    in_channels: int, ngf: int, norm: Norm, *, bias: bool, halvings: int = 2, antialias: bool = False
+    in_channels: int,
+    ngf: int,
+    norm: Norm,
+    *,
+    bias: bool,
+    halvings: int = 2,
+    antialias: bool = False,
+    padding: str = "reflect",
 ) -> list[nn.Module]:
-    """Reflect-padded 7x7 convolution to `ngf` channels, then `halvings` strided ones that double the channels.
+    """Padded 7x7 convolution to `ngf` channels, then `halvings` strided ones that double the channels.
 
     With `antialias` a blur takes every second pixel, not the convolution.
     """
-    layers: list[nn.Module] = [
-        nn.ReflectionPad2d(3),
-        nn.Conv2d(in_channels, ngf, 7, bias=bias),
-        norm(ngf),
-        nn.ReLU(),
-    ]
+    first = padded_conv(in_channels, ngf, 7, padding=padding, bias=bias)
+    layers: list[nn.Module] = [*first, norm(ngf), nn.ReLU()]
     for width in (ngf * 2**level for level in range(halvings)):
         conv = nn.Conv2d(width, 2 * width, 3, stride=1 if antialias else 2, padding=1, bias=bias)
         layers += [conv, norm(2 * width), nn.ReLU()]
@@ -118,18 +162,32 @@ def stem(
 
 
 def head(
-    ngf: int, out_channels: int, norm: Norm, *, bias: bool, halvings: int = 2, antialias: bool = False
+    ngf: int,
+    out_channels: int,
+    norm: Norm,
+    *,
+    bias: bool,
+    halvings: int = 2,
+    antialias: bool = False,
+    upsample: str = "transposed",
+    padding: str = "reflect",
 ) -> list[nn.Module]:
-    """As many transposed convolutions back to full size, then a reflect-padded 7x7 convolution and tanh.
+    """As many doublings back to full size (see `doubling`), then a padded 7x7 convolution and tanh.
 
     With `antialias` a blur doubles the size, and a plain convolution follows it.
+
+    Raises:
+        ValueError: for another `upsample` than the default with `antialias`, which has a way of its own.
     """
+    if antialias and upsample != "transposed":
+        raise ValueError(
+            f"antialias doubles the size by blurs: leave upsample = {upsample!r} out, or antialias"
+        )
     layers: list[nn.Module] = []
     for width in (ngf * 2**level for level in range(halvings, 0, -1)):
         if antialias:
             layers += [BlurUp(width), nn.Conv2d(width, width // 2, 3, padding=1, bias=bias)]
         else:
-            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
-            layers.append(up)
+            layers += doubling(width, width // 2, upsample, padding=padding, bias=bias)
         layers += [norm(width // 2), nn.ReLU()]
-    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
+    return [*layers, *padded_conv(ngf, out_channels, 7, padding=padding), nn.Tanh()]

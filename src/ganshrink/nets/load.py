@@ -9,10 +9,12 @@ from torch import nn
 
 from ganshrink.nets.cartoongan import CartoonGAN
 from ganshrink.nets.incres import IncRes
+from ganshrink.nets.incres_spade import IncGauGAN
 from ganshrink.nets.mobile_resnet import MobileResNet
 from ganshrink.nets.patchgan import PatchGAN
 from ganshrink.nets.resnet import ResNet
 from ganshrink.nets.rrdb import RRDBNet
+from ganshrink.nets.spade import GauGAN, MobileGauGAN
 from ganshrink.nets.srvgg import SRVGG
 from ganshrink.nets.unet import UNet
 from ganshrink.system.own import call, chosen
@@ -25,6 +27,10 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
     "unet256": partial(UNet, downs=8),
     "unet128": partial(UNet, downs=7),
     "incres9": partial(IncRes, blocks=9),
+    "pix2pixhd": partial(ResNet, blocks=9, halvings=4),
+    "gaugan": GauGAN,
+    "incres_gaugan": IncGauGAN,
+    "mobile_gaugan": MobileGauGAN,
     "cartoongan": CartoonGAN,
     "rrdb": RRDBNet,
     "srvgg": SRVGG,

@@ -28,9 +28,9 @@ LAYOUTS: Mapping[str, str] = {
     r"features\.\d+\.(res_ops|dw_ops|pw_bn)\.": "the release of incres9",
     r"body\.\d+\.rdb1\.|RRDB_trunk\.": "BasicSR (Real-ESRGAN, ESRGAN)",
     r"deconv0\d_\d\.|in0\d_\d\.": "the CartoonGAN release",
+    r"\.mlp_shared\.": "SPADE",
 }
 LATER: Mapping[str, str] = {
-    r"\.mlp_shared\.": "SPADE",
     r"(^|\.)(gap_fc|UpBlock1_\d|adalin|rho)\b": "U-GAT-IT",
     r"\.modulation\.(weight|bias)$": "StyleGAN2",
     r"relative_position_bias_table": "a Swin transformer (SwinIR)",
@@ -99,9 +99,15 @@ def _advice(name: str, options: Mapping[str, Any], state: State) -> Iterator[str
     """What the tensors do not decide, and the user must know."""
     if any(re.search(r"conv_block\.6\.(conv\.0\.)?weight$", n) and t.ndim == 4 for n, t in state.items()):
         yield "its blocks have dropout, which is off here; where it stayed on at test time, its pictures were random"
-    if options.get("norm") != "batch" and any(name.endswith(".running_mean") for name in state):
+    if name == "gaugan":
+        yield "weights do not tell how often it doubles the size: 6 times is taken, as for Cityscapes; else add doublings=5"
+    if (
+        options.get("norm") != "batch"
+        and name != "gaugan"
+        and any(name.endswith(".running_mean") for name in state)
+    ):
         yield "its norms are taken for instance norms of an old torch; were they batch norms, add norm=batch"
-    if options.get("norm", net_options(name).get("norm")) == "batch":
+    if name != "gaugan" and options.get("norm", net_options(name).get("norm")) == "batch":
         yield (
             "its batch norms use their statistics; where they ran in training mode at test time, as pix2pix's do without "
             "--eval, add norm=instance affine=true: at batch 1 the same"
@@ -145,6 +151,8 @@ def _guesses(shapes: Shapes, state: State) -> Iterator[Guess]:
         return
     first, last = shapes[0], shapes[-1]
     kernels = {shape[2:] for shape in shapes}
+    if {"fc.weight", "conv_img.weight", "head_0.norm_0.mlp_gamma.weight"} <= state.keys():
+        yield _of_labels(state)
     if kernels == {(4, 4)}:
         yield from _of_strides(shapes)
     elif first[2:] == last[2:] and first[0] == last[1] and first[2] in (7, 3) and len(shapes) > 6:
@@ -164,6 +172,20 @@ def _of_strides(shapes: Shapes) -> Iterator[Guess]:
         name = "unet128" if downs == 7 else "unet256"
         sizes = {"downs": downs} if downs not in (7, 8) else {}
         yield name, {"in_channels": inside, "out_channels": last[1], "ngf": width} | sizes
+
+
+def _of_labels(state: State) -> Guess:
+    """GauGAN's generator, by the names of its code; a spectral norm, where there is one, is folded."""
+    outside, ngf = state["conv_img.weight"].shape[:2]
+    tracked = "head_0.norm_0.param_free_norm.running_mean" in state
+    return "gaugan", {
+        "in_channels": state["fc.weight"].shape[1],
+        "out_channels": outside,
+        "ngf": ngf,
+        "hidden": state["head_0.norm_0.mlp_shared.0.weight"].shape[0],
+        "norm": "batch" if tracked else "instance",
+        "spectral": False,
+    }
 
 
 def _residual(shapes: Shapes, state: State) -> Iterator[Guess]:

@@ -1,11 +1,12 @@
 """The U-Net generator of Pix2Pix (Isola et al. 2017), of any depth."""
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ganshrink.nets.layers import Norm, needs_bias, norm_layer
+from ganshrink.nets.layers import Norm, doubling, needs_bias, norm_layer
 
 # Names of pytorch-CycleGAN-and-pix2pix's U-Net: every level is a sequence that holds the next one. Their order is ours.
 RELEASED = re.compile(r"model\.model\.\d\.")
@@ -18,10 +19,10 @@ def down(inside: int, outside: int, norm: Norm | None, *, bias: bool, activate: 
     return nn.Sequential(*layers, *([norm(outside)] if norm else []))
 
 
-def up(inside: int, outside: int, norm: Norm, *, bias: bool, dropout: float) -> nn.Sequential:
-    """Double the size: ReLU, 4x4 stride-2 transposed convolution, norm, dropout."""
-    conv = nn.ConvTranspose2d(inside, outside, 4, stride=2, padding=1, bias=bias)
-    return nn.Sequential(nn.ReLU(), conv, norm(outside), *([nn.Dropout(dropout)] if dropout else []))
+def up(inside: int, outside: int, norm: Norm, *, bias: bool, dropout: float, upsample: str) -> nn.Sequential:
+    """Double the size: ReLU, 4x4 stride-2 transposed convolution or another way (see `doubling`), norm, dropout."""
+    double = doubling(inside, outside, upsample, kernel=4, bias=bias)
+    return nn.Sequential(nn.ReLU(), *double, norm(outside), *([nn.Dropout(dropout)] if dropout else []))
 
 
 class UNet(nn.Module):
@@ -29,6 +30,9 @@ class UNet(nn.Module):
 
     Takes (B, in_channels, H, W) with H and W multiples of `2 ** downs`, gives (B, out_channels, H, W) in [-1, 1].
     A skip carries the *activated* tensor: in the original, in-place LeakyReLUs make it so.
+
+    Args:
+        upsample: how the size doubles: transposed, or resize or shuffle with 3x3 convolutions (see `doubling`).
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class UNet(nn.Module):
         norm: str = "batch",
         affine: bool | None = None,
         dropout: float = 0.0,
+        upsample: str = "transposed",
     ) -> None:
         super().__init__()
         if downs < 5:
@@ -57,10 +62,11 @@ class UNet(nn.Module):
         for level in range(downs - 1, 0, -1):
             inside = widths[level] * (1 if level == downs - 1 else 2)
             rate = dropout if 4 <= level < downs - 1 else 0.0  # the middle levels, as the original
-            self.up.append(up(inside, widths[level - 1], make_norm, bias=bias, dropout=rate))
+            way: dict[str, Any] = {"bias": bias, "dropout": rate, "upsample": upsample}
+            self.up.append(up(inside, widths[level - 1], make_norm, **way))
         self.act = nn.LeakyReLU(0.2)
-        last = nn.ConvTranspose2d(2 * widths[0], out_channels, 4, stride=2, padding=1)
-        self.head = nn.Sequential(nn.ReLU(), last, nn.Tanh())
+        last = doubling(2 * widths[0], out_channels, upsample, kernel=4)
+        self.head = nn.Sequential(nn.ReLU(), *last, nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []

@@ -8,6 +8,7 @@ from ganshrink.pruning.extract import extract, zeroed
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
 from ganshrink.pruning.prune import prune
+from ganshrink.pruning.reconstruct import reconstruct
 
 __all__ = [
     "Budget",
@@ -19,6 +20,7 @@ __all__ = [
     "extract",
     "initialise",
     "prune",
+    "reconstruct",
     "scores",
     "zeroed",
 ]

@@ -30,7 +30,7 @@ def mismatch(
 
     Half precision is compared in float32. What a forward moves on, such as counters, moves on.
     """
-    with _evaluating(small), _evaluating(big):
+    with evaluating(small), evaluating(big):
         if any(t.dtype in HALVES for t in big.parameters()):
             small, big, tensors = _cast(small, big, tensors, torch.float32)
         found = _compared(small, big, tensors, examples(example))
@@ -131,7 +131,8 @@ def _double(tensor: Any) -> Any:
 
 
 @contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Eval mode, then every module as it was."""
     flags = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

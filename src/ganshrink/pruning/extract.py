@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ganshrink.pruning.channels import Channels
 from ganshrink.pruning.check import mismatch
+from ganshrink.pruning.cost import Mask
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.fresh import initialise
 from ganshrink.pruning.plan import Plan
@@ -56,7 +58,16 @@ def extract(
         problem = trial(plain, channels, plan, copied(small))
     if problem is not None:
         raise RuntimeError(f"the extracted network is not the planned one: {problem}")
+    CUTS[small] = channels.cuts(plan)
     return initialise(small) if init == "fresh" else small
+
+
+CUTS: WeakKeyDictionary[nn.Module, dict[str, dict[int, Mask]]] = WeakKeyDictionary()
+
+
+def cuts_of(small: nn.Module) -> dict[str, dict[int, Mask]] | None:
+    """What was cut of which tensors to make this very network, as `Channels.cuts` says it; None: nobody knows."""
+    return CUTS.get(small)
 
 
 def trial(plain: nn.Module, channels: Channels, plan: Plan, small: nn.Module) -> str | None:

@@ -22,6 +22,7 @@ from ganshrink.training.update import Update
 from ganshrink.training.validation import Validation, Validator
 
 Nets = dict[str, nn.Module]
+Start = Literal["fresh", "inherit", "reconstruct"]
 
 # Settings that came later decide where they are set: what was made before them is not made again.
 LATE = {"ema", "keep"}
@@ -79,10 +80,36 @@ class Training(FitConfig):
         incidental = INCIDENTAL - ({"validate_every", "validate_by"} if self.keep == "best" else set())
         return self.model_dump(mode="json", include=Training.model_fields.keys() - incidental - late)
 
-    def for_search(self) -> "Training":
+    def for_search(self) -> Self:
         """The same where the weights are not what comes out: without an average, and nothing is validated."""
         off = {"ema": None, "validate_every": None, "validate_by": None, "keep": "last"}
         return self.model_copy(update=off)
+
+
+class StudentTraining(Training):
+    """How the student is trained."""
+
+    start: Start | None = Field(
+        default=None,
+        description="what its training begins with; fresh: new weights; inherit: those that the cut left; reconstruct: "
+        "these, refitted layer by layer to the network before the cut, for which rates of 1e-4 and less are good (see "
+        "reconstruct.md); none: as the method has it",
+    )
+    start_images: int = Field(
+        default=24, ge=1, description="training images that reconstruct refits to, all in memory at once"
+    )
+
+    def decisive(self) -> dict[str, Any]:
+        """Also what it starts from, where that is set."""
+        begun = {} if self.start is None else {"start": self.start}
+        return (
+            super().decisive()
+            | begun
+            | ({"start_images": self.start_images} if self.start == "reconstruct" else {})
+        )
+
+    def for_search(self) -> Self:
+        return super().for_search().model_copy(update={"start": None})
 
 
 def train_stage(

@@ -26,7 +26,7 @@ from ganshrink.metrics import MetricsConfig
 from ganshrink.quant import QuantizationConfig
 from ganshrink.system.spelling import did_you_mean
 from ganshrink.training.tasks import Direction, Task, Term, WithTerms
-from ganshrink.training.train import Training
+from ganshrink.training.train import StudentTraining, Training
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.overrides import DIRECTIONS, put
 from ganshrink.workflow.parts import DEFAULTS, named, settings_type, task_settings
@@ -125,7 +125,7 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     task: TaskOptions
     method: MethodOptions
     teacher: TeacherConfig = TeacherConfig()
-    student: Training = Training()
+    student: StudentTraining = StudentTraining()
     metrics: MetricsConfig = MetricsConfig()
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()

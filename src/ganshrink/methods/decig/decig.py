@@ -19,6 +19,7 @@ from ganshrink.latency.profiles import DeviceProfile
 from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
 from ganshrink.methods.decig.hinges import cut_within, decided, find_hinges
 from ganshrink.methods.decig.section import hinges_section, summary, told
+from ganshrink.methods.distill import begun, refit, start_of
 from ganshrink.pruning import Channels, Plan, extract, initialise
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import l1
@@ -293,7 +294,7 @@ def _finetune(
     run: Run, job: Job, task: Task, config: DecigConfig, condensed: Nets, plans: Mapping[str, Plan]
 ) -> Nets:
     """The small generators, finetuned on the task's losses, the network before the cut as their teacher."""
-    weight = config.finetune.lambda_kd
+    weight, start = config.finetune.lambda_kd, start_of(job, "inherit")
     before = {name: condensed[name] for name in plans}
     small = {name: extract(condensed[name], job.channels, plan) for name, plan in plans.items()}
 
@@ -306,16 +307,23 @@ def _finetune(
             losses[f"{name}_kd"] = weight * l1_loss(way.fake.float(), taught.float())
         return losses
 
-    def learn(stage: Stage, nets: Nets) -> None:
+    def learn(stage: Stage, nets: Nets) -> Artefacts:
+        jobs = job.by_generator()
+        kept = [refit(small[name], network, jobs[name], start) for name, network in before.items()]
         logger.info("finetuning what is left")
         options: Any = {"terms": [remembered] if weight else [], "frozen": list(before.values())}
         options["validation"] = job.validation
         fit_nets(stage, nets, task, job.data, job.training, progress=job.progress, **options)
+        return {
+            f"{key}_{name}": value
+            for name, one in zip(before, kept, strict=True)
+            for key, value in one.items()
+        }
 
     kept = {name: plan.to_json(job.channels)["layers"] for name, plan in plans.items()}
     stamp = {"method": config.for_stage("finetune"), "plans": kept, **job.describe()}
     # plans say all that the cut decides; discriminators go on from Stage I, the other way's generator too
-    make, after = lambda: condensed | small, ("condense",)
+    make, after = lambda: condensed | {k: begun(net, start) for k, net in small.items()}, ("condense",)
     nets, _ = train_stage(run, "finetune", make, learn, made_from=stamp, after=after)
     return {name: nets[name] for name in plans}
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ganshrink.graph import trace
 from ganshrink.losses import Fusion, attention_loss, attention_map, co_attention, feature_distance, nearest
 from ganshrink.methods.base import Job, MethodConfig, Result, Settings
-from ganshrink.methods.distill import widest
+from ganshrink.methods.distill import refit, start_of, widest
 from ganshrink.methods.dmad.search import SearchConfig, search_masks, stamp
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Plan, extract, initialise
@@ -29,7 +29,7 @@ from ganshrink.pruning.removal import Removed
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.system.copies import copied
 from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
-from ganshrink.training.stages import Run, Stage
+from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import GeneratorPass, Task, with_settings
 from ganshrink.training.tasks.task import adam_of
 from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
@@ -167,14 +167,16 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     after = None if job.task.needs_teacher else ()
     nets, found = train_stage(run, "search", begin, search, made_from=decided, after=after, until=until)
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
+    whole: Nets = {}
     for name, plan in plans.items():
         cost = searched.cost(plan)
         logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
         check_taps(paths, searched.removed(searched.widths(plan)))
+        whole[name] = nets[name]
         nets[name] = extract(nets[name], searched, plan)
 
     # Section III.C
-    nets = distill(run, job, config, paths, teachers, nets)
+    nets = distill(run, job, config, paths, teachers, nets, whole)
     return Result(
         students={name: nets[name] for name in jobs},
         plans={name: plan.whole(searched, channels, first) for name, plan in plans.items()},
@@ -185,7 +187,13 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
 
 
 def distill(
-    run: Run, job: Job, config: DmadConfig, paths: Sequence[str], teachers: Mapping[str, Nets], nets: Nets
+    run: Run,
+    job: Job,
+    config: DmadConfig,
+    paths: Sequence[str],
+    teachers: Mapping[str, Nets],
+    nets: Nets,
+    whole: Nets,
 ) -> Nets:
     """Section III.C: every net of the task, trained.
 
@@ -193,21 +201,28 @@ def distill(
         paths: where attention is compared.
         teachers: the trained nets, by the names of the generators that were made small.
         nets: as the search left them; these generators are cut.
+        whole: these generators before the cut.
     """
     settings, new = config.distill, set()  # what of the nets begins anew
+    start = start_of(job, settings.init)
     task: Any = job.task.with_teachers({name: trained["G"] for name, trained in teachers.items()})
     judges = {name for name in nets if name.startswith("D")}
     if settings.ndf is not None:
         task = with_settings(task, ndf=settings.ndf)
         others = task.nets(job.build(), job.data.in_channels, job.data.out_channels)
         nets, new = nets | {name: others[name] for name in judges}, judges
-    if settings.init == "fresh":
+    if start == "fresh":
         new = judges | teachers.keys()
 
     def begin() -> Nets:
         return {name: initialise(net) if name in new else net for name, net in nets.items()}
 
-    def learn(stage: Stage, nets: Nets) -> None:
+    def learn(stage: Stage, nets: Nets) -> Artefacts:
+        jobs, kept = job.by_generator(), Artefacts()
+        for name, network in whole.items():
+            kept |= {
+                f"{key}_{name}": value for key, value in refit(nets[name], network, jobs[name], start).items()
+            }
         logger.info("teaching the small network, with attention compared at %s", ", ".join(paths))
         with ExitStack() as stack:
             lessons = [DistillationLoss(name, settings, of.get("D"), paths) for name, of in teachers.items()]
@@ -227,6 +242,7 @@ def distill(
             options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
             options["validation"] = job.validation
             fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
+        return kept
 
     made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
     return train_stage(run, "distill", begin, learn, made_from=made_from)[0]

@@ -18,10 +18,11 @@ from torch.nn.functional import l1_loss, mse_loss
 from ganshrink.graph import trace
 from ganshrink.losses import discriminator_loss, generator_loss
 from ganshrink.methods.base import Job, Result
+from ganshrink.methods.distill import begun, refit, start_of
 from ganshrink.methods.gan_slimming.config import GanSlimmingConfig, NarrowConfig, SearchConfig, changed
 from ganshrink.methods.gan_slimming.section import about_dead, ratios
 from ganshrink.metrics.vgg import VGG, load_vgg
-from ganshrink.pruning import Budget, Channels, Plan, extract, initialise
+from ganshrink.pruning import Budget, Channels, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold, share_of_each
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly, norm_scale
@@ -35,7 +36,7 @@ from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.taps import activations
 from ganshrink.training.tasks.pool import ImagePool
 from ganshrink.training.tasks.task import RealImages, joined
-from ganshrink.training.train import Nets, Training, batches_of, describe, fit_nets, train_stage
+from ganshrink.training.train import Nets, Start, Training, batches_of, describe, fit_nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         if "search" not in stages:  # then it has to keep the budget
             even = evenly(channels)
             plan = job.plan_within(lambda budget: _plan(channels, even, budget, config), generator, channels)
-        nets, found = train("narrow", {**nets, "G": extract(generator, channels, plan)})
+        nets, found = train("narrow", {**nets, "G": extract(generator, channels, plan)}, whole=generator)
     if "search" in stages:
         network = nets["G"]
         searched = (
@@ -85,7 +86,7 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         dead = found["dead"]
         basis = {group.name: "scale under L1" for group in searched.groups if group.frozen is None}
         plan = lives.whole(searched, channels, plan)
-        nets, found = train("finetune", {**nets, "G": extract(nets["G"], searched, lives)})
+        nets, found = train("finetune", {**nets, "G": extract(nets["G"], searched, lives)}, whole=nets["G"])
     if "quantize" in stages:
         nets, found = train("quantize", nets)
     bits = QuantConfig(**found["quantization"]) if found["quantization"] else None
@@ -161,11 +162,13 @@ def _train(
     name: str,
     nets: Nets,
     channels: Channels | None = None,
+    whole: nn.Module | None = None,
 ) -> tuple[Nets, Artefacts]:
     """A stage: G, and D, which begins as the given one where there is one, trained on the stage's parts of Eq. 4.
 
     Args:
         channels: G's structure, where its scales are drawn to zero.
+        whole: what G was cut from, where it was cut for this stage.
 
     Returns:
         the nets, and what was kept: "quantization", what G was trained under; "scores", what each atom's scales came to,
@@ -182,12 +185,16 @@ def _train(
     judge = job.teacher().get("D") if _by_features(config, name) else None
     fresh = next(iter(config.stages)) == name and (name == "narrow" or search.start == "fresh")
 
+    start: Start = "fresh" if fresh else "inherit"
+    start = start if whole is None else start_of(job, start)
+
     def make() -> Nets:
-        student = initialise(network) if fresh else network
+        student = begun(network, start)
         made = task.nets(student, job.data.in_channels, job.data.out_channels)
         return made | {"D": copied(given)} if "D" in made and given is not None else made
 
     def learn(stage: Stage, made: Nets) -> Artefacts:
+        reconstructed = {} if whole is None else refit(network, whole, job, start)
         rate = config.adam(name, task.config)["lr"]
         logger.info("%s: training at rate %.3g, %d images a step", name, rate, training.batch_size)
         drawn = channels if "rho" in config.stages[name] else None
@@ -201,7 +208,10 @@ def _train(
             options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
             options["validation"] = job.validation
             fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
-            kept: Artefacts = {"quantization": bits and bits.ranged().model_dump(mode="json")}
+            kept: Artefacts = {
+                **reconstructed,
+                "quantization": bits and bits.ranged().model_dump(mode="json"),
+            }
             if sparsity is not None:
                 kept["dead"] = _silenced(job, sparsity)
         if sparsity is not None:

@@ -21,8 +21,9 @@ from ganshrink.data.held_out import TrainingImages, divide
 from ganshrink.data.passes import spread_inputs
 from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
-from ganshrink.methods.distill import widest
+from ganshrink.methods.distill import begun, refit, start_of, widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
+from ganshrink.methods.ugc.filter import RealnessFilter
 from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, searched_space, student_settings
 from ganshrink.methods.ugc.section import search_section
 from ganshrink.metrics.vgg import load_vgg
@@ -36,7 +37,7 @@ from ganshrink.pruning.search.evolution import within_budget
 from ganshrink.pruning.search.space import Space
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.copies import copied
-from ganshrink.system.distributed import mean_over_processes, rank_and_world
+from ganshrink.system.distributed import rank_and_world
 from ganshrink.system.generator import as_tuple, generate
 from ganshrink.training import Context, Forward, Taps, Update, adam, default_taps, joint, widths_at
 from ganshrink.training.batch_norm import recalibrate
@@ -85,6 +86,9 @@ class Ugc:
         self.network, self.channels = folded_copy(job.original.network), job.channels
         self.space = searched_space(self.network, self.channels, config.supernet)
         self.loss = online_loss(config, parts=rank_and_world()[1] * job.training.accumulate)
+        self.start = start_of(job, "inherit" if config.nas else "fresh")
+        if not config.nas and self.start != "fresh":
+            raise ValueError(f"without a search there is nothing to {self.start}: leave student.start out")
         self.how = {"supernet": job.training.for_search(), "finetune": job.training}
         # what a training from fresh weights builds on: the teacher's stage where the task learns from it
         self.before: tuple[str, ...] | None = () if "pairs" in job.task.needs else None
@@ -137,7 +141,8 @@ class Ugc:
         """
         config = self.config.finetune
 
-        def learn(stage: Stage, nets: Nets) -> None:
+        def learn(stage: Stage, nets: Nets) -> Artefacts:
+            kept = refit(nets["G"], whole()["G"], self.job, self.start) if self.config.nas else {}
             logger.info("distilling from both teachers online")
             # the teachers only train, by the statistics of their batches
             recalibrate(nets["G"], spread_inputs(self.images.unlabelled, config.calibration_images))
@@ -147,6 +152,7 @@ class Ugc:
                 online = OnlineDistillation(self.task, nets, self.loss, config, taps)
                 updates, forward = online.updates(), online.forward
                 self._fit(stage, nets, unlabelled=config.unlabelled, updates=updates, forward=forward)
+            return kept
 
         kept = {name: plan.to_json(self.channels)["layers"] for name, plan in plans.items()}
         stamp = {**self._stamp("finetune"), "plans": kept}
@@ -159,6 +165,7 @@ class Ugc:
         job, config, whole = self.job, self.config.finetune, make()
         cut = {"G" if name == "student" else name: plan for name, plan in plans.items()}
         nets: Nets = {name: extract(whole["G"], self.channels, plan) for name, plan in cut.items()}
+        nets["G"] = begun(nets["G"], self.start)
         if "D" in whole:
             nets["D_wide"] = copied(whole["D"])
             if "deep" in nets:
@@ -360,41 +367,3 @@ def image_of(context: Any) -> Tensor:
     makes the images anew for each update, so that this one is then from after it.)"""
     with torch.no_grad():
         return context.fake.detach()  # type: ignore[no-any-return]
-
-
-class RealnessFilter:
-    """Phi of Eq. 8: which unlabelled images count, by how real D finds what a teacher made of them.
-
-    As printed, images that D rates above its average count only every second time, and bad ones always, against the aim
-    to "improve the pseudo-label quality": the default is the other way round. The average moves after the decision.
-    """
-
-    def __init__(self, config: FinetuneConfig, teachers: Sequence[str] = TEACHERS) -> None:
-        self.config = config
-        self.average: dict[str, float] = {}  # D_EMA
-        self.updates: dict[str, int] = dict.fromkeys(teachers, 0)
-        self.kept: dict[str, float] = dict.fromkeys(teachers, 1.0)
-
-    def __call__(self, name: str, scores: Tensor) -> Tensor:
-        """Weights (B,) of 0 or 1 for a teacher's images, from D's mean scores of each (B,)."""
-        config, average = self.config, self.average.get(name)
-        mean = float(mean_over_processes(scores.detach().float().mean()))
-        phi = torch.ones_like(scores, dtype=torch.float32)
-        if average is not None and self.updates[name] >= config.filter_after:
-            good = scores >= average if config.filter == "realness" else scores <= average
-            phi = torch.where(good, phi, torch.randint(2, scores.shape, device=scores.device).float())
-        self.average[name] = mean if average is None else config.ema * average + (1 - config.ema) * mean
-        self.updates[name] += 1
-        self.kept[name] = float(phi.mean())
-        return phi
-
-    def watch(self) -> dict[str, float]:
-        """For the log: the share that counted in the last step, and the average."""
-        kept = {f"kept_{name}": value for name, value in self.kept.items()}
-        return kept | {f"realness_{name}": value for name, value in self.average.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"average": dict(self.average), "updates": dict(self.updates)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.average, self.updates = dict(state_dict["average"]), dict(state_dict["updates"])

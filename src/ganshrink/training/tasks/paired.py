@@ -116,6 +116,7 @@ class PairedLearning:
     needs_teacher: ClassVar[bool] = False
     both_ways: ClassVar[bool] = False
     student_settings: ClassVar[frozenset[str]] = frozenset()
+    Context: ClassVar[type[PairedContext]] = PairedContext
 
     config: PairedConfig = field(default_factory=PairedConfig)
     teacher: nn.Module | None = None
@@ -143,7 +144,7 @@ class PairedLearning:
         return replace(self, teacher=teachers["G"])
 
     def nets(self, generator: nn.Module, in_channels: int, out_channels: int) -> Nets:
-        """The generator as it is, and a fresh PatchGAN where one judges.
+        """The generator as it is, and a fresh discriminator where one judges.
 
         Raises:
             ValueError: if it is to see the input, and that holds no image.
@@ -166,7 +167,7 @@ class PairedLearning:
         """See `Task.forward`. `taps` may be on "G" and on "teacher"; the context's `features` gives what they caught."""
 
         def context(batch: dict[str, Any], step: int, epoch: int) -> PairedContext:
-            return PairedContext(batch, step, epoch, nets, self, taps or {})
+            return self.Context(batch, step, epoch, nets, self, taps or {})
 
         return context
 

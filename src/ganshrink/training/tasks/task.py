@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganshrink.nets import build
+from ganshrink.nets.patchgan import MultiScale
 from ganshrink.pruning import initialise
 from ganshrink.training import Forward, Taps, Update, adam
 
@@ -21,8 +22,8 @@ RealImages = Literal["photos", "teacher"]
 Direction = Literal["AtoB", "BtoA"]
 
 TASK_NAMES = (
-    "pix2pix: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for it; or "
-    "MODULE:NAME of your own"
+    "pix2pix, pix2pixhd, gaugan: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for "
+    "it; or MODULE:NAME of your own"
 )
 
 
@@ -156,7 +157,11 @@ def adam_of(config: Any, parameters: Iterable[nn.Parameter], *, lr: float | None
 
 
 def new_discriminator(in_channels: int, config: Judged) -> nn.Module:
-    """A freshly initialised PatchGAN."""
+    """A freshly initialised PatchGAN, or where the settings have `d_scales` as many at as many scales."""
     norm, _, affine = config.d_norm.partition("_")
-    options = {"ndf": config.ndf, "layers": config.d_layers, "norm": norm, "affine": bool(affine) or None}
-    return initialise(build("patchgan", in_channels=in_channels, **options))
+    options: dict[str, Any] = {"ndf": config.ndf, "layers": config.d_layers, "in_channels": in_channels}
+    options |= {"norm": norm, "affine": bool(affine) or None}
+    if (scales := getattr(config, "d_scales", None)) is None:
+        return initialise(build("patchgan", **options))
+    spectral = getattr(config, "d_spectral", False)
+    return initialise(MultiScale(scales, pad=2, spectral=spectral, **options))
