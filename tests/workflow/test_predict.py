@@ -3,14 +3,19 @@
 import logging
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from PIL import Image
 from torch import nn
 
 from ganshrink import nets
 from ganshrink.data import DataConfig, InputSpec, open_dataset, read_image
-from ganshrink.exporters import export_onnx
+from ganshrink.exporters.note import FileNote
+from ganshrink.exporters.sizes import Sizes
 from ganshrink.reports.files import RunFiles
 from ganshrink.reports.usage import usage
 from ganshrink.system.values import ValueRange, Values, converting
@@ -66,7 +71,8 @@ def test_a_picture_keeps_its_size(tmp_path, network, height, width, made):
     assert read_image(tmp_path / "out.png").size == made
 
 
-def test_what_is_filled_up_does_not_move_the_picture(tmp_path):
+def test_what_is_filled_up_does_not_move_the_picture(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     network = nn.Sequential(nn.Conv2d(3, 3, 1))
     with torch.no_grad():
         network[0].weight.copy_(torch.eye(3)[..., None, None])
@@ -83,6 +89,7 @@ def test_what_is_filled_up_does_not_move_the_picture(tmp_path):
     assert np.array_equal(
         np.asarray(Image.open(tmp_path / "out.png")), np.asarray(Image.open(tmp_path / "wide.png"))
     )
+    assert "filled up at the right and below to multiples of 16 pixels, and cropped again" in caplog.text
 
 
 def test_a_student_of_one_size_alone_says_so(tmp_path, caplog):
@@ -191,16 +198,32 @@ def test_a_student_that_looks_further_than_a_tile_says_so(tmp_path, network, mes
         predict(file, photo(tmp_path, 40, 90), tmp_path / "out.png", original=network, tile=32)
 
 
+def onnx_file(path, nodes, initializers, note, sides):
+    """A graph of one input and one output as this package exports them."""
+    kind = TensorProto.UINT8 if note.image_io else TensorProto.FLOAT
+    ends = [make_tensor_value_info(name, kind, ["batch", 3, *sides]) for name in ("input", "image")]
+    graph = make_graph(nodes, "student", ends[:1], ends[1:], initializers)
+    model = make_model(graph, ir_version=10, opset_imports=[make_opsetid("", 18)])
+    onnx.helper.set_model_props(model, note.about())
+    onnx.save(model, path)
+
+
 def test_an_exported_file_is_a_student_of_its_own(tmp_path, caplog, monkeypatch):
-    network = converting(nn.Sequential(conv(3, 3), nn.Sigmoid()), Values(input=UNIT, output=UNIT)).eval()
-    torch.manual_seed(0)
+    network = nn.Sequential(conv(3, 3), nn.Sigmoid())
+    weights = [from_array(t.detach().numpy().copy(), name) for name, t in network[0].named_parameters()]
+    network = converting(network, Values(input=UNIT, output=UNIT)).eval()
     file, picture = saved(tmp_path, network), photo(tmp_path, 23, 37)
     [wanted] = predict(file, picture, tmp_path / "torch.npy", original=network)
-    example = torch.zeros(1, 3, 32, 32)
-    entry = export_onnx(network, example, tmp_path / "student.onnx", dynamic_size=True)
-    parity = {"student.onnx": entry}
-    parity["student-bytes.onnx"] = export_onnx(
-        network, example, tmp_path / "student-bytes.onnx", image_io="uint8"
+    nodes = [
+        make_node("Conv", ["input", "weight", "bias"], ["made"], pads=[1, 1, 1, 1]),
+        make_node("Sigmoid", ["made"], ["image"]),
+    ]
+    spec, values = InputSpec(channels=3, size=(32, 32)), Values(input=UNIT, output=UNIT)
+    note = FileNote(input=spec, values=values, sizes=Sizes(1, 1))
+    onnx_file(tmp_path / "student.onnx", nodes, weights, note, ["height", "width"])
+    note = FileNote(input=spec, image_io="uint8")
+    onnx_file(
+        tmp_path / "student-bytes.onnx", [make_node("Identity", ["input"], ["image"])], [], note, [32, 32]
     )
     for runtime in ("onnxruntime", "openvino"):
         for source in (tmp_path, tmp_path / "student.onnx"):
@@ -210,6 +233,10 @@ def test_an_exported_file_is_a_student_of_its_own(tmp_path, caplog, monkeypatch)
     assert np.load(found).shape == (32, 32, 3) and "resized to 32x32" in caplog.text
     Image.open(picture).save(tmp_path / "photo.jpg", quality=95)
     monkeypatch.chdir(tmp_path)
+    parity = {
+        "student.onnx": {"input_values": "[0, 1]", "output_values": "[0, 1]", "size_multiple": 1},
+        "student-bytes.onnx": {"input_values": "0..255 uint8", "output_values": "0..255 uint8"},
+    }
     run = RunFiles(tmp_path, "run", {"parity.json": parity, "cost.json": {"input": [3, 32, 32]}}, "", [])
     for file in usage(run):  # what the report says of each
         exec(file["code"])

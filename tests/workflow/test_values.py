@@ -10,6 +10,7 @@ from torch import nn
 import ganshrink
 from ganshrink import nets
 from ganshrink.data import TensorInputs
+from ganshrink.exporters.note import FileNote, read_note
 from ganshrink.exporters.runtime import open_session
 from ganshrink.workflow.net_config import NetConfig
 from ganshrink.workflow.saved_networks import read_spec
@@ -134,6 +135,8 @@ def test_a_student_takes_and_gives_what_its_original_does(tmp_path):
     torch.testing.assert_close(torch.from_numpy(found), image, rtol=0, atol=1e-5)
     props = {prop.key: prop.value for prop in onnx.load(file).metadata_props}
     assert props["input_values"] == props["output_values"] == "[0, 1]"
+    assert read_note(file) == FileNote(input=spec.input, values=spec.values)
+    assert read_note(file.with_name("student-int8.onnx")) == read_note(file)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["int8"]["psnr_teacher"]["value"] == pytest.approx(
         metrics["student"]["psnr_teacher"]["value"], abs=0.5
@@ -151,4 +154,5 @@ def test_pictures_in_the_file_are_bytes_whatever_the_network_takes(tmp_path):
         expected = made.student(picture.float())
     assert expected.max() > 2 and (torch.from_numpy(found).float() - expected).abs().max() <= 1
     entry = json.loads((tmp_path / "run" / "parity.json").read_text())["student.onnx"]
-    assert entry["input_values"] == "0..255 uint8"
+    assert entry["input_values"] == "0..255 uint8" and entry["input_kind"] == "image"
+    assert read_note(tmp_path / "run" / "student.onnx").image_io == "uint8"

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
-from ganshrink.data import Images
+from ganshrink.data import Images, InputSpec
 from ganshrink.exporters import export_onnx
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.latency import measure_latency
@@ -82,6 +82,7 @@ def export(
     image_io: ImageIO | None = None,
     inputs: Sequence[Input] = (),
     opset: int | None = None,
+    spec: InputSpec | None = None,
 ) -> dict[str, Any]: ...
 @overload
 def export(

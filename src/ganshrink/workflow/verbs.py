@@ -200,9 +200,9 @@ def profile_device(
     return found
 
 
-def example_for(path: Path) -> tuple[torch.Tensor, ...]:
+def example_for(path: str | Path) -> tuple[torch.Tensor, ...]:
     """Inputs of the shapes that the network was traced with, of the kind that it takes."""
-    spec = read_spec(path / "student.safetensors")
+    spec = read_spec(Path(path) / "student.safetensors")
     example = example_of(spec)
     if spec.input is not None and spec.input.kind == "labels":
         example[0][:, 0] = 1  # a map of class 0
