@@ -21,6 +21,10 @@ NETS = {
     "unet128": (32, {"downs": 5}),
     "mobile_resnet9": (32, {"blocks": 1}),
     "cartoongan": (32, {"blocks": 1}),
+    "pix2pixhd": (32, {"blocks": 1, "ngf": 2}),
+    "gaugan": (32, {"in_channels": 3, "hidden": 4, "doublings": 5}),
+    "incres_gaugan": (32, {"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}),
+    "mobile_gaugan": (32, {"in_channels": 3, "doublings": 5}),
 }
 
 
@@ -36,7 +40,7 @@ def run(path: Path, batch: Tensor) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", rest_exhaustive(NETS, {"resnet9", "unet128"}.__contains__))
+@pytest.mark.parametrize("name", rest_exhaustive(NETS, {"resnet9", "unet128", "gaugan"}.__contains__))
 def test_every_net_at_any_batch_and_size(name: str, tmp_path: Path) -> None:
     net, example = tiny(name)
     path = tmp_path / "net.onnx"
