@@ -67,7 +67,7 @@ class MultiScale(nn.Module):
         self.judges = nn.ModuleList(PatchGAN(**options) for _ in range(scales))
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
-        found = []
+        found: list[list[Tensor]] = []
         for judge in self.judges:
             if found:
                 x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
