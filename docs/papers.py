@@ -83,12 +83,6 @@ class Row:
         return next(way for way in recipe.ways() if way.direction == wanted)
 
     @property
-    def missing(self) -> str | None:
-        """The network that it waits for."""
-        name = self.recipe.net.name
-        return None if name in nets.NETS else name
-
-    @property
     def fixed(self) -> bool:
         """Whether the budget alone says how wide the student is."""
         return self.recipe.method.name == "uniform" or getattr(self.recipe.method, "nas", True) is False
@@ -115,8 +109,7 @@ class Row:
         link = f"[{self.name}](../recipes/papers/{self.paper}/{self.path.name})"
         said = ", ".join(PRINTED[kind].format(amount) for kind, amount in self.printed.items())
         said = f" Printed: {said}{self._differing()}." if said else ""
-        wait = f"; waits for the network `{self.missing}`" if self.missing else ""
-        return f"- {link}: {self.facts['figure']}.{said} Budget `{self.recipe.limits}`. Needs {self.needs()}{wait}."
+        return f"- {link}: {self.facts['figure']}.{said} Budget `{self.recipe.limits}`. Needs {self.needs()}."
 
     def _differing(self) -> str:
         return f" ({self.facts['differs']})" if "differs" in self.facts else ""
@@ -137,8 +130,6 @@ class Row:
 
     def counted(self) -> str:
         """What its networks cost at full size."""
-        if self.missing:
-            return ""
         hours = float(f"{gpu_hours(self.recipe, self.channels().cost().macs):.2g}")
         hours = f" About {hours:g} GPU hours."
         plan = self.student()
