@@ -34,7 +34,7 @@ def main(folder: str = "runs/examples/rebuild", steps: int = 200) -> None:
         teacher.eval(),
         data=pairs,
         budget="macs=30%",
-        method={"name": "rebuild", "search": {"floor": 2}},
+        method={"name": "rebuild"},
         task={"name": "pix2pix", "ndf": 16, "lr": 1e-4},
         student={"max_steps": max(1, steps // 10), "batch_size": 4},
         export={"onnx": False},  # examples/cat.py has the whole road

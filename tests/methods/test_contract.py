@@ -43,7 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "decig": {"cut": {"calibration_images": 2}},
     "dmad": {"search": {"mask_lr": 0.5, "lambda_spa": 0.1}},
     "gan_slimming": {"distance": "mse", "prune_trunk": True},
-    "rebuild": {"search": {"images": 2, "floor": 1}},
+    "rebuild": {"search": {"images": 2}},
     "ugc": {
         "lambda_style": 0,
         "lambda_feature": 0,
@@ -61,7 +61,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "cat": {"distill.taps": ("blocks.0",)},
     "decig": {"cut.hinges": {"down.1": 3}},
     "dmad": {"distill.taps": ("blocks.0",)},
-    "rebuild": {"distill.taps": ("blocks.0",)},
+    "rebuild": {"distill.taps": ("blocks.0",), "search.scores": ("effect",), "search.widths": ("even",)},
     "ugc": {"finetune.taps": ("blocks.0",)},
     "uniform": {"taps": ("blocks.0",)},
 }
