@@ -125,9 +125,15 @@ def run_python(code: str, **names: Any) -> dict[str, Any]:
 def test_the_python_of_every_page_is_run():
     """Here, or where it is said."""
     elsewhere = {"README.md": "test_readme.py", "docs/bring-your-own-model.md": "test_tutorial.py"}
-    here = {"docs/decig.md": 1, "docs/export.md": 1, "docs/int8.md": 1}
+    here = {"docs/decig.md": 1, "docs/export.md": 1, "docs/int8.md": 1, "docs/reconstruct.md": 1}
     found = {page: len(blocks) for page, blocks in PYTHON.items() if blocks and page not in elsewhere}
     assert found == here and elsewhere.keys() <= PYTHON.keys()
+
+
+def test_a_student_is_reconstructed():
+    """reconstruct.md, which asserts by itself that it comes nearer."""
+    [code] = PYTHON["docs/reconstruct.md"]
+    assert run_python(code)["report"].layers
 
 
 def test_faces_and_masks_are_laid_side_by_side(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -48,7 +49,9 @@ def test_doctor_knows_the_extras_of_the_package():
     declared = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
     del declared["dev"]
     modules = {
-        name: [package.replace("-", "_") for package in packages] for name, packages in declared.items()
+        name: [re.split("[<>=!]", package)[0].replace("-", "_") for package in packages]
+        for name, packages in declared.items()
+        for name, packages in declared.items()
     }
     assert {name: list(known) for name, known in doctor.EXTRAS.items()} == modules
 

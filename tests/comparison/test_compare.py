@@ -166,7 +166,7 @@ def test_a_student_that_saw_more_images_is_left_out(finished, tmp_path):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_matrix_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     given = table(tmp_path / "stopped", methods=[], method={}, recipe=LONG)
     file, matrix = tmp_path / "matrix.toml", Matrix(**given)
@@ -241,7 +241,7 @@ def test_a_cell_whose_recipe_changed_is_not_taken_for_done(tmp_path):
     assert named.key() != key
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_dry_run_says_what_a_matrix_takes_and_refuses_unequal_training(tmp_path):
     told: list[str] = []
     longer = {"name": "gan_slimming", "distance": "mse", "finetune": {"batch_size": 3}}

@@ -161,9 +161,10 @@ def distilled(
     nets = work.task.nets(add_affine(work.build()), 3, 3)
     for name, net in nets.items():
         net.load_state_dict(found[name])
+    whole = {"G": nets["G"]}
     nets["G"] = extract(nets["G"], channels, plan)
     config = config.for_task(work.task)
-    return distill(Run(folder), work, config, TAPS, {"G": work.teacher()}, nets)["G"]
+    return distill(Run(folder), work, config, TAPS, {"G": work.teacher()}, nets, whole)["G"]
 
 
 @pytest.mark.exhaustive

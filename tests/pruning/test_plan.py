@@ -60,13 +60,13 @@ def test_it_reads_like_the_network(channels):
         "path": "down.1",
         "axis": "out",
         "kept": plan.keep[atoms].nonzero()[:, 0].tolist(),
-        "of": 12,
+        "of": 6,
     }
     groups = {entry["name"]: entry for entry in obj["groups"]}
     assert groups["down.7"] == {
         "name": "down.7",
-        "kept": 24,
-        "of": 48,
+        "kept": 12,
+        "of": 24,
         "removable": False,
         "frozen": None,
         "basis": "norm scale",
@@ -86,7 +86,7 @@ def broken(obj, change):
     [
         (
             lambda by, all: by["down.4"].update(of=99),
-            "layer down.4 has 24 channels, the plan was made for 99",
+            "layer down.4 has 12 channels, the plan was made for 99",
         ),
         (lambda by, all: by["down.4"].update(kept=[0, 77]), "layer down.4: kept must list"),
         (lambda by, all: all.remove(by["up.0"]), "nothing about layer up.0"),
