@@ -1,6 +1,7 @@
 """Which images are trained on and which are scored, and that what is in both is found."""
 
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -149,3 +150,37 @@ class Careless:
 def test_a_data_set_of_ones_own_that_does_not_look_at_the_split_is_noticed():
     assert trained_on(Careless(split="test"), Careless()) == [0, 1, 2, 3]
     assert not trained_on(open_dataset(DataConfig(size=16), "test"), open_dataset(DataConfig(size=16)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_partition_says_which_file_is_whose(folders, kind):
+    """As CelebA's list_eval_partition.txt."""
+    lines = [f"{key}.png {number % 3}" for number, key in enumerate(KEYS)]
+    (folders / "partition.txt").write_text("\n".join(lines) + "\n")
+    settings = {"partition": str(folders / "partition.txt"), "split_seed": 0}
+    for number, split in enumerate(("train", "val", "test")):
+        found = opened(folders, kind, split, **settings)
+        assert {min(keys) for keys in keys_of(found)} == set(KEYS[number::3])
+    config = DataConfig(size=16, **kinds(folders, "")[kind], **settings)
+    assert split_said(config, "val") == "val, by partition.txt"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("00.png 0\n01.png 2\n", "partition.txt does not name 19 of 21 files, the first: 02"),
+        ("00.png train\n", "'00.png train' is no name and 0, 1 or 2"),
+        ("".join(f"{key} 0\n" for key in KEYS), "has no file for test (number 2)"),
+        (None, "there is no file"),
+    ],
+)
+def test_a_partition_that_does_not_fit_is_refused(folders, lines, message):
+    file = folders / "partition.txt"
+    if lines is not None:
+        file.write_text(lines)
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+        opened(folders, "photos", "test", partition=str(file))
+    (folders / "apart").mkdir()
+    draw(folders / "apart/A-test", KEYS[:2])
+    with pytest.raises(ValueError, match="for folders without {split} in their names"):
+        opened(folders / "apart", "photos", "test", "-{split}", partition=str(file))

@@ -24,15 +24,16 @@ _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
     "facades-synthetic": {"counts", "seed"} | _FEW,
-    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed", "labels"}
+    "paired": {"root", "a", "b", "unlabelled", "target_size", "split_seed", "partition", "labels"}
     | _SCORED
     | _FILES
     | _FEW,
-    "unpaired": {"root", "a", "b", "split_seed"} | _FILES,
+    "unpaired": {"root", "a", "b", "split_seed", "partition"} | _FILES,
     "labelled": {
         "photos",
         "labels",
         "split_seed",
+        "partition",
         "edges",
         "unlabelled",
         "white",
@@ -40,7 +41,7 @@ _ONLY: dict[str, set[str]] = {
     }
     | _SCORED
     | _FEW,
-    "photos": {"photos", "split_seed"} | _FILES,
+    "photos": {"photos", "split_seed", "partition"} | _FILES,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -93,6 +94,11 @@ class DataConfig(BaseModel):
     edges: bool = Field(
         False,
         description="labelled: the PNGs are Cityscapes' instanceIds, and the edges of instances become one channel more",
+    )
+    partition: str | None = Field(
+        None,
+        description="of folders whose names hold no {split}: a text file with a name and a number in each line, 0 to train "
+        "on, 1 for val, 2 for test, such as CelebA's list_eval_partition.txt; none: by split_seed",
     )
     split_seed: int = Field(
         0,
@@ -323,7 +329,7 @@ class DataConfig(BaseModel):
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        late = _FILES | {"target_size", "label_ids", "edges"}
+        late = _FILES | {"target_size", "label_ids", "edges", "partition"}
         beside = (
             {key for key in late if not getattr(self, key)}
             | {"label_size", "unlabelled", "split_seed"}

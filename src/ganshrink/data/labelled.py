@@ -34,7 +34,7 @@ class LabelledImages:
         self.out_channels, self._reader = config.out_channels or 3, readers(config)[1]
         names = (config.photos, config.labels)
         pairs, self._problems = open_pairs(names, split, settings=("photos", "labels"))
-        self._pairs = share(pairs, names, split, seed=config.split_seed)
+        self._pairs = share(pairs, names, split, config)
 
     def __len__(self) -> int:
         return len(self._pairs)

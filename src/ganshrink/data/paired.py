@@ -48,7 +48,7 @@ class PairedImages:
         else:
             pairs, self._problems = open_pairs((first, others[0]), split, settings=("a", "b"))
             self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
-        self._pairs = share(self._pairs, (first, *others), split, seed=config.split_seed)
+        self._pairs = share(self._pairs, (first, *others), split, config)
         self._labels = self._open_labels(first, split)
 
     def _open_labels(self, folder: str, split: str) -> dict[Path, Path]:

@@ -31,7 +31,7 @@ class Photos:
             _, files, problems = open_folder(name, split, setting="photos")
             self._problems += problems
             prefix = f"{number}/" if len(names) > 1 else ""  # two folders may hold the same name
-            mine = share(list(files.items()), (name,), split, seed=config.split_seed)
+            mine = share(list(files.items()), (name,), split, config)
             self._files += [(prefix + key, path) for key, path in mine]
 
     def __len__(self) -> int:

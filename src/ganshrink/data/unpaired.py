@@ -45,7 +45,7 @@ class UnpairedImages:
             _, files, problems = opened
             self._problems += problems
             found = list(files.items())
-            sides.append(found if name is None else share(found, (name,), split, seed=config.split_seed))
+            sides.append(found if name is None else share(found, (name,), split, config))
         self._inputs, self._targets = sides if config.direction != "BtoA" else sides[::-1]
         self.num_inputs = len(self._inputs)
 
