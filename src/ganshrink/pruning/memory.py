@@ -88,7 +88,7 @@ class Memory:
                 last[source] = max(now, last[source])
             if not read:
                 continue
-            holder[node] = holder.get(step.shares, node)
+            holder[node] = node if step.shares is None else holder.get(step.shares, node)
             if holder[node] is node:
                 made[node] = at[step.reads[0]] if step.piece else now
                 last[node] = now

@@ -118,7 +118,7 @@ class Removals:
                 left = self._left_empty(empty, (*zeros, *same))
                 if left is not None:
                     return Removed(f"{left} would be empty, outside of any module that could be removed")
-                handed = tuple((r.outputs[0], *r.inputs) for r in identities if r.path in same)
+                handed = tuple((r.outputs[0], next(iter(r.inputs))) for r in identities if r.path in same)
                 return Removed(None, tuple(zeros), tuple(same), kills, frozenset(covered), handed)
             region = self._identity(wrong, gone, covered)
             if region is None:

@@ -170,8 +170,8 @@ def write_cost(
     original: Channels,
     timing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """cost.json: parameters, MACs and memory of every network per image, and the budget as given and as resolved; where it is in
-    milliseconds, also what the plan took (`timing`).
+    """cost.json: parameters, MACs and memory of every network per image, and the budget as given and as resolved; where it
+    is in milliseconds, also what the plan took (`timing`).
 
     Args:
         channels, plan: the student's, a cut of the original network or of that one with inserted blocks.
