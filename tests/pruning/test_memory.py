@@ -59,8 +59,16 @@ def peak_of(model, *example):
             ]
             if own and own.isdisjoint(alive):
                 alive -= set(spent[:1])
-        peak = max(peak, sum(map(_bytes, alive | own)))
+        peak = max(peak, sum(map(_bytes, alive | own)) + _columns(node, name[node]))
     return peak
+
+
+def _columns(node, name):
+    """Channels of one group, kernel and pixels of the input: the product that a transposed convolution adds up."""
+    if name != "conv_transpose2d":
+        return 0
+    x, weight = (n.meta["val"] for n in node.args[:2])
+    return 4 * weight[0].numel() * x[0, 0].numel() * len(x)
 
 
 def _bytes(node):

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ganshrink.graph.context import bound_arguments, operator_name
 from ganshrink.graph.reader import TRANSPARENT, Reader
 from ganshrink.graph.rules import pointwise
 from ganshrink.graph.rules.table import SILENT, find_rule
-from ganshrink.graph.values import Value
+from ganshrink.graph.values import Axis, Value
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.memory import Memory, Step, Tensors
 
@@ -79,20 +79,33 @@ class Activations:
         mutable = isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
         shares = first if mutable or (name in SHARING and _type(node) == _type(first)) else None
         alike = tuple(n for n in sources if _like(n, node)) if _elementwise(node) else ()
-        return Step(node, self._tensor(node), sources, shares, alike)
+        return Step(node, self._tensor(node), sources, shares, alike, work=self._columns(node))
 
     def _tensor(self, node: fx.Node) -> int | None:
         """The row of what this node makes; None for scalars and for several results, which are tensors of their own."""
         value = self.reader.values[node]
         if not isinstance(value, Value) or not value.shape:
             return None
-        rows = [row for axis in value.axes if (row := self._row(axis)) is not None]
-        fixed = [s for s, a in zip(value.shape, value.axes, strict=True) if self._row(a) is None]
         images = self.reader.images if node in self.reader.batched else 1
-        self.tensors.append((_bytes(node) * math.prod(fixed) / images, rows))
+        return self._add(_bytes(node) / images, value.axes, value.shape)
+
+    def _columns(self, node: fx.Node) -> int | None:
+        """The row of what ONNX Runtime holds beside a transposed convolution's input and output: its product before pixels
+        are added up, of one group."""
+        name, given = operator_name(node.target), bound_arguments(node)
+        if not (name.startswith("aten.conv_transpose") or (name == "aten.convolution" and given[6])):
+            return None
+        x, weight = self.reader.values[given[0]], self.reader.values[given[1]]
+        pixels = math.prod(x.shape[2 - weight.ndim :])
+        return self._add(FLOAT * pixels, weight.axes[1:], weight.shape[1:])
+
+    def _add(self, unit: float, axes: Sequence[Axis], shape: Sequence[int]) -> int:
+        rows = [row for axis in axes if (row := self._row(axis)) is not None]
+        fixed = [s for s, a in zip(shape, axes, strict=True) if self._row(a) is None]
+        self.tensors.append((unit * math.prod(fixed), rows))
         return len(self.tensors) - 1
 
-    def _row(self, axis: Index | str) -> int | None:
+    def _row(self, axis: Axis) -> int | None:
         if isinstance(axis, str):
             return None
         if id(axis) not in self.known:

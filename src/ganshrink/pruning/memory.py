@@ -3,7 +3,8 @@
 The steps are the operators of the graph, one after another. A tensor is alive from the step that makes it to the last one
 that reads it; the model's inputs and outputs stay to the end, for they are the caller's. Weights, and what is made of
 weights alone, do not count. Reshapes share the memory of what they reshape. An elementwise operator takes the memory of an
-input of its output's shape that nothing reads afterwards, as runtimes do.
+input of its output's shape that nothing reads afterwards, as runtimes do. A transposed convolution also holds its columns
+while it works, as ONNX Runtime's does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ class Step:
     shares: fx.Node | None = None  # whose memory its result is in
     reuses: tuple[fx.Node, ...] = ()  # inputs whose memory it takes if they are not read again
     piece: bool = False  # made by the operator that it reads, one of several results
+    work: int | None = None  # the row of what it needs while it works
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Memory:
             node: node for node in self.inputs
         }  # what comes of the inputs: the node whose memory it is in
         rows, made, last = dict(self.inputs), dict.fromkeys(self.inputs, 0), dict.fromkeys(self.inputs, end)
-        at = dict[fx.Node, int]()
+        at, work = dict[fx.Node, int](), list[tuple[int, int, int]]()
         for now, step in enumerate(self.steps, 1):
             node, at[step.node] = step.node, now
             if node in removed.calls:
@@ -89,6 +91,8 @@ class Memory:
             if not read:
                 continue
             holder[node] = node if step.shares is None else holder.get(step.shares, node)
+            if step.work is not None:
+                work.append((step.work, now, now + 1))
             if holder[node] is node:
                 made[node] = at[step.reads[0]] if step.piece else now
                 last[node] = now
@@ -101,6 +105,6 @@ class Memory:
                 spent = [holder[n] for n in step.reuses if n in holder and last[holder[n]] == now]
                 if spent:
                     freed[spent[0]] = now
-        table = [(row, made[node], freed[node]) for node, row in rows.items()]
+        table = [(row, made[node], freed[node]) for node, row in rows.items()] + work
         found = np.array(table, np.int64).reshape(len(table), 3)
         return found[:, 0], found[:, 1], found[:, 2]
