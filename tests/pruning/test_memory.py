@@ -11,6 +11,7 @@ from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.reports.verdict import budget_checks
 
 SAME = {
     "reshape",
@@ -143,3 +144,17 @@ def test_a_limit_holds_and_says_what_is_the_least():
         assert limits.allows(channels, plan) and limits.numbers()["memory"] < whole
     with pytest.raises(ValueError, match="memory=.*smallest"):
         bisect_threshold(channels, scores, "memory=1kB")
+
+
+def test_the_report_tells_a_limit_of_memory():
+    cost = {
+        "budget": {"given": "memory=2MB", "resolved": {"memory": 2_000_000}},
+        "student": {"memory": 1_900_000},
+    }
+    [check] = budget_checks({"cost.json": cost})
+    assert (check.state, check.sentence) == (
+        "met",
+        "The budget memory=2MB (2.00 MB of activations) is met: 1.90 MB.",
+    )
+    del cost["student"]["memory"]  # of a run that did not count it
+    assert budget_checks({"cost.json": cost}) == []
