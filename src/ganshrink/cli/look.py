@@ -52,6 +52,7 @@ def profile(
         json_,
         f"{found['params']:,} parameters, {found['bytes'] / 1e6:.2f} MB as float32\n"
         f"{macs['exact']:,} MACs (exact)\n{macs['paper']:,} MACs (paper: transposed convolutions at output resolution)\n"
+        f"{found['memory'] / 1e6:.2f} MB of activations at their peak, for one image\n"
         f"{found['prunable']} of {found['groups']} groups of channels can be pruned",
     )
 

@@ -74,7 +74,7 @@ def train(
     epilog="Examples: `ganshrink compress recipes/cat/quick.toml run=runs/mine budget=macs=30%,params=20k`, or without a "
     "recipe `ganshrink compress latest_net_G.pth photos --budget macs=10%`\n\n"
     "The same command goes on where it was stopped (Ctrl-C saves first). A budget is `KIND=AMOUNT`, several joined by "
-    "commas: kinds macs, paper_macs, params, bytes with amounts like 2.6G, 400k, 2MB or 10%; or a time on a device, "
+    "commas: kinds macs, paper_macs, params, bytes, memory with amounts like 2.6G, 400k, 2MB or 10%; or a time on a device, "
     "latency=30ms@cpu, latency=40%@cpu, latency=30ms@phone.toml (see `measure --device-profile`).",
 )
 def compress(

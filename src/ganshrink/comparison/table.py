@@ -253,6 +253,7 @@ def _costs(member: Member, network: str) -> dict[str, Any]:
         "macs": number(cost, network, "macs", "exact"),
         "params": number(cost, network, "params"),
         "bytes": number(cost, network, "bytes"),
+        "memory": number(cost, network, "memory"),
         "ms": _milliseconds(member, network),
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from ganshrink.graph.activations import Activations
 from ganshrink.graph.context import Context, Normed, RawTerm
 from ganshrink.graph.reader import Reader
 from ganshrink.graph.regions import find_regions, takes_scalars, writes
@@ -116,6 +117,7 @@ class Assembly:
             example=self.example,
             model=self._cost_model(terms, tensors, len(groups)),
             removals=self._removals(),
+            memory=Activations(self.reader, self.compact, self.group_of, len(groups)).memory(),
             call_nodes=tuple(t.node for t in terms),
             makers=tuple(None if t.node is None else self.ctx.makers.get(t.node) for t in terms),
             tensors=tuple(name for name, _ in tensors),

@@ -40,6 +40,7 @@ class Reader:
         self.ctx, self.rules, self.freeze = ctx, rules, freeze
         self.values: dict[fx.Node, Any] = {}
         self.memory: dict[fx.Node, fx.Node] = {}
+        self.handed: dict[Any, fx.Node] = {}  # into and out of parts of the graph: what is whose
         self.parameter_nodes: dict[fx.Node, str] = {}
         self.outputs: set[fx.Node] = set()
 
@@ -120,7 +121,7 @@ class Reader:
         if name in SILENT:
             return None
         if name in TRANSPARENT:
-            return self._inline(args)
+            return self._inline(node, args)
         frozen = next((p for p in self.freeze if _inside(node, p)), None)
         if frozen is not None:
             return self._frozen(node, args, self.freeze[frozen])
@@ -177,14 +178,22 @@ class Reader:
             apart = operator_name(node.target) in PRODUCTS and all(v.from_input for v in _values(args))
             self.ctx.terms.append(RawTerm(node, macs, macs, (), apart))
 
-    def _inline(self, args: Sequence[Any]) -> Any:
+    def _inline(self, node: fx.Node, args: Sequence[Any]) -> Any:
+        outer = list(self.ctx.raw)
         [module] = [a for a in args if isinstance(a, fx.GraphModule)]
         inputs = list(args[list(args).index(module) + 1 :])
         holders = [n for n in module.graph.nodes if n.op == "placeholder"]
-        for holder, value in zip(holders, inputs[-len(holders) :] if holders else [], strict=True):
+        count = len(holders)
+        for holder, given, value in zip(holders, outer[-count:], inputs[-count:], strict=True):
             self.values[holder] = value
+            if isinstance(given, fx.Node):
+                self.handed[holder] = given
             if _leading(holder) == self.images:
                 self.batched.add(holder)
+        results = module.graph.output_node().args[0]
+        for number, result in enumerate(results if isinstance(results, (list, tuple)) else ()):
+            if isinstance(result, fx.Node):
+                self.handed[node, number] = result
         return self._run(module, module.graph)
 
     def _frozen(self, node: fx.Node, args: Sequence[Any], reason: str) -> Any:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ganshrink.pruning.channels import Channels
     from ganshrink.pruning.plan import Plan
 
-KINDS = ("macs", "paper_macs", "params", "bytes", "latency")
+KINDS = ("macs", "paper_macs", "params", "bytes", "memory", "latency")
+IN_BYTES = ("bytes", "memory")
 SUFFIXES = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
@@ -30,7 +31,7 @@ class Limit:
     """At most `amount` of one kind of cost, or that percentage of the traced network's.
 
     Attributes:
-        amount: MACs, parameters, bytes, or milliseconds for `latency`.
+        amount: MACs, parameters, bytes of weights (`bytes`) or activations (`memory`), or milliseconds for `latency`.
         device: for `latency`, `cpu`, `cuda` or the file of a device profile.
         times: for `latency`, how long a network takes there; None until the device has been looked at.
     """
@@ -56,14 +57,14 @@ class Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """One or more limits that must all hold. MACs and parameters are per image and network, bytes include buffers."""
+    """One or more limits that must all hold. MACs and memory are per image, bytes those of parameters and buffers."""
 
     limits: tuple[Limit, ...]
 
     @staticmethod
     def parse(text: str) -> "Budget":
-        """Read `KIND=AMOUNT[, ...]`: kinds macs, paper_macs, params, bytes with amounts like 2.6G, 400k, 2MB or 10%; or
-        `latency=AMOUNT@DEVICE` with amounts like 30ms or 40%, and cpu, cuda or the file of a device profile.
+        """Read `KIND=AMOUNT[, ...]`: kinds macs, paper_macs, params, bytes, memory with amounts like 2.6G, 400k, 2MB or 10%;
+        or `latency=AMOUNT@DEVICE` with amounts like 30ms or 40%, and cpu, cuda or the file of a device profile.
 
         Raises:
             ValueError: naming the part that is wrong.
@@ -117,6 +118,8 @@ def spending(channels: "Channels", widths: Index, limit: Limit) -> float:
     """What a network of these kept widths per group costs, in the unit of this limit."""
     if limit.kind == "latency":
         return _times(limit)(channels, widths)
+    if limit.kind == "memory":
+        return channels.memory_at(widths)
     cost: Cost = channels.cost_at(widths, "paper" if limit.kind == "paper_macs" else "exact")
     return {"macs": cost.macs, "paper_macs": cost.macs, "params": cost.params, "bytes": cost.bytes}[
         limit.kind
@@ -141,9 +144,9 @@ def _limit(part: str) -> Limit:
         return _latency(part, amount)
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(?:e(\d+))?\s*([kKMG]?)(B?)(%?)", amount)
     unit = "" if found is None else found[3] + found[4]
-    if found is None or (found[5] and unit) or (found[4] and kind != "bytes"):
+    if found is None or (found[5] and unit) or (found[4] and kind not in IN_BYTES):
         raise ValueError(
-            f"budget {part!r}: the amount must be like 2.6G, 400k{', 2MB' * (kind == 'bytes')} or 10%"
+            f"budget {part!r}: the amount must be like 2.6G, 400k{', 2MB' * (kind in IN_BYTES)} or 10%"
         )
     number = _in_range(part, float(found[1]) * 10 ** int(found[2] or 0), percent=bool(found[5]))
     return Limit(kind, number if found[5] else round(number * SUFFIXES[found[3]]), bool(found[5]))
@@ -178,7 +181,7 @@ def _times(limit: Limit) -> Times:
     if limit.times is None:
         raise ValueError(
             f"budget {limit}: how long networks take on {limit.device} is not known here; `ganshrink compress` looks at "
-            "the device first, elsewhere give macs, params or bytes"
+            "the device first, elsewhere give macs, params, bytes or memory"
         )
     return limit.times
 

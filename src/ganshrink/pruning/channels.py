@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.cost import Convention, Cost, CostModel, Mask
+from ganshrink.pruning.memory import Memory
 from ganshrink.pruning.plan import Plan
-from ganshrink.pruning.removal import Removals, Removed
+from ganshrink.pruning.removal import NOTHING, Removals, Removed
 from ganshrink.pruning.statistics import FEWEST, Statistics
 
 
@@ -72,6 +73,7 @@ class Channels:
     example: tuple[Any, ...]
     model: CostModel = field(repr=False)
     removals: Removals = field(repr=False)
+    memory: Memory = field(repr=False)
     call_nodes: tuple[Any, ...] = field(repr=False)
     tensors: tuple[str, ...] = field(repr=False)
     makers: tuple[int | None, ...] = field(default=(), repr=False)  # per call: the producer at work
@@ -153,7 +155,7 @@ class Channels:
         return found
 
     def cost(self, plan: Plan | None = None, convention: Convention = "exact") -> Cost:
-        """Multiply-accumulates per image and parameters under `plan` (None: the whole network), in closed form.
+        """What the network costs under `plan` (None: the whole network), in closed form.
 
         Args:
             convention: `exact`, or `paper`: transposed convolutions at output resolution.
@@ -165,10 +167,14 @@ class Channels:
 
     def cost_at(self, widths: Index, convention: Convention = "exact") -> Cost:
         """The same from the number of kept atoms per group."""
+        memory = self.memory_at(widths)
         if widths.all():
-            return self.model.evaluate(widths, convention)
-        gone_calls, gone_tensors = self._gone(self.removed(widths))
-        return self.model.evaluate(widths, convention, gone_calls, gone_tensors)
+            return self.model.evaluate(widths, convention, memory)
+        return self.model.evaluate(widths, convention, memory, *self._gone(self.removed(widths)))
+
+    def memory_at(self, widths: Index) -> int:
+        """The most bytes of activations, in float32, that are alive at once while one image is made at these widths."""
+        return self.memory.peak(widths, NOTHING if widths.all() else self.removed(widths))
 
     def macs_by_call(self, widths: Index) -> Index:
         """(calls,) exact multiply-accumulates of each call per image; 0 where its module is gone. See `makers`."""

@@ -18,11 +18,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs: multiply-accumulates per image, parameters, and the bytes of parameters and buffers."""
+    """What a network costs: multiply-accumulates per image, parameters, the bytes of parameters and buffers, and the most
+    bytes of activations that are alive at once while one image is made."""
 
     macs: int
     params: int
     bytes: int
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class CostModel:
         self,
         widths: Index,
         convention: Convention,
+        memory: int,
         gone_calls: Mask | None = None,
         gone_tensors: Mask | None = None,
     ) -> Cost:
@@ -83,4 +86,5 @@ class CostModel:
             macs=int(calls.sum()) // self.images,
             params=int(tensors[is_parameter].sum()),
             bytes=int((tensors * stored).sum()),
+            memory=memory,
         )

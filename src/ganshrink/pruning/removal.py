@@ -42,6 +42,7 @@ class Removed:
     identities: tuple[str, ...] = ()
     kills: frozenset[str] = frozenset()  # parameters to zero besides the dead rows
     calls: frozenset[fx.Node] = frozenset()  # graph nodes that go
+    handed: tuple[tuple[fx.Node, fx.Node], ...] = ()  # of those, what now stands for what
 
     def around(self, path: str) -> str | None:
         """The module that goes with this one, or with this tensor, inside of it; None: there is none."""
@@ -117,7 +118,8 @@ class Removals:
                 left = self._left_empty(empty, (*zeros, *same))
                 if left is not None:
                     return Removed(f"{left} would be empty, outside of any module that could be removed")
-                return Removed(None, tuple(zeros), tuple(same), kills, frozenset(covered))
+                handed = tuple((r.outputs[0], next(iter(r.inputs))) for r in identities if r.path in same)
+                return Removed(None, tuple(zeros), tuple(same), kills, frozenset(covered), handed)
             region = self._identity(wrong, gone, covered)
             if region is None:
                 return Removed(f"its zeros reach {wrong.name}, outside of any module that could be removed")

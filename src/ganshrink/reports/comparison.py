@@ -112,6 +112,7 @@ def _row(entry: str, row: Json, result: Json) -> dict[str, Any]:
         "macs": _or_dash(row.get("macs"), quantity),
         "params": _or_dash(row.get("params"), quantity),
         "bytes": _or_dash(row.get("bytes"), file_size),
+        "memory": _or_dash(row.get("memory"), file_size),
         "ms": _or_dash(ms.get("p50"), milliseconds),
         "values": [_value(row["metrics"].get(name)) for name in result["metrics"]],
         "against_teacher": _differences(row.get("against_teacher", {}), result),

@@ -59,8 +59,8 @@ def latency_rows(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
-    """`params`, `bytes`, `exact` or `paper` of a network."""
-    path = (kind,) if kind in ("params", "bytes") else ("macs", kind)
+    """`params`, `bytes`, `memory`, `exact` or `paper` of a network."""
+    path = (kind,) if kind in ("params", "bytes", "memory") else ("macs", kind)
     return number(run.get("cost.json"), network, *path)
 
 
@@ -109,13 +109,14 @@ def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
 def _cost_rows(run: RunFiles, networks: list[str]) -> list[Row]:
     rows = []
     kinds = (
-        ("params", "Parameters", ""),
-        ("exact", "MACs, exact", "convolutions and linears, per image"),
-        ("paper", PAPERS, "transposed convolutions at output size"),
+        ("params", "Parameters", "", quantity),
+        ("exact", "MACs, exact", "convolutions and linears, per image", quantity),
+        ("memory", "Memory", "activations at their peak, float32, one image", file_size),
+        ("paper", PAPERS, "transposed convolutions at output size", quantity),
     )
-    for kind, label, note in kinds:
+    for kind, label, note, write in kinds:
         values = [cost_of(run, network, kind) for network in networks]
-        cells = [Cell(quantity(v), integer(v)) if v is not None else Cell("–") for v in values]
+        cells = [Cell(write(v), integer(v)) if v is not None else Cell("–") for v in values]
         if any(value is not None for value in values):
             rows.append(_lower_row(label, note, cells, values, networks, ("fewer", "more")))
     for suffix, label in ((".safetensors", "Weights file"), (".onnx", "ONNX file")):

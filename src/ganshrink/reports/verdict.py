@@ -17,7 +17,13 @@ Results = Mapping[str, Mapping[str, Any]]
 State = Literal["met", "not met", "not measurable here"]
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "openvino": "OpenVINO"}  # the first counts
-BUDGETS = {"macs": "exact MACs", "paper_macs": "paper MACs", "params": "parameters", "bytes": "bytes"}
+BUDGETS = {
+    "macs": "exact MACs",
+    "paper_macs": "paper MACs",
+    "params": "parameters",
+    "bytes": "bytes",
+    "memory": "of activations",
+}
 GRADES: tuple[Grade, ...] = ("good", "doubtful", "bad")
 
 BUSY = 0.2  # quartiles further apart than this share: something else ran on the machine
@@ -172,7 +178,7 @@ def budget_checks(results: Results) -> list[Check]:
         if kind == "latency":
             checks += _latency_check(results, name, limit)
         elif kind in BUDGETS and (reached := number(cost, "student", *names.get(kind, (kind,)))) is not None:
-            write = file_size if kind == "bytes" else quantity
+            write = file_size if kind in ("bytes", "memory") else quantity
             state: State = "met" if reached <= limit else "not met"
             text = f"The budget {name} ({write(limit)} {BUDGETS[kind]}) is {state}: {write(reached)}."
             checks.append(Check(name, state, text))

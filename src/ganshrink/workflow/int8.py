@@ -166,7 +166,9 @@ def _make(
         entry["values"] = values.model_dump(mode="json")  # the file takes what the original network does
     _add(run, "parity.json", FILE, entry)
     if (run.path / "cost.json").is_file():
-        _add(run, "cost.json", "int8", {**run.read("cost.json")["student"], "bytes": sizes["integers"]})
+        cost = run.read("cost.json")["student"] | {"bytes": sizes["integers"]}
+        cost.pop("memory", None)  # counted in float32
+        _add(run, "cost.json", "int8", cost)
     return {**report, "bytes": sizes}
 
 

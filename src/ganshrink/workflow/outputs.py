@@ -170,8 +170,8 @@ def write_cost(
     original: Channels,
     timing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """cost.json: parameters and MACs of every network per image, and the budget as given and as resolved; where it is in
-    milliseconds, also what the plan took (`timing`).
+    """cost.json: parameters, MACs and memory of every network per image, and the budget as given and as resolved; where it
+    is in milliseconds, also what the plan took (`timing`).
 
     Args:
         channels, plan: the student's, a cut of the original network or of that one with inserted blocks.
@@ -179,12 +179,13 @@ def write_cost(
     """
 
     def cost(network: nn.Module, structure: Channels, plan: Plan | None) -> dict[str, Any]:
-        macs = {convention: structure.cost(plan, convention).macs for convention in ("exact", "paper")}
+        counted, paper = structure.cost(plan), structure.cost(plan, "paper")
+        macs = {"exact": counted.macs, "paper": paper.macs}
         tensors = network.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         kernels = sum(p.numel() for p in network.parameters() if p.ndim > 1)
         params = sum(p.numel() for p in network.parameters())
-        return {"params": params, "kernels": kernels, "macs": macs, "bytes": size}
+        return {"params": params, "kernels": kernels, "macs": macs, "bytes": size, "memory": counted.memory}
 
     costs: dict[str, Any] = {
         name: cost(network, original, None) if name == "teacher" else cost(network, channels, plan)

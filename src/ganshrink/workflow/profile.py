@@ -13,7 +13,7 @@ from ganshrink.workflow.overrides import parse_overrides
 
 
 def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)) -> dict[str, Any]:
-    """Parameters and MACs of a network for one image, in both conventions, and how much of it can be pruned.
+    """Parameters, MACs in both conventions and memory of a network for one image, and how much of it can be pruned.
 
     Args:
         net: a network's name, or `MODULE:NAME` of the user's own, whose code is run.
@@ -39,13 +39,15 @@ def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x2
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{net} cannot take an input of {' and '.join(inputs)}: {reason}") from error
     structure = trace(network, *example)
+    cost = structure.cost()
     return {
         "net": net,
         "options": given,
         "inputs": sizes,
-        "params": structure.cost().params,
-        "macs": {convention: structure.cost(None, convention).macs for convention in ("exact", "paper")},
+        "params": cost.params,
+        "macs": {"exact": cost.macs, "paper": structure.cost(None, "paper").macs},
         "bytes": sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+        "memory": cost.memory,
         "groups": len(structure.groups),
         "prunable": sum(group.frozen is None for group in structure.groups),
     }
