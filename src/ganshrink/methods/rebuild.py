@@ -23,6 +23,7 @@ from ganshrink.methods.distill import DistillConfig, distill, tap_paths
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Budget, Channels, Plan, extract, reconstruct
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.check import evaluating
 from ganshrink.pruning.effect import output_effect, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
 from ganshrink.reports.section import Section, Table, Text
@@ -150,7 +151,8 @@ def proposals(
 @torch.no_grad()
 def distance(student: nn.Module, teacher: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     """The root mean square of how far a student's images are from its teacher's, over that of the teacher's."""
-    ours, theirs = generate(student.eval(), inputs), generate(teacher.eval(), inputs)
+    with evaluating(student), evaluating(teacher):
+        ours, theirs = generate(student, inputs), generate(teacher, inputs)
     return float((ours - theirs).norm() / theirs.norm().clamp_min(1e-12))
 
 
