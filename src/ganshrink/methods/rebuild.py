@@ -4,7 +4,7 @@ Several rankings of channels each propose a cut of the trained generator. Every 
 least squares, to what the uncut one computes on some training images; the one whose pictures of other training images are
 nearest to the teacher's is kept. It is not begun anew: it goes on from there, with its features drawn to the teacher's.
 
-What is not ours: second-order saliency (LeCun et al. 1990, Optimal Brain Damage), layers refitted after a cut (He et al.
+What is not ours: second-order saliency (LeCun et al. 1989, Optimal Brain Damage), layers refitted after a cut (He et al.
 2017, Channel Pruning), distillation by kernel alignment and its inherited discriminator (Jin et al. 2021).
 """
 
