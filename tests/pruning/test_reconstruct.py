@@ -10,7 +10,7 @@ from torch.nn.functional import unfold
 
 import ganshrink
 from ganshrink.graph import trace
-from ganshrink.pruning import Channels, Plan, extract
+from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.linear_layers import (
     by_group,
     inputs_at,
@@ -269,7 +269,7 @@ def test_what_is_called_without_a_batch_is_left():
     teacher = Single().double()
     student = copy.deepcopy(teacher)
     nn.init.normal_(student.head.weight)
-    channels = Channels(0, (), {}, (), (), {}, {}, (), frozenset(), 0, (), None, None, (), ())
+    channels = ganshrink.trace(nn.ReLU(), torch.zeros(1, 3, 8, 8))  # of which nothing is cut
     report = ganshrink.reconstruct(
         student, teacher, images(), channels, Plan(torch.ones(0, dtype=torch.bool))
     )

@@ -308,6 +308,7 @@ def test_a_profile_with_other_times_is_another_budget(method: str, here: Path, t
     assert second["student"]["params"] < first["student"]["params"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("steady")
 def test_inserted_blocks_are_no_way_past_a_budget_as_long_as_the_original(here: Path, tmp_path: Path) -> None:
     """Other methods keep the whole network then; with inserted blocks the whole is slower than the original."""

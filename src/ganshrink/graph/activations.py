@@ -56,7 +56,7 @@ class Activations:
         width = max((len(axes) for _, axes in self.tensors), default=0)
         rows = [[*axes, *[-1] * (width - len(axes))] for _, axes in self.tensors]
         tensors = Tensors(
-            shares=np.array(self.shares, np.float64).reshape(-1, self.groups),
+            shares=np.array(self.shares, np.float64).reshape(len(self.shares), self.groups),
             always=np.array(self.always, np.int64),
             axes=np.array(rows, np.int64).reshape(len(rows), width),
             unit=np.array([unit for unit, _ in self.tensors]),
