@@ -189,7 +189,7 @@ class Whole(nn.Module):
         return self.conv(x).tanh()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_generator_trains_alike_and_is_plain_again_afterwards(tmp_path):
     graphs = torch._dynamo.utils.counters["stats"]

@@ -144,7 +144,7 @@ def test_a_student_takes_and_gives_what_its_original_does(tmp_path):
     assert "[0, 1]" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pictures_in_the_file_are_bytes_whatever_the_network_takes(tmp_path):
     network = Ends(sigmoid_of_255).eval()
     made = compressed(tmp_path / "run", network, net={"range": (0, 255)}, export={"image_io": "uint8"})
