@@ -137,7 +137,12 @@ def test_numbered_pictures_have_the_ids_at_their_place(city, tmp_path, first):
     def config(folder):
         labels = f"{city}/gtFine/{{split}}"  # its ids, not its colours or instances
         return DataConfig(
-            name="paired", root=str(folder), labels=labels, label_ids="cityscapes", size=16, label_size=(16, 32)
+            name="paired",
+            root=str(folder),
+            labels=labels,
+            label_ids="cityscapes",
+            size=16,
+            label_size=(16, 32),
         )
 
     pix2pix_city(city, tmp_path / "numbered", first=first, order=list)
@@ -146,21 +151,34 @@ def test_numbered_pictures_have_the_ids_at_their_place(city, tmp_path, first):
     for index in range(2):
         assert torch.equal(images.sample(index, None)["labels"], wanted.sample(index, None)["labels"])
     pix2pix_city(city, tmp_path / "turned", first=first, order=reversed)
-    with pytest.raises(ValueError, match=r"pictures are numbered, and .*\d.jpg does not show .*_labelIds.png"):
+    with pytest.raises(
+        ValueError, match=r"pictures are numbered, and .*\d.jpg does not show .*_labelIds.png"
+    ):
         open_dataset(config(tmp_path / "turned"), "test")
 
 
 def test_the_middle_of_a_picture_is_cut_out_before_it_is_resized(tmp_path):
     rng = np.random.default_rng(0)
     whole = rng.integers(0, 256, (27, 24, 3), np.uint8)
-    for name, pixels in (("a", whole), ("l", whole[..., 0] % 5), ("m", whole[4:22, 3:21]), ("k", whole[4:22, 3:21, 0] % 5)):
+    for name, pixels in (
+        ("a", whole),
+        ("l", whole[..., 0] % 5),
+        ("m", whole[4:22, 3:21]),
+        ("k", whole[4:22, 3:21, 0] % 5),
+    ):
         (tmp_path / name).mkdir()
         for number in range(2):
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
 
     def sample(kind, photos, labels, rng=None, **more):
-        folders = {"photos": {"photos": photos}, "paired": {"a": photos, "b": photos, "labels": labels},
-                   "labelled": {"photos": photos, "labels": labels}, "unpaired": {"a": photos, "b": photos}}[kind]  # fmt: skip
+        pair = {"a": photos, "b": photos}
+        of_kind = {
+            "photos": {"photos": photos},
+            "paired": pair | {"labels": labels},
+            "labelled": {"photos": photos, "labels": labels},
+            "unpaired": pair,
+        }
+        folders = of_kind[kind]
         classes = {"num_classes": 5, "label_size": 9} if "labels" in folders else {}
         folders = {key: str(tmp_path / name) for key, name in folders.items()}
         return open_dataset(DataConfig(name=kind, size=12, **folders, **classes, **more)).sample(0, rng)
@@ -174,7 +192,9 @@ def test_the_middle_of_a_picture_is_cut_out_before_it_is_resized(tmp_path):
     with pytest.raises(ValueError, match=r"24 x 27 pixels, smaller than the 25 x 25 that are cut out of it"):
         sample("photos", "a", "l", crop=25)
     for other in ({"load_size": "native"}, {"target_size": 24}):
-        with pytest.raises(ValueError, match="crop is for pictures that are resized to one size: remove it, or"):
+        with pytest.raises(
+            ValueError, match="crop is for pictures that are resized to one size: remove it, or"
+        ):
             sample("paired", "a", "l", crop=18, **other)
 
 

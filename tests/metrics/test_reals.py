@@ -131,7 +131,11 @@ def test_reals_can_be_targets_at_the_size_of_their_files(tmp_path: Path, kind: s
         for target, (split, number) in zip(found, expected, strict=True):
             height, width = sides[split]
             top, left = (height - 9) // 2, (width - 9) // 2
-            stored = np.asarray(Image.open(tmp_path / f"b {split}/{number}.png"))[top : top + 9, left : left + 9]
+            stored = np.asarray(Image.open(tmp_path / f"b {split}/{number}.png"))[
+                top : top + 9, left : left + 9
+            ]
             assert np.array_equal(to_uint8(target)[0].permute(1, 2, 0), stored)
-    with pytest.raises(ValueError, match="no targets in files of their own size: leave -stored out of metrics.r"):
+    with pytest.raises(
+        ValueError, match="no targets in files of their own size: leave -stored out of metrics.r"
+    ):
         list(reals_of(TensorInputs(list(FAKE)), parts, MetricsConfig(reals="scored-stored")))

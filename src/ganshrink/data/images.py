@@ -82,7 +82,9 @@ def stored_target(images: Images, index: int) -> torch.Tensor | None:
         ValueError: if the set does not read its targets from files.
     """
     if not hasattr(images, "stored_target"):
-        raise ValueError("these data have no targets in files of their own size: leave -stored out of metrics.reals")
+        raise ValueError(
+            "these data have no targets in files of their own size: leave -stored out of metrics.reals"
+        )
     return images.stored_target(index)  # type: ignore[no-any-return]
 
 

@@ -32,8 +32,8 @@ def trained_on(scored: Images, *trained: Images | None, limit: int | None = None
     """The samples, among the first `limit`, that show a picture of the training images: its file, a link to it, a copy, or
     the same picture saved anew, in another encoding or size.
 
-    For the last at most 1000 samples and as many training files are opened, spread over them. Of what was not read from files, samples with
-    equal inputs: of a data set of the user's own only the first hundred are looked at.
+    For the last at most 1000 samples and as many training files are opened, spread over them. Of what was not read from
+    files, samples with equal inputs: of a data set of the user's own only the first hundred are looked at.
     """
     count = len(scored) if limit is None else min(limit, len(scored))
     found: set[int] = set()

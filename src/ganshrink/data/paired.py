@@ -140,7 +140,9 @@ class PairedImages:
         places = range(0, len(maps), max(1, len(maps) // _SEEN)) if self._numbered and len(maps) > 1 else ()
         for place in places:
             sides, other = self._sides(place), maps[(place + 1) % len(maps)]
-            own, next_one = (max(explained(side, read_labels(p)) for side in sides) for p in (maps[place], other))
+            own, next_one = (
+                max(explained(side, read_labels(p)) for side in sides) for p in (maps[place], other)
+            )
             if own < next_one:
                 return [
                     f"pictures are numbered, and {printable(self._first(place))} does not show {printable(maps[place])}, "

@@ -34,7 +34,8 @@ def said_of(
 def reals_of(images: Images, trained: Trained, config: MetricsConfig) -> Iterator[dict[str, Any]]:
     """The batches whose targets `metrics.reals` names, where those are not of the batches scored."""
     which, _, stored = config.reals.partition("-")
-    training, scored = [*(trained or ())][:1], [images] if stored or which == "all" else []
+    training: list[Images | None] = [*(trained or ())][:1]
+    scored: list[Images | None] = [images] if stored or which == "all" else []
     sources = {"scored": scored, "train": training, "all": training + scored}
     for source in sources[which]:
         if source is None:

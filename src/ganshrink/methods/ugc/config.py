@@ -29,8 +29,8 @@ class SupernetConfig(Settings):
     )
     sampling: Literal["uniform", "fair"] = Field(
         default="uniform",
-        description="of the random subnet: uniform: each width and depth by itself; fair: each width of a layer once in as many "
-        "steps as there are, and so each depth",
+        description="of the random subnet: uniform: each width and depth by itself; fair: each width of a layer once in as "
+        "many steps as there are, and so each depth",
     )
 
 

@@ -79,8 +79,8 @@ class Space:
         return self._cut(self._widths(rng.integers(self._counts)), self._random_depths(rng))
 
     def fair(self, seed: int, step: int) -> Index:
-        """(groups,) of a step, drawn so that in as many steps as a group has widths each of these comes once, in random order
-        (the strict fairness of FairNAS, Chu et al. 2021); so with each site's depths."""
+        """(groups,) of a step, drawn so that in as many steps as a group has widths each of these comes once, in random
+        order (the strict fairness of FairNAS, Chu et al. 2021); so with each site's depths."""
 
         def place(number: int, options: int) -> int:
             drawn = np.random.default_rng([seed, number, step // options]).permutation(options)
