@@ -39,20 +39,23 @@ SETTINGS = {
     "as it is": ({}, 1),
     "three times as long": ({}, 3),
     "subnets weigh a tenth": ({"subnet_weight": 0.1}, 1),
-    "subnets weigh ten times": ({"subnet_weight": 10.0}, 1),
+    "widths drawn fairly": ({"sampling": "fair"}, 1),
 }
 DRAWS = 2000  # of the bootstrap over subnets
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", nargs="?", type=Path, default=Path("recipes/ugc/quick.toml"))
+    parser.add_argument("recipe", nargs="?", default="recipes/ugc/quick.toml")
     parser.add_argument("--subnets", type=int, default=40)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, default=Path("ranks"))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    return parser.parse_intermixed_args()
+    given = parser.parse_intermixed_args()
+    if "=" in given.recipe:  # no recipe is named, and this is the first of the others
+        given.recipe, given.overrides = parser.get_default("recipe"), [given.recipe, *given.overrides]
+    return given
 
 
 def job_of(recipe: Recipe) -> Job:
@@ -106,7 +109,7 @@ def interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     given = arguments()
-    recipe = read_recipe(given.recipe, [f"student.max_steps={given.steps}", *given.overrides])
+    recipe = read_recipe(Path(given.recipe), [f"student.max_steps={given.steps}", *given.overrides])
     job, val = job_of(recipe), open_dataset(recipe.data, "val")
     images = divide(job.data, job.unlabelled, recipe.method.search_images)
     ugc = Ugc(Run(given.out / "truth"), job, recipe.method, images)

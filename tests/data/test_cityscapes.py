@@ -119,6 +119,85 @@ def test_pairs_side_by_side_have_ids_in_a_folder_of_their_own(tmp_path):
     assert [int(open_dataset(config, "test").sample(i, None)["labels"].max()) for i in range(3)] == [0, 1, 2]
 
 
+def pix2pix_city(city, folder, *, first, order):
+    """Pairs A|B, photo and coloured ids, numbered in an order of the streets' names."""
+    for split in ("train", "val"):
+        names = sorted((city / "leftImg8bit" / split).rglob("*.png"))
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for number, place in enumerate(order(range(len(names))), first):
+            photo, colours = names[place], str(names[place]).replace("leftImg8bit", "gtFine")
+            colours = colours.replace("_gtFine.png", "_gtFine_color.png")
+            sides = [Image.open(path).convert("RGB").resize((16, 16), 0) for path in (photo, colours)]
+            both = np.concatenate([np.asarray(side) for side in sides], 1)
+            Image.fromarray(both).save(folder / split / f"{number}.jpg", quality=95)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbered_pictures_have_the_ids_at_their_place(city, tmp_path, first):
+    def config(folder):
+        labels = f"{city}/gtFine/{{split}}"  # its ids, not its colours or instances
+        return DataConfig(
+            name="paired",
+            root=str(folder),
+            labels=labels,
+            label_ids="cityscapes",
+            size=16,
+            label_size=(16, 32),
+        )
+
+    pix2pix_city(city, tmp_path / "numbered", first=first, order=list)
+    images = open_dataset(config(tmp_path / "numbered"), "test")
+    wanted = open_dataset(settings(city, "labelIds"), "val")
+    for index in range(2):
+        assert torch.equal(images.sample(index, None)["labels"], wanted.sample(index, None)["labels"])
+    pix2pix_city(city, tmp_path / "turned", first=first, order=reversed)
+    with pytest.raises(
+        ValueError, match=r"pictures are numbered, and .*\d.jpg does not show .*_labelIds.png"
+    ):
+        open_dataset(config(tmp_path / "turned"), "test")
+
+
+def test_the_middle_of_a_picture_is_cut_out_before_it_is_resized(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 256, (27, 24, 3), np.uint8)
+    for name, pixels in (
+        ("a", whole),
+        ("l", whole[..., 0] % 5),
+        ("m", whole[4:22, 3:21]),
+        ("k", whole[4:22, 3:21, 0] % 5),
+    ):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+
+    def sample(kind, photos, labels, rng=None, **more):
+        pair = {"a": photos, "b": photos}
+        of_kind = {
+            "photos": {"photos": photos},
+            "paired": pair | {"labels": labels},
+            "labelled": {"photos": photos, "labels": labels},
+            "unpaired": pair,
+        }
+        folders = of_kind[kind]
+        classes = {"num_classes": 5, "label_size": 9} if "labels" in folders else {}
+        folders = {key: str(tmp_path / name) for key, name in folders.items()}
+        return open_dataset(DataConfig(name=kind, size=12, **folders, **classes, **more)).sample(0, rng)
+
+    for kind in ("photos", "paired", "labelled", "unpaired"):
+        for seed in (None, 1):
+            rngs = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
+            cut, made = sample(kind, "a", "l", rngs[0], crop=18), sample(kind, "m", "k", rngs[1])
+            assert cut.keys() == made.keys()
+            assert all(torch.equal(cut[key], made[key]) for key in cut if key != "name")
+    with pytest.raises(ValueError, match=r"24 x 27 pixels, smaller than the 25 x 25 that are cut out of it"):
+        sample("photos", "a", "l", crop=25)
+    for other in ({"load_size": "native"}, {"target_size": 24}):
+        with pytest.raises(
+            ValueError, match="crop is for pictures that are resized to one size: remove it, or"
+        ):
+            sample("paired", "a", "l", crop=18, **other)
+
+
 def test_label_maps_without_a_class_are_refused(city):
     plain = settings(city, "labelIds", label_ids=None, num_classes=5, void=0)
     with pytest.raises(ValueError, match="no pixel of the 2 label maps has a class: .*metrics.split = 'val'"):

@@ -131,6 +131,36 @@ def test_inputs_without_targets_and_tensors_are_looked_at_too(folders):
     assert trained_on(held, kept) == [0, 1] and not trained_on(*hold_out(TensorInputs(photos)))
 
 
+def streets(folder, names, *, start=0):
+    """Smooth pictures, as photos are, each another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names, start):
+        small = np.random.default_rng(number).integers(0, 256, (5, 5, 3), np.uint8)
+        Image.fromarray(small).resize((48, 40), Image.Resampling.BICUBIC).save(folder / name)
+
+
+def test_pictures_that_were_saved_anew_are_found(tmp_path):
+    for side, start in (("A", 0), ("B", 100)):
+        streets(tmp_path / f"{side} train", [f"{key}.png" for key in KEYS], start=start)
+        streets(tmp_path / f"{side} test", [f"{key}.png" for key in KEYS[:4]], start=start + 50)
+        taken = Image.open(tmp_path / f"{side} train/07.png")
+        (tmp_path / f"{side} test/01.png").unlink()
+        taken.resize((32, 28)).save(tmp_path / f"{side} test/01.jpg", quality=60)
+    flat = Image.new("RGB", (48, 40), "grey")  # which says nothing
+    for split in ("train", "test"):
+        flat.save(tmp_path / f"A {split}/flat.png")
+    photos, unpaired = (_both(tmp_path, kind, ending=" {split}") for kind in ("photos", "unpaired"))
+    assert trained_on(*photos) == [1, 4]  # the flat one is a copy, to the byte
+    flat.save(tmp_path / "A test/flat.png", compress_level=0)
+    assert trained_on(*photos) == trained_on(*unpaired) == [1]
+    for split in ("train", "test"):
+        (tmp_path / f"A {split}/flat.png").unlink()
+    assert trained_on(*_both(tmp_path, "paired", ending=" {split}")) == [1]
+    another = Image.open(tmp_path / "A test/02.png")  # masks of two photos may be alike, a pair is both
+    another.resize((32, 28)).save(tmp_path / "A test/01.jpg")
+    assert trained_on(*_both(tmp_path, "paired", ending=" {split}")) == []
+
+
 class Careless:
     """A data set of one's own that does not look at the split."""
 

@@ -9,7 +9,7 @@ import torch
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.methods.decig.decig import magnitudes
-from ganshrink.methods.decig.hinges import Hinge, cut_within, find_hinge, find_hinges
+from ganshrink.methods.decig.hinges import Hinge, bend, cut_within, find_hinge, find_hinges
 from ganshrink.pruning import Budget
 from telling import rest_exhaustive
 
@@ -374,3 +374,20 @@ def test_magnitudes_that_are_no_numbers_are_refused(incres):
     channels, values = incres
     with pytest.raises(ValueError, match="not a number from 0"):
         hinges_within(channels, values | {"down.4": torch.full((24,), torch.nan)}, "macs=50%")
+
+
+@pytest.mark.parametrize("n", [24, 48, 96])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.33])
+def test_a_bend_into_a_short_floor_is_proposed(n, share):
+    floor = max(2, round(share * n))
+    rng, alive = np.random.default_rng(n), n - floor
+    fall = 10 ** -np.linspace(0, 1.8, alive)
+    assert abs(bend(shuffled(rng, fall, decades(rng, -1.9, 0.03, floor))) - alive) <= 3
+    assert bend(torch.linspace(1, 0.5, n)) == bend(torch.ones(n)) == n  # of one kind
+    assert bend(10 ** torch.linspace(0, -3, n)) == n  # never flatter
+
+
+@pytest.mark.parametrize("layer", sorted(REAL))
+def test_real_layers_have_no_such_bend(layer):
+    """They condensed into few channels, or fall smoothly."""
+    assert bend(10 ** torch.tensor(REAL[layer])) == len(REAL[layer])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganshrink.graph import trace
 from ganshrink.methods.decig.decig import cut_at_hinges
-from ganshrink.methods.decig.hinges import Hinge, decided, find_hinges
+from ganshrink.methods.decig.hinges import Hinge, decided, decided_together, find_hinges
 from ganshrink.pruning import Channels, Plan, zeroed
 from ganshrink.pruning.sensitivity import image_change
 
@@ -106,6 +106,44 @@ def test_a_layer_is_looked_at_six_times_at_most(looked):
     moved(looked, {"0": 5, "3": 2}, eps=1e-6)
     handle.remove()
     assert len(passes) <= len(batches()) * (1 + 2 * 6)
+
+
+def test_a_short_floor_is_cut_where_images_do_not_show_it(looked):
+    net, channels, _ = looked
+    sizes = {"0": torch.ones(WIDTH), "3": torch.ones(30)}
+    fall = torch.cat([10 ** -torch.linspace(0, 2, 66), 10 ** (-2.05 - torch.linspace(0, 0.05, 30))])
+    sizes["0"] = fall[torch.randperm(WIDTH, generator=torch.Generator().manual_seed(0))]
+    hinges = {"0": Hinge(WIDTH, "none"), "3": Hinge(30, "none")}
+    [first] = [group for group in channels.groups if group.name == "0"]
+    gone = set(first.atoms[sizes["0"].argsort(descending=True)[66:]].tolist())
+
+    def change(atoms: Tensor) -> float:
+        """Nothing but the floor is unseen."""
+        return 0.003 if set(atoms.tolist()) <= gone else 0.5
+
+    found = decided(hinges, channels, sizes, change, 0.02)
+    assert found == {"0": Hinge(66, "images", change=0.003), "3": hinges["3"]}
+    assert decided(hinges, channels, sizes, change, 0.002) == hinges
+
+
+def test_all_cuts_together_can_be_limited(looked):
+    net, channels, sizes = looked
+    hinges, change = find_hinges(channels, sizes, by_hand={}), image_change(net, channels, batches())
+
+    def both(together: float | None) -> tuple[dict[str, Hinge], float, float]:
+        found, eps = decided_together(hinges, channels, sizes, change, 0.1, together=together)
+        gone = []
+        for group in (group for group in channels.groups if group.name in found):
+            falling = group.atoms[sizes[group.name].argsort(descending=True)]
+            gone.append(falling[found[group.name].kept :])
+        return found, eps, change(torch.cat(gone))
+
+    free, eps, changed = both(None)
+    assert eps == 0.1 and free == decided(hinges, channels, sizes, change, 0.1)
+    for limit in (changed * 0.6, changed * 0.2):
+        found, eps, within = both(limit)
+        assert within <= limit < changed and eps < 0.1
+        assert all(found[name].kept >= free[name].kept for name in free)
 
 
 # What a run makes of it

@@ -274,6 +274,31 @@ def test_a_narrow_student_is_distilled_as_in_gd(tmp_path):
         assert losses["G_dist"].item() == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_d_of_a_narrow_student_learns_its_triplets():
+    """[|f(photo) - f(teacher)| - |f(photo) - f(student)| + margin]+, f all of D but its last layer, the mean over images."""
+    work = tiny.job(data=tiny.pairs())
+    trained, small = work.teacher(), tiny.generator()
+    small[0].weight.data *= -1
+    task = work.task.as_student_task(trained["G"].eval(), target="teacher", real="teacher")
+    nets = task.nets(small, 3, 3)
+    batch = Batches(work.data, batch_size=2, seed=0).at(0)
+    margin = 0.02
+    config = tiny.settings(variant="d", narrow={"lambda_triplet": 3, "triplet_margin": margin})
+    [_, judgement] = objective(config, None, "narrow", task, nets, None, trained["D"])
+    [losses] = judgement.losses(task.forward(nets)(batch, 0, 0))
+    with torch.no_grad():
+        images = (batch["target"], trained["G"](batch["input"]), small(batch["input"]))
+        photo, theirs, mine = map(nets["D"].layers[:-1], images)
+    wanted = sum(
+        max(0, float((p - t).abs().mean() - (p - m).abs().mean()) + margin)
+        for p, t, m in zip(photo, theirs, mine, strict=True)
+    )
+    assert wanted > 0 and losses["D_triplet"].item() == pytest.approx(3 * wanted / 2, rel=1e-4)
+    assert all(p.grad is None for p in small.parameters())
+    losses["D_triplet"].backward()
+    assert all(p.grad is None for p in small.parameters()) and nets["D"].layers[0].weight.grad is not None
+
+
 def test_d_stays_the_teacher_s_in_the_search_if_asked(tmp_path):
     work = tiny.job(max_steps=1)
     gan_slimming(Run(tmp_path), work, tiny.settings(search={"fixed_discriminator": True}))

@@ -44,6 +44,10 @@ def no_gan_to_prune_by(variant: str) -> Callable[[], tuple[Job, dict]]:
             for variant in ("cp", "d+cp", "cp+d", "postq")
         ),
         (
+            lambda: (tiny.job(), {"variant": "d", "narrow": {"lambda_triplet": 1}}),
+            r"method.narrow.lambda_triplet compares images of the target domain in D: it needs data that have them",
+        ),
+        (
             lambda: (tiny.job(), {"real": "photos"}),
             r"method.real = 'photos' .* these data have none: use 'teacher'",
         ),

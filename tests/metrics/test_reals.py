@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from ganshrink.data import DataConfig, Subset, TensorInputs, open_dataset
 from ganshrink.metrics import MetricsConfig, Pictures, Value, evaluate, give_reals, to_uint8
 from ganshrink.metrics.features import FeatureNetwork
 from ganshrink.metrics.frechet import FrechetDistance, frechet_distance, load_statistics
 from ganshrink.metrics.kernel import KernelDistance, unpaired_kernel_distance
+from ganshrink.workflow.protocol import reals_of
 
 
 def pictures(count: int, seed: int) -> Tensor:
@@ -103,3 +106,36 @@ def test_kid_as_usual_is_the_mean_over_subsets_drawn_apart(corner: FeatureNetwor
 def test_what_is_no_number_of_subsets_and_images_is_refused(given: object) -> None:
     with pytest.raises(ValueError, match="kid_subsets"):
         MetricsConfig(kid_subsets=given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["paired", "unpaired", "labelled"])
+def test_reals_can_be_targets_at_the_size_of_their_files(tmp_path: Path, kind: str) -> None:
+    rng, sides = np.random.default_rng(0), {"train": (11, 9), "test": (10, 12)}
+    for split, (height, width) in sides.items():
+        for name, shape in {"a": (3,), "b": (3,), "l": ()}.items():
+            (tmp_path / f"{name} {split}").mkdir()
+            for number in range(3):
+                pixels = rng.integers(0, 256 if shape else 2, (height, width, *shape), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"{name} {split}/{number}.png")
+    a, b, labels = (str(tmp_path / f"{name} {{split}}") for name in "abl")
+    folders = {"photos": b, "labels": labels, "num_classes": 2} if kind == "labelled" else {"a": a, "b": b}
+    train, test = (open_dataset(DataConfig(name=kind, size=8, crop=9, **folders), split) for split in sides)
+    parts = Subset(train, [2, 0]), None
+    for reals, expected in (
+        ("train-stored", [("train", 2), ("train", 0)]),
+        ("scored-stored", [("test", 0), ("test", 1)]),
+        ("all-stored", [("train", 2), ("train", 0), *(("test", number) for number in range(3))]),
+    ):
+        config = MetricsConfig(reals=reals, limit=2)
+        found = [batch["target"] for batch in reals_of(test, parts, config)]
+        for target, (split, number) in zip(found, expected, strict=True):
+            height, width = sides[split]
+            top, left = (height - 9) // 2, (width - 9) // 2
+            stored = np.asarray(Image.open(tmp_path / f"b {split}/{number}.png"))[
+                top : top + 9, left : left + 9
+            ]
+            assert np.array_equal(to_uint8(target)[0].permute(1, 2, 0), stored)
+    with pytest.raises(
+        ValueError, match="no targets in files of their own size: leave -stored out of metrics.r"
+    ):
+        list(reals_of(TensorInputs(list(FAKE)), parts, MetricsConfig(reals="scored-stored")))

@@ -17,7 +17,7 @@ Split = Literal["train", "val", "test"]
 Size = tuple[PositiveInt, PositiveInt]
 
 ROOT_VARIABLE = "GANSHRINK_DATA"
-_FILES = {"in_channels", "out_channels", "white"}  # for what is read from files
+_FILES = {"in_channels", "out_channels", "white", "crop"}  # for what is read from files
 _SCORED = {"num_classes", "void", "label_size", "label_ids"}  # for label maps
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
@@ -38,6 +38,7 @@ _ONLY: dict[str, set[str]] = {
         "unlabelled",
         "white",
         "out_channels",
+        "crop",
     }
     | _SCORED
     | _FEW,
@@ -111,6 +112,11 @@ class DataConfig(BaseModel):
         None,
         description="resize to this, then crop at random to `size`; none: size * 286/256; the same as size: no crop; "
         '"native": never resize, crop pictures as they are (scores then see their middle)',
+    )
+    crop: int | Size | None = Field(
+        None,
+        description="so many pixels in the middle of each picture are all that is used of it, before it is resized: 178 for "
+        "CelebA's aligned faces of 178 x 218; none: all",
     )
     target_size: int | Size | None = Field(
         None,
@@ -254,6 +260,8 @@ class DataConfig(BaseModel):
             "load_size": self.load_height_width,
             "target_size": self.target_height_width,
         }
+        if self.crop_height_width is not None:
+            sizes["crop"] = self.crop_height_width
         for key, (height, width) in sizes.items():
             if not (8 <= height <= 8192 and 8 <= width <= 8192):
                 raise ValueError(f"{key} = {height} x {width}: each side must be 8 to 8192 pixels")
@@ -263,6 +271,9 @@ class DataConfig(BaseModel):
                 f"load_size {load_height} x {load_width} is smaller than size {height} x {width}: "
                 "the crop would not fit"
             )
+        if self.crop is not None and (self.native or self.target_size is not None):
+            other = 'load_size = "native"' if self.native else "target_size"
+            raise ValueError(f"crop is for pictures that are resized to one size: remove it, or {other}")
         for have, want in zip(self.height_width, self.target_height_width, strict=True):
             if have % want and want % have:
                 raise ValueError(
@@ -303,7 +314,12 @@ class DataConfig(BaseModel):
     @property
     def least(self) -> tuple[int, int]:
         """(H, W) that a picture must have."""
-        return self.height_width if self.native else (0, 0)
+        return self.height_width if self.native else self.crop_height_width or (0, 0)
+
+    @property
+    def crop_height_width(self) -> tuple[int, int] | None:
+        """(H, W) that are cut out of the middle of a picture before it is resized; None: it is taken whole."""
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
 
     @property
     def target_height_width(self) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""Names of pairs that differ by an ending: X_leftImg8bit.png and X_gtFine_labelIds.png, 0001x4.png and 0001.png."""
+"""Names of pairs that differ by an ending: X_leftImg8bit.png and X_gtFine_labelIds.png, 0001x4.png and 0001.png; and
+pictures that are numbered in the order of other names."""
 
 import re
 from collections import Counter
@@ -48,6 +49,18 @@ def partners(
     [ending] = found
     stripped = {key.removesuffix(ending): path for key, path in files.items() if key.endswith(ending)}
     return stripped if ending else {key: path for key, path in stripped.items() if key in bases}
+
+
+def by_number(pictures: Mapping[str, Path], maps: Mapping[str, Path]) -> dict[Path, Path]:
+    """The label map of each picture where pictures are named by numbers from 0 or 1 on, in the order of as many maps' names,
+    as pix2pix's Cityscapes are; none where they are not."""
+    maps = {key: path for key, path in maps.items() if key.endswith(_LABEL_IDS)} or maps
+    numbered = {int(key): path for key, path in pictures.items() if key.isdecimal()}
+    first = min(numbered, default=0)
+    counted = set(numbered) == set(range(first, first + len(maps))) and len(numbered) == len(pictures)
+    if first > 1 or not counted or not maps or all(key.isdecimal() for key in maps):
+        return {}
+    return {numbered[number]: maps[key] for number, key in enumerate(sorted(maps), first)}
 
 
 def _endings(key: str) -> list[str]:

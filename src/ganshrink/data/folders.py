@@ -150,7 +150,7 @@ def too_small(least: Size, flaw: Flaw | None = None) -> Flaw:
         if size[0] < least[0] or size[1] < least[1]:
             return (
                 f"{printable(path)} is {size[1]} x {size[0]} pixels, smaller than the {least[1]} x {least[0]} that are cut "
-                'out where data.load_size = "native"'
+                'out of it (data.crop, or data.size where data.load_size = "native")'
             )
         return None if flaw is None else flaw(path, size)
 

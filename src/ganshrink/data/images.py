@@ -75,6 +75,19 @@ def files_of(images: Images) -> list[tuple[Path, ...]] | None:
     return images.files() if hasattr(images, "files") else None
 
 
+def stored_target(images: Images, index: int) -> torch.Tensor | None:
+    """The target (C, H, W) in [-1, 1] of a sample as its file holds it, not resized; None where the sample has none.
+
+    Raises:
+        ValueError: if the set does not read its targets from files.
+    """
+    if not hasattr(images, "stored_target"):
+        raise ValueError(
+            "these data have no targets in files of their own size: leave -stored out of metrics.reals"
+        )
+    return images.stored_target(index)  # type: ignore[no-any-return]
+
+
 def whole_of(images: Images) -> Images:
     """The data set that a part of one, or its inputs alone, is taken from."""
     while hasattr(images, "whole"):

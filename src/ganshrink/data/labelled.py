@@ -20,7 +20,7 @@ from ganshrink.data.inputs import (
 from ganshrink.data.pictures import printable, read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.splits import share
-from ganshrink.data.views import View, view_image, view_labels, view_of
+from ganshrink.data.views import View, middle_of, view_image, view_labels, view_of
 
 
 class LabelledImages:
@@ -49,6 +49,10 @@ class LabelledImages:
         maps = label_maps(read_labels(label), view, self.config, augmented=rng is not None, where=label)
         target = to_tensor(view_image(pixels, view))
         return {**maps, "target": target, "name": sample_name(key)}
+
+    def stored_target(self, index: int) -> torch.Tensor:
+        """A target (C, H, W) in [-1, 1], not resized."""
+        return to_tensor(middle_of(self._reader(self._pairs[index][1]), self.config.crop_height_width))
 
     def problems(self) -> list[str]:
         """One line for each thing that would break a run; at most 3000 pairs are decoded."""
@@ -107,6 +111,6 @@ def label_maps(
     scored = seen
     if not augmented and not config.native:
         size = config.label_height_width
-        scored = view_labels(numbers, View(size, size))
+        scored = view_labels(numbers, View(size, size, middle=config.crop_height_width))
     labels = torch.from_numpy(scored_ids(scored, spec, where=named))
     return {"input": label_input(seen, spec, where=named), "labels": labels}

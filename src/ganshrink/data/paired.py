@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ganshrink.data.config import DataConfig
+from ganshrink.data.endings import by_number
 from ganshrink.data.folders import (
     examine_all,
     examine_pairs,
@@ -22,7 +23,9 @@ from ganshrink.data.labelled import LabelReader
 from ganshrink.data.pictures import printable, read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.splits import folders_of, share
-from ganshrink.data.views import View, view_image, view_labels, view_of
+from ganshrink.data.views import View, middle_of, view_image, view_labels, view_of
+
+_SEEN = 8  # pairs of which it is seen whether their label maps are theirs
 
 
 class PairedImages:
@@ -49,14 +52,19 @@ class PairedImages:
             pairs, self._problems = open_pairs((first, others[0]), split, settings=("a", "b"))
             self._pairs = [(key, b, a) if self._back else (key, a, b) for key, a, b in pairs]
         self._pairs = share(self._pairs, (first, *others), split, config)
+        self._numbered = False  # whether label maps are matched by numbers alone
         self._labels = self._open_labels(first, split)
 
     def _open_labels(self, folder: str, split: str) -> dict[Path, Path]:
         """The label maps to score on, by their pairs' files in that folder."""
         if self.config.labels is None:
             return {}
-        settings = ("root" if self.config.root else "a", "labels")
-        pairs, problems = open_pairs((folder, self.config.labels), split, settings=settings)
+        names, settings = (folder, self.config.labels), ("root" if self.config.root else "a", "labels")
+        pictures, maps = (open_folder(n, split, setting=s)[1] for n, s in zip(names, settings, strict=True))
+        if numbered := by_number(pictures, maps):
+            self._numbered = True
+            return numbered
+        pairs, problems = open_pairs(names, split, settings=settings)
         self._problems += problems
         return {path: label for _, path, label in pairs}
 
@@ -70,12 +78,7 @@ class PairedImages:
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         """One pair: "input" and "target" float32 (C, H, W) in [-1, 1], "name". Without `rng` there is no augmentation, and
         where there are label maps "labels", int64 (H, W), of the size they are scored at."""
-        key, first, second = self._pairs[index]
-        if second is None:
-            sides = [(0, 1), (1, 0)][self._back]
-            images = [_half(read(first), side) for read, side in zip(self._readers, sides, strict=True)]
-        else:
-            images = [read(path) for read, path in zip(self._readers, (first, second), strict=True)]
+        key, images = self._pairs[index][0], self._sides(index)
         view, input, target = view_of_pair(self.config, images[0], images[1], rng)
         sample = {
             "input": to_tensor(view_image(input, view)),
@@ -86,6 +89,18 @@ class PairedImages:
             sample["labels"] = self._scored(self._labels[self._first(index)], view.at(self.target_size))
         return sample
 
+    def stored_target(self, index: int) -> torch.Tensor:
+        """A target (C, H, W) in [-1, 1], not resized."""
+        return to_tensor(middle_of(self._sides(index)[1], self.config.crop_height_width))
+
+    def _sides(self, index: int) -> list[np.ndarray]:
+        """The pixels (H, W, C) of a pair's input and target."""
+        _, first, second = self._pairs[index]
+        if second is not None:
+            return [read(path) for read, path in zip(self._readers, (first, second), strict=True)]
+        sides = [(0, 1), (1, 0)][self._back]
+        return [_half(read(first), side) for read, side in zip(self._readers, sides, strict=True)]
+
     def _first(self, index: int) -> Path:
         """The file of a pair in `root`, or in `a`."""
         _, input, target = self._pairs[index]
@@ -93,7 +108,8 @@ class PairedImages:
 
     def _scored(self, label: Path, view: View) -> torch.Tensor:
         numbers, size = read_labels(label), self.config.label_height_width
-        seen = view_labels(numbers, view if self.config.native else View(size, size))
+        whole = View(size, size, middle=self.config.crop_height_width)
+        seen = view_labels(numbers, view if self.config.native else whole)
         return torch.from_numpy(scored_ids(seen, self._label_spec, where=printable(label)))
 
     @property
@@ -105,7 +121,7 @@ class PairedImages:
         pairs = [(a, b) for _, a, b in self._pairs if b is not None]
         whole = [a for _, a, b in self._pairs if b is None]
         (height, width), (tall, wide) = self.size, self.target_size
-        least = (self.size, self.target_size) if self.config.native else ((0, 0), (0, 0))
+        least = (self.size, self.target_size) if self.config.native else (self.config.least,) * 2
         (least_height, least_width) = (max(sides) for sides in zip(*least, strict=True))
         flaw = too_small((least_height, 2 * least_width), _odd_width)
         problems = self._problems + examine_all(whole, self._readers[0], flaw=flaw)
@@ -115,8 +131,24 @@ class PairedImages:
         if self._labels and not problems:
             labels = LabelReader(self._label_spec)
             files = [self._labels[self._first(index)] for index in range(len(self))]
-            problems = examine_all(files, labels) or labels.problems()
+            problems = examine_all(files, labels) or labels.problems() or self._out_of_order(files)
         return problems
+
+    def _out_of_order(self, maps: list[Path]) -> list[str]:
+        """The line that says that numbers are not in the order of the label maps' names: seen on a few pairs, whose own maps
+        must explain their colours better than the next ones'."""
+        places = range(0, len(maps), max(1, len(maps) // _SEEN)) if self._numbered and len(maps) > 1 else ()
+        for place in places:
+            sides, other = self._sides(place), maps[(place + 1) % len(maps)]
+            own, next_one = (
+                max(explained(side, read_labels(p)) for side in sides) for p in (maps[place], other)
+            )
+            if own < next_one:
+                return [
+                    f"pictures are numbered, and {printable(self._first(place))} does not show {printable(maps[place])}, "
+                    "the label map at its place: name the maps of data.labels as the pictures are"
+                ]
+        return []
 
     def files(self) -> list[tuple[Path, ...]]:
         """The files of each sample in evaluation."""
@@ -156,6 +188,19 @@ def view_of_pair(
         input = input[: cells[0] * down[0], : cells[1] * down[1]]
         target = target[: cells[0] * up[0], : cells[1] * up[1]]
     return view_of(config, (cells[0] * down[0], cells[1] * down[1]), rng), input, target
+
+
+def explained(pixels: np.ndarray, ids: np.ndarray) -> float:
+    """How much of the variance of pixels (H, W, C) the classes of a map (h, w) explain, 0 to 1."""
+    height, width = pixels.shape[:2]
+    seen = view_labels(ids, View((height, width), (height, width))).ravel()
+    _, classes = np.unique(seen, return_inverse=True)
+    counts, within, whole = np.bincount(classes), 0.0, 0.0
+    for plane in np.moveaxis(pixels.astype(np.float64), -1, 0):
+        means = np.bincount(classes, plane.ravel()) / counts
+        within += float(np.square(plane.ravel() - means[classes]).sum())
+        whole += float(np.square(plane - plane.mean()).sum())
+    return 1 - within / whole if whole else 0.0
 
 
 def _half(both: np.ndarray, side: int) -> np.ndarray:

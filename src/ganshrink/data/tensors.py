@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganshrink.data.images import Images, files_of, is_paired, num_inputs, target_size
+from ganshrink.data.images import Images, files_of, is_paired, num_inputs, stored_target, target_size
 from ganshrink.data.inputs import InputSpec, preview_input
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, image_like
 
@@ -226,6 +226,9 @@ class Subset:
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         return self.whole.sample(self.indices[index], rng)
+
+    def stored_target(self, index: int) -> Tensor | None:
+        return stored_target(self.whole, self.indices[index])
 
     def files(self) -> list[tuple[Path, ...]] | None:
         whole = files_of(self.whole)

@@ -13,7 +13,7 @@ from ganshrink.data.inputs import input_spec, preview_input
 from ganshrink.data.pictures import to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.splits import share
-from ganshrink.data.views import view_image, view_of
+from ganshrink.data.views import middle_of, view_image, view_of
 
 
 class UnpairedImages:
@@ -67,6 +67,12 @@ class UnpairedImages:
             sample[kind] = to_tensor(view_image(pixels, view_of(self.config, pixels.shape, rng)))
             sample.setdefault("name", sample_name(key))
         return sample
+
+    def stored_target(self, index: int) -> torch.Tensor | None:
+        """A target (C, H, W) in [-1, 1], not resized; None past their end."""
+        if index >= len(self._targets):
+            return None
+        return to_tensor(middle_of(self._readers[1](self._targets[index][1]), self.config.crop_height_width))
 
     @property
     def _longer(self) -> list[tuple[str, Path]]:

@@ -14,13 +14,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class View:
-    """Resize to `load` (H, W), cut `size` (H, W) out at (top, left), then mirror or not."""
+    """Cut `middle` (H, W) out of the middle, if there is one; resize to `load` (H, W), cut `size` (H, W) out at (top, left),
+    then mirror or not."""
 
     load: Size
     size: Size
     top: int = 0
     left: int = 0
     mirrored: bool = False
+    middle: Size | None = None
 
     def at(self, size: Size) -> "View":
         """The same part of a picture where the cut has another size, for the target of super-resolution.
@@ -66,9 +68,18 @@ def draw_view(
 def view_of(config: DataConfig, shape: Sequence[int], rng: np.random.Generator | None) -> View:
     """The view of an input whose pixels have that shape (H, W, ...), as the settings say."""
     load = (shape[0], shape[1]) if config.native else config.load_height_width
-    return draw_view(
+    view = draw_view(
         config.height_width, load, flip=config.flip, rng=rng, step=config.step, whole=config.native
     )
+    return replace(view, middle=config.crop_height_width)
+
+
+def middle_of(pixels: np.ndarray, size: Size | None) -> np.ndarray:
+    """(H, W) in the middle of pixels (H, W, ...); all of them where there is no such size."""
+    if size is None:
+        return pixels
+    top, left = ((have - want) // 2 for have, want in zip(pixels.shape, size, strict=False))
+    return pixels[top : top + size[0], left : left + size[1]]
 
 
 def crop(pixels: np.ndarray, view: View) -> np.ndarray:
@@ -80,12 +91,12 @@ def crop(pixels: np.ndarray, view: View) -> np.ndarray:
 
 def view_image(image: Image.Image | np.ndarray, view: View) -> np.ndarray:
     """Pixels (H, W, C) of a picture, resized by bicubic interpolation."""
-    return crop(resize(np.asarray(image), view.load), view)
+    return crop(resize(middle_of(np.asarray(image), view.middle), view.load), view)
 
 
 def view_labels(ids: np.ndarray, view: View) -> np.ndarray:
     """int32 (H, W) of class ids, resized by nearest neighbour: no id appears that was not there."""
-    height, width = view.load
+    (height, width), ids = view.load, middle_of(ids, view.middle)
     if ids.shape != (height, width):
         image = Image.fromarray(ids.astype(np.int32))
         ids = np.asarray(image.resize((width, height), Image.Resampling.NEAREST))

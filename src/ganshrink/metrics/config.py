@@ -72,7 +72,7 @@ class MetricsConfig(BaseModel):
     reals: Reals = Field(
         "scored",
         description="which targets fid, kid, fd_, kd_ and swd_ compare with: scored: those of the images scored; train: "
-        "of the training images; all: of both",
+        "of the training images; all: of both; with -stored behind it at the size of their files, not resized to data.size",
     )
     fid_statistics: Path | None = Field(
         None,

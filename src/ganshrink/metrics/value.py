@@ -26,8 +26,12 @@ AGAINST: dict[str, str] = {"target": "the target", "teacher": "the teacher's out
 
 QUANTISATION, TRUNCATION = "rounded to uint8", "generated pictures truncated to uint8"
 
-Reals = Literal["scored", "train", "all"]
+Reals = Literal["scored", "train", "all", "scored-stored", "train-stored", "all-stored"]
 REALS: dict[str, str] = {"train": "training images", "all": "training images and those scored"}
+REALS |= {
+    f"{name}-stored": f"{said}, at the size of their files"
+    for name, said in {"scored": "targets", **REALS}.items()
+}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data import Images, as_picture, write_png
-from ganshrink.data.images import num_inputs, offered_by
+from ganshrink.data.images import num_inputs, offered_by, stored_target
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
@@ -71,6 +71,8 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     metrics = build(recipe.metrics, offered=offered_by(images))
     check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
+    if recipe.metrics.reals.endswith("-stored"):
+        stored_target(images, 0)
     for name in recipe.export.names:
         exporter(name)
     if recipe.export.onnx or recipe.quantization.mode != "none":

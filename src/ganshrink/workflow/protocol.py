@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganshrink.data import Images
+from ganshrink.data.images import stored_target
 from ganshrink.data.overlap import trained_on
 from ganshrink.data.passes import all_batches
 from ganshrink.metrics import MetricsConfig
@@ -31,11 +32,20 @@ def said_of(
 
 
 def reals_of(images: Images, trained: Trained, config: MetricsConfig) -> Iterator[dict[str, Any]]:
-    """The batches whose targets `metrics.reals` names besides those of the images scored."""
-    sources = {"scored": [], "train": [*(trained or ())][:1], "all": [*(trained or ())][:1] + [images]}
-    for source in sources[config.reals]:
-        if source is not None:
+    """The batches whose targets `metrics.reals` names, where those are not of the batches scored."""
+    which, _, stored = config.reals.partition("-")
+    training: list[Images | None] = [*(trained or ())][:1]
+    scored: list[Images | None] = [images] if stored or which == "all" else []
+    sources = {"scored": scored, "train": training, "all": training + scored}
+    for source in sources[which]:
+        if source is None:
+            continue
+        if not stored:
             yield from all_batches(source, config.batch_size)
+            continue
+        count = min(len(images), config.limit or len(images)) if which == "scored" else len(source)
+        targets = (stored_target(source, index) for index in range(count))
+        yield from ({"target": target[None]} for target in targets if target is not None)
 
 
 def _sees_its_batch(network: nn.Module) -> bool:

@@ -114,6 +114,23 @@ def test_drawing_is_uniform_in_widths_and_depths(space, rng):
             assert np.allclose(shares, 1 / len(choices), atol=0.06)
 
 
+def test_drawing_fairly_takes_each_width_and_depth_once_in_a_round():
+    space, steps = SMALL, 24
+    drawn = [space.fair(3, step) for step in range(steps)]
+    assert all(widths in space for widths in drawn)
+    for site, blocks in enumerate(space.sites):
+        depths = [int(space.depths(widths)[site]) for widths in drawn]
+        options = len(blocks) + 1
+        for start in range(0, steps - options + 1, options):
+            assert sorted(depths[start : start + options]) == list(range(options))
+    inside = {number for site in space.sites for number in site}
+    for number in set(range(len(space.choices))) - inside:
+        widths, choices = [int(each[number]) for each in drawn], space.choices[number]
+        for start in range(0, steps - len(choices) + 1, len(choices)):
+            assert sorted(widths[start : start + len(choices)]) == sorted(choices)
+    assert not np.array_equal(drawn, [space.fair(4, step) for step in range(steps)])
+
+
 def test_what_is_no_member(resnet):
     _, channels, space = resnet
     whole, site = space.largest(), space.sites[0]

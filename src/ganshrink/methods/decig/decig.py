@@ -17,7 +17,7 @@ from torch.nn.functional import l1_loss
 
 from ganshrink.latency.profiles import DeviceProfile
 from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
-from ganshrink.methods.decig.hinges import cut_within, decided, find_hinges
+from ganshrink.methods.decig.hinges import cut_within, decided_together, find_hinges
 from ganshrink.methods.decig.section import hinges_section, summary, told
 from ganshrink.methods.distill import begun, refit, start_of
 from ganshrink.pruning import Channels, Plan, extract, initialise
@@ -74,6 +74,12 @@ class CutConfig(Settings):
         ge=0,
         description="how much the images may change, relative L1, by what is behind one layer's hinge; where it is more, "
         "the hinge moves up. 0: the curves alone decide",
+    )
+    together: float | None = Field(
+        default=None,
+        gt=0,
+        description="how much they may change by what is behind all hinges, before finetuning: where it is more, "
+        "sensitivity is halved until it is not; none: that is told, not limited",
     )
     calibration_images: int = Field(
         default=16, ge=1, description="training images on which that is looked at, spread over the set"
@@ -277,7 +283,10 @@ def cut_at_hinges(network: nn.Module, job: Job, config: DecigConfig, name: str =
     if settings.sensitivity:
         looked = {"sensitivity": settings.sensitivity, "calibration_images": settings.calibration_images}
         change = image_change(network, channels, spread(job.data, settings.calibration_images))
-        hinges = decided(hinges, channels, sizes, change, settings.sensitivity, **settings.widths)
+        limits: Any = {"together": settings.together, **settings.widths}
+        hinges, eps = decided_together(hinges, channels, sizes, change, settings.sensitivity, **limits)
+        if settings.together is not None:
+            looked |= {"together": settings.together, "sensitivity": eps}  # what it was lowered to
     within = partial(cut_within, channels, sizes, hinges, **settings.widths)
     plan = job.plan_within(within, network, channels)
     if change:

@@ -6,7 +6,7 @@ The paper picks its hinges by eye and asks for a way to find them; everything he
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ TAIL = 5  # decades of fall, times the channels behind it: even draws end in a t
 NEAR = 16  # channels on a side of a fall that it is compared with, or as many as are in it
 BETWEEN = 3  # channels at most in a gap, of which both sides are looked at
 RESOLUTION = 0.01  # decades, below which a fall is none
+FLATTER = 2  # times, at least, does a curve fall less steeply behind a bend that images are asked about
 
 Curve = NDArray[np.float64]
 
@@ -109,8 +110,9 @@ def decided(
 
     A norm undoes how small a layer's weights have become, and a bias speaks for a channel whose weights are nothing: what
     the curve calls dead may still paint the picture, and the hinge moves up. What the curve does not tell apart may do
-    nothing: a layer has a hinge also where less than half of it makes the same images, at the least width that does.
-    `change` tells how much the images change without some atoms."""
+    nothing: a layer has a hinge also where less than half of it makes the same images, at the least width that does, and
+    where its curve bends into a short floor without which they are the same. `change` tells how much the images change
+    without some atoms."""
     found = dict(hinges)
     for group in (group for group in channels.groups if group.name in hinges):
         hinge, falling = hinges[group.name], group.atoms[by_size(magnitudes[group.name])]
@@ -125,7 +127,35 @@ def decided(
                 lowest = _allowed(1, len(group), least, round_to)
                 kept, seen = least_unseen(without, lowest, half, eps=eps, step=round_to)
                 found[group.name] = Hinge(kept, "images", change=at_half if kept == half else seen)
+                continue
+            bent = _allowed(bend(magnitudes[group.name]), len(group), least, round_to)
+            if half < bent < len(group) and (at_bend := without(bent)) <= eps:
+                found[group.name] = Hinge(bent, "images", change=at_bend)
     return found
+
+
+def decided_together(
+    hinges: Mapping[str, Hinge],
+    channels: Channels,
+    magnitudes: Mapping[str, Tensor],
+    change: Callable[[Tensor], float],
+    eps: float,
+    *,
+    together: float | None,
+    **widths: Any,
+) -> tuple[dict[str, Hinge], float]:
+    """As `decided`; and `eps`, halved until images change by no more than `together` without what is behind all hinges, at
+    most eight times."""
+    for halved in (eps / 2**times for times in range(9)):
+        found = decided(hinges, channels, magnitudes, change, halved, **widths)
+        gone = [
+            g.atoms[by_size(magnitudes[g.name])][found[g.name].kept :]
+            for g in channels.groups
+            if g.name in found
+        ]
+        if together is None or change(torch.cat(gone)) <= together:
+            break
+    return found, halved
 
 
 def cut_within(
@@ -203,6 +233,28 @@ class _Fall(NamedTuple):
     m: int
     decades: float
     rarity: float
+
+
+def bend(magnitudes: Tensor) -> int:
+    """How many channels are before the bend of a layer's curve, where two lines fit it best; n: it has none.
+
+    Behind it are fewer than half of the channels, a factor of 5 smaller than the others on average, and the curve falls half
+    as steeply at most. A smooth curve may bend so, too: images have to say whether what is behind it does anything."""
+    curve = -np.sort(-_log_curve(magnitudes))
+    n, fits = len(curve), {}
+    for kept in range(max(2, n // 2), n - 1):
+        (steep, error), (flat, rest) = map(_line, np.split(curve, [kept]))
+        if FLATTER * flat <= steep and curve[:kept].mean() - curve[kept:].mean() >= APART:
+            fits[error + rest] = kept
+    # best at its first place: the curve bends before that, if at all
+    return found if fits and (found := fits[min(fits)]) > max(2, n // 2) + 1 else n
+
+
+def _line(curve: Curve) -> tuple[float, float]:
+    """By how much the line that fits a curve best falls from channel to channel, and the sum of squares that it leaves."""
+    x, y = np.arange(len(curve)) - (len(curve) - 1) / 2, curve - curve.mean()
+    slope = float(x @ y / (x @ x))
+    return -slope, float(y @ y - slope**2 * (x @ x))
 
 
 def _falls(curve: Curve, kept: NDArray[np.int64], m: int, rare: float, *, both: bool) -> list[_Fall]:

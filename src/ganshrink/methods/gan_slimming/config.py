@@ -50,10 +50,19 @@ class NarrowConfig(Settings):
     loss: Literal["gd", "gs"] = Field(
         default="gd",
         description="what draws it to the teacher; gd: the L1 distances of images (task.lambda_recon) and of the teacher's "
-        "D's features, as Chen et al. 2020 have it but for their triplets; gs: this method's own distance",
+        "D's features, as Chen et al. 2020 have it; gs: this method's own distance",
     )
     lambda_feature: float = Field(
         default=10, ge=0, description="weight of the features with loss = 'gd'; not in the paper"
+    )
+    lambda_triplet: float = Field(
+        default=0,
+        ge=0,
+        description="weight of D's triplet loss with loss = 'gd', which draws D's features of photos to those of the "
+        "teacher's images and away from the student's; needs images of the target domain; 0: none",
+    )
+    triplet_margin: float = Field(
+        default=1, ge=0, description="by how much the student's are to be further; not in the paper"
     )
     lr: float | None = Rate
     batch_size: int | None = BatchSize

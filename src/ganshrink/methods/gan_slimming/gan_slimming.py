@@ -138,7 +138,10 @@ def objective(
         real = judged(context, context.real)
         fake = judged(context, pool.exchange(context.fake.detach()))
         d_real, d_fake = discriminator_loss(real, fake, mode=gan.gan_mode)
-        yield {"D_real": d_real, "D_fake": d_fake}
+        losses = {"D_real": d_real, "D_fake": d_fake}
+        if _by_features(config, stage) and config.narrow.lambda_triplet:
+            losses["D_triplet"] = _triplet(config.narrow, context)
+        yield losses
 
     adapted: Any = partial(adam, **config.adam(stage, gan))
     scales = () if sparsity is None else sparsity.gates.scales
@@ -278,10 +281,26 @@ def _gd(config: NarrowConfig, weight: float, judge: nn.Module | None, context: A
     loss = weight * l1_loss(fake, taught)
     if judge is None or not config.lambda_feature:
         return loss
+    mine, theirs = _seen_by(judge, context, fake, taught)
+    return loss + config.lambda_feature * l1_loss(mine, theirs)
+
+
+def _triplet(config: NarrowConfig, context: Any) -> Tensor:
+    """The triplet loss of Chen et al. 2020: in the student's D photos are nearer to the teacher's images than to the
+    student's, by a margin."""
+    images = context.batch["target"], context.taught, context.fake.detach()
+    photo, theirs, mine = _seen_by(context.nets["D"], context, *images)
+    near, far = ((photo - other).abs().flatten(1).mean(1) for other in (theirs, mine))
+    return config.lambda_triplet * (near - far + config.triplet_margin).clamp_min(0).mean()
+
+
+def _seen_by(judge: nn.Module, context: Any, *images: Tensor) -> Iterator[Tensor]:
+    """Features of images (B, C, H, W) in a D's last hidden layer."""
     seen = context.ways["G"].seen
     with Taps(judge, activations(judge)[-1:]) as taps:
-        mine, theirs = ([judge(seen(image)), *taps.take().values()][-1] for image in (fake, taught))
-    return loss + config.lambda_feature * l1_loss(mine, theirs)
+        for image in images:
+            judge(seen(image))
+            yield next(iter(taps.take().values()))
 
 
 def _real(job: Job, config: GanSlimmingConfig, stage: str) -> RealImages:
@@ -359,7 +378,14 @@ def _check(job: Job, config: GanSlimmingConfig) -> None:
         )
     if bits is not None:
         check_excluded(job.build(), bits.exclude)
-    if config.real == "photos" and "target" not in job.data.sample(0, None):
+    with_target = "target" in job.data.sample(0, None)
+    if config.real == "photos" and not with_target:
         raise ValueError(
             "method.real = 'photos' shows D images of the target domain, and these data have none: use 'teacher'"
+        )
+    triplet = config.narrow.lambda_triplet and any(_by_features(config, stage) for stage in config.stages)
+    if triplet and not (gan and with_target):
+        raise ValueError(
+            "method.narrow.lambda_triplet compares images of the target domain in D: it needs data that have them, and "
+            "task.lambda_gan, 1 say"
         )

@@ -27,6 +27,11 @@ class SupernetConfig(Settings):
     subnet_weight: float = Field(
         default=1, gt=0, description="of the subnets' losses beside the largest network's; not in the paper"
     )
+    sampling: Literal["uniform", "fair"] = Field(
+        default="uniform",
+        description="of the random subnet: uniform: each width and depth by itself; fair: each width of a layer once in as "
+        "many steps as there are, and so each depth",
+    )
 
 
 class SearchConfig(Settings):

@@ -262,7 +262,7 @@ def sandwich(
         inputs = as_tuple(context.batch["unlabelled"] if config.unlabelled else context.input)
         with torch.no_grad():
             wanted = loss.look(supernet(*inputs))
-        drawn = subnet(random_widths(space, seed, context.step))
+        drawn = subnet(random_widths(space, seed, context.step, fair=config.sampling == "fair"))
         for name, cut in (("random", drawn), ("smallest", smallest)):
             made = loss.look(supernet(*inputs, subnet=cut))
             terms = loss.losses(made, wanted)
@@ -271,10 +271,10 @@ def sandwich(
     return [replace(update, losses=losses) if update is generation else update for update in updates]
 
 
-def random_widths(space: Space, seed: int, step: int) -> np.ndarray:
+def random_widths(space: Space, seed: int, step: int, *, fair: bool = False) -> np.ndarray:
     """(groups,) of a step's random subnet, the same in all processes. The paper says both "attentively sampled" and
-    "randomly sample": here each width and each depth is drawn uniformly."""
-    return space.random(np.random.default_rng([seed, step]))
+    "randomly sample": here each width and each depth is drawn uniformly, or so that all come equally often."""
+    return space.fair(seed, step) if fair else space.random(np.random.default_rng([seed, step]))
 
 
 # Stage 2

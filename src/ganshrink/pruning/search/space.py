@@ -78,6 +78,19 @@ class Space:
         """(groups,) each group's width and each site's depth drawn uniformly."""
         return self._cut(self._widths(rng.integers(self._counts)), self._random_depths(rng))
 
+    def fair(self, seed: int, step: int) -> Index:
+        """(groups,) of a step, drawn so that in as many steps as a group has widths each of these comes once, in random
+        order (the strict fairness of FairNAS, Chu et al. 2021); so with each site's depths."""
+
+        def place(number: int, options: int) -> int:
+            drawn = np.random.default_rng([seed, number, step // options]).permutation(options)
+            return int(drawn[step % options])
+
+        depths = (self._most - self._least + 1).tolist()
+        places = np.array([place(*each) for each in enumerate([*self._counts.tolist(), *depths])], np.int64)
+        groups = len(self.choices)
+        return self._cut(self._widths(places[:groups]), self._least + places[groups:])
+
     def between(self, share: float, exponents: NDArray[np.float64]) -> Index:
         """(groups,) the member at a share of the way from the smallest (0) to the largest (1).
 
