@@ -23,6 +23,7 @@ from ganshrink.system.values import Values, converting, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
+from ganshrink.workflow.formats import INT8, provenance, write_formats
 from ganshrink.workflow.missing import found
 from ganshrink.workflow.saved_networks import picture_spec
 
@@ -146,7 +147,11 @@ def _make(
     grids: Grids = calibrate(student, config, spread(images, config.images))
     shapes = [tensor.shape[1:] for tensor in as_tuple(example)]
     seen = [given for given in spread(held_out, COMPARED) if [t.shape[1:] for t in given] == shapes]
-    options = {**options, "spec": picture_spec(as_tuple(example), held_out)}
+    options = {
+        **options,
+        "spec": picture_spec(as_tuple(example), held_out),
+        "provenance": provenance(student, None),
+    }
     while True:
         deployed, report = deploy(student, config, grids, seen or [as_tuple(example)])
         try:
@@ -164,7 +169,8 @@ def _make(
     }
     if entry["image_io"] is None and (values := values_of(student)) is not None:
         entry["values"] = values.model_dump(mode="json")  # the file takes what the original network does
-    _add(run, "parity.json", FILE, entry)
+    _add(run, "parity.json", FILE, {**entry, "format": INT8})
+    write_formats(run)
     if (run.path / "cost.json").is_file():
         cost = run.read("cost.json")["student"] | {"bytes": sizes["integers"]}
         cost.pop("memory", None)  # counted in float32
