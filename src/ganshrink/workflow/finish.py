@@ -119,6 +119,7 @@ def _leave(
                 job.data,
                 held_out,
                 trained=result.quantization,
+                licence=recipe.export.licence,
                 **options,
             )
     split = "held out: every tenth of the given samples"

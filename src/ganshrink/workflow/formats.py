@@ -29,17 +29,19 @@ def provenance(student: nn.Module, licence: str | None) -> dict[str, str]:
     return made | ({"licence": licence} if licence else {})
 
 
-def write_formats(run: Run) -> dict[str, Any]:
-    """formats.json, from parity.json and latency.json: `rows` of `format`, `file`, `bytes`, `precision`, `runtime` and
-    `version`, `pictures` (the difference from torch on held-out pictures, in levels of 255; or `unchecked`, why it was
-    not compared), `fell_back` (operators by number that the runtime runs by slower code; none where it cannot tell), and
-    `latency` (the teacher's time over the student's in the same runtime and format; none: not measured)."""
+def write_formats(run: Run) -> None:
+    """formats.json, from parity.json and latency.json, where anything is exported.
+
+    Its `rows` hold `format`, `file`, `bytes`, `precision`, `runtime` and `version`; `pictures`, the difference from torch on
+    held-out pictures in levels of 255, or `unchecked`, why it was not compared; `fell_back`, operators by number that the
+    runtime leaves to slower code, none where it cannot tell; and `latency`, the teacher's time over the student's in the
+    same runtime and format, none where it was not measured.
+    """
     parity = run.read("parity.json") if (run.path / "parity.json").is_file() else {}
     times = run.read("latency.json").get("rows", []) if (run.path / "latency.json").is_file() else []
     rows = [_row(file, entry, times) for file, entry in parity.items() if "format" in entry]
-    table = {"rows": rows}
-    run.write(FORMATS, table)
-    return table
+    if rows or (run.path / FORMATS).is_file():
+        run.write(FORMATS, {"rows": rows})
 
 
 def _row(file: str, entry: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

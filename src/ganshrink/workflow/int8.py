@@ -83,6 +83,7 @@ def write_int8(
     held_out: Images,
     *,
     trained: QuantConfig | None = None,
+    licence: str | None = None,
     **options: Any,
 ) -> nn.Module:
     """student-int8.onnx, and what it cost: quantization.json, and its entries in parity.json and cost.json.
@@ -92,6 +93,7 @@ def write_int8(
         images: the training images, to see ranges on.
         held_out: those to compare on.
         trained: the quantizers that the method trained its student under, if it did.
+        licence: of the student, for the file's metadata.
         options: of `export_int8`.
 
     Returns:
@@ -105,6 +107,7 @@ def write_int8(
     )  # what is asked for wrongly must not cost the file that is there
     logger.info("making %s and comparing it with torch", FILE)
     _forget(run)
+    options["provenance"] = provenance(student, licence)
     note = {"config": config.model_dump(mode="json"), "trained": trained and trained.model_dump(mode="json")}
     try:
         made = _make(run, student, example, config, images, held_out, options)
@@ -132,6 +135,7 @@ def _forget(run: Run) -> None:
     rows = [row for row in latency.get("rows", []) if row.get("network") != "int8"]
     if len(rows) < len(latency.get("rows", [])):
         run.write("latency.json", latency | {"rows": rows})
+    write_formats(run)
 
 
 def _make(
@@ -150,7 +154,6 @@ def _make(
     options = {
         **options,
         "spec": picture_spec(as_tuple(example), held_out),
-        "provenance": provenance(student, None),
     }
     while True:
         deployed, report = deploy(student, config, grids, seen or [as_tuple(example)])

@@ -99,7 +99,7 @@ def export_run(
     Raises:
         ValueError: for an unknown format, a missing extra, or where a file computes something else than torch.
     """
-    path, formats = Path(path), None if formats is None else list(formats)
+    path, formats = Path(path), [formats] if isinstance(formats, str) else formats
     for name in formats or ():
         if name != formats_file.INT8:
             load_extra(exporter(name).extra)
@@ -166,7 +166,15 @@ def quantize_run(
         run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
     options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
     networks["int8"] = int8.write_int8(
-        run, quantized, example_for(path), settings, images, held_out, trained=trained, **options
+        run,
+        quantized,
+        example_for(path),
+        settings,
+        images,
+        held_out,
+        trained=trained,
+        licence=recipe.export.licence,
+        **options,
     )
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
