@@ -15,7 +15,7 @@ test: $(INSTALLED)  ## the suite: every fact, for the cases that tell most
 test-all: $(INSTALLED)  ## every fact for every case
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not formats"
 
-test-formats: $(INSTALLED)  ## the page in a browser: fetches onnxruntime-web, and needs Chromium
+test-formats: $(INSTALLED)  ## the page in a browser (fetches onnxruntime-web, needs Chromium), and files for other runtimes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m formats
 
 quick: $(INSTALLED)  ## the tests without those that take more than about half a second

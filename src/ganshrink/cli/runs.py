@@ -43,7 +43,9 @@ def evaluate(
 
 
 @app.command(
-    rich_help_panel=PANEL, epilog="Example: `ganshrink export runs/mine --dynamic-size --image-io uint8`"
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink export runs/mine --dynamic-size --image-io uint8`, or `ganshrink export runs/mine --format "
+    "onnx,ncnn --time`",
 )
 def export(
     run: RunFolder,
@@ -53,22 +55,41 @@ def export(
     image_io: Annotated[
         str | None, typer.Option(metavar="uint8|float32", help="take and give 0..255 images of this type")
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="onnx, onnx-fp16, onnx-int8, openvino, ncnn, executorch, coreml, or MODULE:NAME; as in the recipe if not "
+            "given",
+        ),
+    ] = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="time each file beside the teacher's in the same format")
+    ] = False,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="of the student, for the files' metadata")
+    ] = None,
     net: OwnNet = None,
     own: OwnParts = None,
     json_: Json = False,
 ) -> None:
-    """Write the student of a run as ONNX and check it against torch."""
+    """Write the student of a run for other runtimes and check each file against torch."""
     from ganshrink.workflow import verbs
+    from ganshrink.workflow.formats import in_words
 
-    parity = verbs.export_run(run, dynamic_size=dynamic_size, image_io=image_io, net=net, own=own or ())
-    found = parity["student.onnx"]
-    step = found.get("size_multiple", 1)
-    sizes = f", for multiples of {step} pixels from {found['size_least']} on" if step > 1 else ""
-    answer(
-        parity,
-        json_,
-        f"{run / 'student.onnx'}: at most {found['max_abs_diff']:.2g} from torch, {found['psnr_db']:.1f} dB{sizes}",
+    asked = None if format_ is None else [name.strip() for name in format_.split(",") if name.strip()]
+    parity = verbs.export_run(
+        run,
+        dynamic_size=dynamic_size,
+        image_io=image_io,
+        formats=asked,
+        timed=time,
+        licence=licence,
+        net=net,
+        own=own or (),
     )
+    answer(parity, json_, "\n".join(in_words(run, parity, asked)))
 
 
 @app.command(

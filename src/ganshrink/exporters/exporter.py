@@ -1,10 +1,13 @@
 """What an exporter is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+
+Runner = Callable[[tuple[Tensor, ...]], Tensor]  # a batch's inputs in order, to the image
 
 
 class Export(Protocol):
@@ -26,8 +29,16 @@ class Exporter:
         file: the file's name in a run, such as `student.onnx`.
         export: writes it.
         about: what it is, in a few words.
+        beside: further files that it writes beside it.
+        extra: what must be installed for it, a key of `ganshrink.exporters.runtime.EXTRAS`; empty: nothing.
+        runtime: the package that runs the file; empty where none does here.
+        open: the file as a function, on so many threads; None: it cannot be run here.
     """
 
     file: str
     export: Any
     about: str
+    beside: tuple[str, ...] = ()
+    extra: str = ""
+    runtime: str = ""
+    open: Callable[[Path, int | None], Runner] | None = None

@@ -18,7 +18,6 @@ from ganshrink.exporters.instance_norm import WholeInstanceNorms, translations
 from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs, free_sides
-from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.exporters.sizes import AXES, Sizes, check_batches, sizes_of
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import as_tuple
@@ -48,7 +47,6 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _check(model: nn.Module, example: Inputs, image_io: str | None, dynamic_size: bool) -> None:
-    load_optional(*PACKAGES)
     if len(example) == 1 and example[0].is_floating_point() and example[0].dim() not in (2, 4):
         raise ValueError(f"the example must have the shape (B, C, H, W), got {tuple(example[0].shape)}")
     if len({tensor.shape[:1] for tensor in example}) != 1:
@@ -106,7 +104,7 @@ def _traced(
     # As in torch.onnx: without it a bottleneck of one pixel would be a promise that it always has one.
     oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     try:
-        with _silence(), oblivious, WholeInstanceNorms():
+        with silence(), oblivious, WholeInstanceNorms():
             return torch.export.export(graph, batch, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # tracing passes on whatever the network raises
         hint = "; try a fixed size" if dynamic_size else ""
@@ -135,7 +133,7 @@ def write(
     inputs = program.graph_signature.user_inputs
     names = ["input"] if len(inputs) == 1 else [f"input_{place}" for place in range(len(inputs))]
     try:
-        with _silence():
+        with silence():
             translated = torch.onnx.export(
                 program,
                 (),
@@ -235,7 +233,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """The exporter reports each step, an absent torchvision and its own deprecations on three channels."""
     logger = logging.getLogger("torch.onnx")
     level, sink = logger.level, io.StringIO()

@@ -3,7 +3,7 @@ turn into integer arithmetic. Compared with torch on real images in every runtim
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from ganshrink.exporters.parity import check_finite, levels, psnr_of_mse
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import Inputs, probes, special
 from ganshrink.exporters.runtime import (
+    PACKAGES,
     has_openvino,
     infer_openvino,
+    load_optional,
     open_openvino,
     open_session,
     run_session,
@@ -48,12 +50,13 @@ def export_int8(
     dynamic_size: bool = False,
     image_io: ImageIO | None = None,
     spec: InputSpec | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write `path`, one self-contained ONNX file with integers inside; compared with torch first.
 
     Args:
         deployed: what `ganshrink.quant.deploy` made; left as it is.
-        example, dynamic_batch, dynamic_size, image_io, spec: as for `export_onnx`.
+        example, dynamic_batch, dynamic_size, image_io, spec, provenance: as for `export_onnx`.
         inputs: real inputs (C, H, W) or (B, C, H, W) to compare on, 32 or more for a figure that says something. Without
             any, random ones are taken, and `images` is 0.
 
@@ -67,6 +70,7 @@ def export_int8(
         ParityError: ONNX Runtime computes something else. No new file is left in either case.
     """
     path = Path(path)
+    load_optional(*PACKAGES)
     graph, encode, given = prepare(deployed, example, image_io, dynamic_size)
     program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
     about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
@@ -75,7 +79,7 @@ def export_int8(
     real = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)[len(random) :]]
     hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        note = note_of(deployed, given, image_io, sizes, spec)
+        note = note_of(deployed, given, image_io, sizes, spec, provenance)
         found = write(program, part, rewrite=pad_bytes, about=about | note.about())
         runtimes: dict[str, dict[str, Any]] = {}
         session = open_session(part)
@@ -149,7 +153,7 @@ def _compare(
     """Figures over the real images, or over the random ones where there are none; those are run in any case."""
     errors = [_error(name, runtime, graph, batch) for batch in (*real, *random)]
     counted = errors[: len(real)] or errors
-    psnr = psnr_of_mse(sum(mse for mse, _ in counted) / len(counted))
+    psnr = psnr_of_mse(sum(mse for mse, _, _ in counted) / len(counted))
     if name == "onnxruntime" and not psnr >= MIN_PSNR_DB:
         raise ParityError(
             f"the INT8 file differs from torch in ONNX Runtime: {psnr:.1f} dB on {len(counted)} images, at least "
@@ -158,13 +162,14 @@ def _compare(
         )
     return {
         "psnr_db": psnr,
-        "worst_psnr_db": min(psnr_of_mse(mse) for mse, _ in counted),
-        "max_abs_diff": max(largest for _, largest in counted),
+        "worst_psnr_db": min(psnr_of_mse(mse) for mse, _, _ in counted),
+        "max_abs_diff": max(largest for _, largest, _ in counted),
+        "mean_abs_diff": sum(mean for _, _, mean in counted) / len(counted),
     }
 
 
-def _error(name: str, runtime: Runtime, graph: nn.Module, batch: Inputs) -> tuple[float, float]:
-    """Mean square and largest difference of a batch, in levels of 255."""
+def _error(name: str, runtime: Runtime, graph: nn.Module, batch: Inputs) -> tuple[float, float, float]:
+    """Mean square, largest and mean difference of a batch, in levels of 255."""
     with torch.no_grad():
         wanted = generate(graph, batch)
     given = runtime(batch)
@@ -172,4 +177,4 @@ def _error(name: str, runtime: Runtime, graph: nn.Module, batch: Inputs) -> tupl
         shapes = f"{tuple(given.shape)} where torch gives {tuple(wanted.shape)}"
         raise ValueError(f"the INT8 file gives an image of shape {shapes} in {name}")
     diff = (levels(given, graph) - levels(wanted, graph)).abs()
-    return float(diff.square().mean()), float(diff.max())
+    return float(diff.square().mean()), float(diff.max()), float(diff.mean())

@@ -1,5 +1,6 @@
-"""What an ONNX file says of itself, so that it can be run on pictures where nothing else of its run is at hand."""
+"""What an exported file says of itself, so that it can be run on pictures where nothing else of its run is at hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ class FileNote(BaseModel):
         values: black and white of what it takes and gives, where `image_io` is None.
         image_io: the type of the 0..255 pictures that it takes and gives.
         sizes: which heights and widths it takes; None: only that of `input`.
+        colours: the order of the channels of pictures; None of what is no colour picture.
+        provenance: who made it of what, and its licence where that was said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +35,8 @@ class FileNote(BaseModel):
     values: Values = Values()
     image_io: ImageIO | None = None
     sizes: Sizes | None = None
+    colours: Literal["RGB"] | None = None
+    provenance: dict[str, str] = {}
 
     def about(self) -> dict[str, str]:
         """As the file's metadata have it."""
@@ -44,6 +49,7 @@ def note_of(
     image_io: ImageIO | None,
     sizes: Sizes | None,
     spec: InputSpec | None,
+    provenance: Mapping[str, str] | None = None,
 ) -> FileNote:
     """The note of a file that is made of `graph`; where no `spec` is known, the example tells what it can."""
     first = example[0]
@@ -55,7 +61,15 @@ def note_of(
         known = spec or InputSpec(kind=kind, channels=first.shape[1], size=size)
         spec = known.model_copy(update={"size": size})  # costs may count at another than the data's
     values = Values() if image_io else values_of(graph) or Values()
-    return FileNote(input=spec, values=values, image_io=image_io, sizes=sizes)
+    colours: Literal["RGB"] | None = "RGB" if spec and spec.kind == "image" and spec.channels == 3 else None
+    return FileNote(
+        input=spec,
+        values=values,
+        image_io=image_io,
+        sizes=sizes,
+        colours=colours,
+        provenance=dict(provenance or {}),
+    )
 
 
 def read_note(path: str | Path) -> FileNote:

@@ -1,18 +1,19 @@
 """ONNX by torch's own exporter: silent, one file, written only when ONNX Runtime agrees with torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ganshrink.data import InputSpec
-from ganshrink.exporters.exporter import Exporter
+from ganshrink.exporters.case import Case
+from ganshrink.exporters.exporter import Exporter, Runner
 from ganshrink.exporters.graph import capture, prepare, values_told, write
 from ganshrink.exporters.note import note_of
-from ganshrink.exporters.parity import check_parity
 from ganshrink.exporters.picture import ImageIO
-from ganshrink.exporters.probes import probes, special
+from ganshrink.exporters.runtime import PACKAGES, load_optional, open_session, run_session
 from ganshrink.system.atomic import replacing
 from ganshrink.system.generator import Input
 
@@ -28,6 +29,7 @@ def export_onnx(
     inputs: Sequence[Input] = (),
     opset: int | None = None,
     spec: InputSpec | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write `path`, one self-contained ONNX file: input `input` (of several `input_0`, `input_1`, ...), output `image`;
     compared with torch first.
@@ -45,32 +47,41 @@ def export_onnx(
             compared on beside random ones.
         opset: of the ONNX operators; None takes torch's choice. Recorded in the answer.
         spec: what pictures it takes, for the file's metadata; None: as far as the example tells.
+        provenance: who made it of what, and its licence, for the metadata too.
 
     Returns:
         the file's entry in parity.json: `max_abs_diff` and `psnr_db` on 0..255 images, `inputs`, `opset`,
-        `bytes`, `input_kind` (`image` or `labels`; None of several inputs), and how it was made; with `dynamic_size` also
-        `size_multiple` and `size_least`: it holds for heights and widths that are multiples of the one and not below the
-        other (in the file's metadata too).
+        `bytes`, `pictures` (the difference on the real inputs), `input_kind` (`image` or `labels`; None of several inputs),
+        and how it was made; with `dynamic_size` also `size_multiple` and `size_least`: it holds for heights and widths that
+        are multiples of the one and not below the other (in the file's metadata too).
 
     Raises:
         ValueError: the network does not export, at this size or with a free one, or the file computes something else:
             no new file is left.
     """
     path = Path(path)
+    load_optional(*PACKAGES)
     graph, encode, given = prepare(model, example, image_io, dynamic_size)
     program, sizes = capture(graph, encode, given, dynamic_batch, dynamic_size)
+    note = note_of(model, given, image_io, sizes, spec, provenance)
+    case = Case(graph, encode, given, inputs, image_io, sizes, dynamic_batch, note)
     about = values_told(graph, image_io) | ({} if sizes is None else sizes.about())
-    tried = [] if sizes is None else sizes.compared(graph, encode(given))
-    batches = [encode(batch) for batch in probes(given, tried, inputs, free_batch=dynamic_batch)]
-    hard = special(given, inputs, free_batch=dynamic_batch)
     with replacing(path) as part:
-        note = note_of(model, given, image_io, sizes, spec)
         found = write(program, part, opset, about=about | note.about())
-        entry = check_parity(part, graph, batches, {name: encode(batch) for name, batch in hard.items()})
-        entry |= {"opset": found, "bytes": part.stat().st_size, "image_io": image_io}
-        entry["input_kind"] = note.input and note.input.kind
-        entry |= {"dynamic_batch": dynamic_batch, "dynamic_size": dynamic_size, **about}
-    return entry
+        entry = case.entry(open_run(part), "ONNX")
+        return entry | {"opset": found, "bytes": part.stat().st_size}
 
 
-ONNX = Exporter("student.onnx", export_onnx, "one ONNX file, compared with torch in ONNX Runtime")
+def open_run(path: Path, threads: int | None = None) -> Runner:
+    """An ONNX file in ONNX Runtime."""
+    return partial(run_session, open_session(path, threads=threads))
+
+
+ONNX = Exporter(
+    "student.onnx",
+    export_onnx,
+    "one ONNX file, compared with torch in ONNX Runtime",
+    extra="onnx",
+    runtime="onnxruntime",
+    open=open_run,
+)

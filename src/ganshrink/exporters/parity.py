@@ -1,14 +1,16 @@
-"""Does an ONNX file compute what the network computes? Measured on 0..255 images in ONNX Runtime."""
+"""Does an exported file compute what the network computes? Measured on 0..255 images, in the runtime it is for."""
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ganshrink.exporters.exporter import Runner
 from ganshrink.exporters.picture import PictureIO, to_picture
 from ganshrink.exporters.runtime import open_session, run_session
 from ganshrink.system.generator import Input, as_tuple, generate
@@ -20,6 +22,7 @@ Inputs = tuple[Tensor, ...]
 MAX_ABS_DIFF = 0.5  # levels of 255: below this no rounded pixel moves by more than one level
 MAX_ABS_DIFF_UINT8 = 1.0  # already rounded: a value at the edge of a level may fall on either side
 MIN_PSNR_DB = 60.0
+MAX_ABS_DIFF_HALF, MIN_PSNR_DB_HALF = 8.0, 45.0  # float16 has 11 bits, and many roundings follow each other
 NOISE = 1e-6  # of float32's rounding, some operators on
 PSNR_CEILING_DB = 200.0  # what equal images get, since JSON has no infinity
 
@@ -47,7 +50,18 @@ def check_parity(
         ValueError: a batch differs by more than half a level (one, for uint8 outputs) or has less than 60 dB, or the file
             gives NaN or infinity where torch does not, or ONNX Runtime fails.
     """
-    session = open_session(path)
+    return compare(partial(run_session, open_session(path)), graph, batches, special)
+
+
+def compare(
+    run: Runner,
+    graph: nn.Module,
+    batches: Sequence[Input],
+    special: Mapping[str, Input] | None = None,
+    *,
+    file: str = "ONNX",
+) -> dict[str, Any]:
+    """As `check_parity`, of a file in float32 that is open already; `file` says in errors what it is."""
     worst, psnr = 0.0, PSNR_CEILING_DB
     runs = [(as_tuple(batch), "") for batch in batches]
     runs += [(as_tuple(batch), name) for name, batch in (special or {}).items()]
@@ -57,15 +71,15 @@ def check_parity(
         if name and not wanted.isfinite().all():
             logger.warning("the network itself gives NaN or infinity on a picture of this kind: %s", name)
             continue
-        given = run_session(session, batch)
-        _check_alike(given, wanted, batch, name)
+        given = run(batch)
+        _check_alike(given, wanted, batch, name, file)
         most, db = _distance(given, wanted, graph)
         if not _within(most, db, wanted):
             if name and _ill_conditioned(graph, batch, wanted):
                 continue
             allowed = f"at most {_allowed(wanted)} and at least {MIN_PSNR_DB:.0f} dB are allowed"
             raise ValueError(
-                f"the ONNX file differs from torch by {most:.3g} of 255 levels ({db:.1f} dB) on {_kind(batch, name)}; "
+                f"the {file} file differs from torch by {most:.3g} of 255 levels ({db:.1f} dB) on {_kind(batch, name)}; "
                 f"{allowed}{_way_out(batch, runs[0][0])}"
             )
         worst, psnr = max(worst, most), min(psnr, db)
@@ -81,6 +95,58 @@ def check_parity(
     }
 
 
+def compare_half(
+    run: Runner, graph: nn.Module, batches: Sequence[Input], special: Mapping[str, Input], *, file: str
+) -> dict[str, Any]:
+    """As `compare`, of a file in float16: it is coarser by nature, and on special pictures must give numbers alone.
+
+    Raises:
+        ValueError: a batch differs by more than `MAX_ABS_DIFF_HALF` levels or has less than `MIN_PSNR_DB_HALF`, or the file
+            gives NaN or infinity where torch does not.
+    """
+    for name, given in special.items():
+        with torch.no_grad():
+            wanted = generate(graph, given)
+        _check_alike(run(as_tuple(given)), wanted, as_tuple(given), name, file)
+    found = [_alike(run, graph, as_tuple(batch), file) for batch in batches]
+    most, db = max(diff for diff, _ in found), min(db for _, db in found)
+    if not (most <= MAX_ABS_DIFF_HALF and db >= MIN_PSNR_DB_HALF):
+        raise ValueError(
+            f"the {file} file differs from torch by {most:.3g} of 255 levels ({db:.1f} dB); at most "
+            f"{MAX_ABS_DIFF_HALF:g} and at least {MIN_PSNR_DB_HALF:.0f} dB are allowed: float16 is too coarse for this "
+            "network; export it in float32"
+        )
+    return {"max_abs_diff": most, "psnr_db": db, "inputs": sum(len(as_tuple(batch)[0]) for batch in batches)}
+
+
+def on_pictures(run: Runner, graph: nn.Module, pictures: Sequence[Inputs]) -> dict[str, Any]:
+    """How far a file is from torch on real pictures, in levels of 255: `images`, `max_levels`, `mean_levels`, `psnr_db` (all
+    pictures together)."""
+    diffs = []
+    for batch in pictures:
+        with torch.no_grad():
+            wanted = generate(graph, batch)
+        diffs.append((levels(run(batch), graph) - levels(wanted, graph)).abs().flatten())
+    if not diffs:
+        return {"images": 0}
+    diff = torch.cat(diffs)
+    return {
+        "images": sum(len(batch[0]) for batch in pictures),
+        "max_levels": float(diff.max()),
+        "mean_levels": float(diff.mean()),
+        "psnr_db": psnr_of_mse(float(diff.square().mean())),
+    }
+
+
+def _alike(run: Runner, graph: nn.Module, batch: Inputs, file: str) -> tuple[float, float]:
+    """Largest difference in levels, and dB, of an image of the same shape that holds numbers."""
+    with torch.no_grad():
+        wanted = generate(graph, batch)
+    given = run(batch)
+    _check_alike(given, wanted, batch, "", file)
+    return _distance(given, wanted, graph)
+
+
 def check_finite(given: Tensor, wanted: Tensor, batch: Inputs, name: str = "", file: str = "ONNX") -> None:
     """Raise a ValueError where a file gives NaN or infinity and torch does not."""
     if wanted.isfinite().all() and not given.isfinite().all():
@@ -90,11 +156,11 @@ def check_finite(given: Tensor, wanted: Tensor, batch: Inputs, name: str = "", f
         )
 
 
-def _check_alike(given: Tensor, wanted: Tensor, batch: Inputs, name: str) -> None:
+def _check_alike(given: Tensor, wanted: Tensor, batch: Inputs, name: str, file: str) -> None:
     if given.shape != wanted.shape:
         shapes = f"{tuple(given.shape)} where torch gives {tuple(wanted.shape)}"
-        raise ValueError(f"the ONNX file gives an image of shape {shapes}, on {_kind(batch, name)}")
-    check_finite(given, wanted, batch, name)
+        raise ValueError(f"the {file} file gives an image of shape {shapes}, on {_kind(batch, name)}")
+    check_finite(given, wanted, batch, name, file)
 
 
 def _kind(batch: Inputs, name: str) -> str:

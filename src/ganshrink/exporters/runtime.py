@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO behind one door: found late, opened the same way for parity checks and for measurements."""
+"""Runtimes behind one door: found late, opened the same way for parity checks and for measurements."""
 
 import importlib
 import io
@@ -14,6 +14,20 @@ from torch import Tensor
 from ganshrink.system.spelling import one_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`
+EXTRAS = {  # the modules of each extra that exporters need, as in pyproject.toml
+    "onnx": PACKAGES,
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
+    "executorch": ("executorch",),
+    "coreml": ("coremltools",),
+}
+CALLED = {
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+    "ncnn": "ncnn",
+    "executorch": "ExecuTorch",
+    "coreml": "Core ML",
+}
 DTYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
@@ -32,11 +46,20 @@ def load_optional(*modules: str, extra: str = "onnx") -> ModuleType:
         try:
             module = importlib.import_module(name)
         except Exception as error:  # half-installed or mismatched packages raise far more than ImportError
-            what = "ONNX" if extra == "onnx" else "OpenVINO"
             raise ValueError(
-                f'{what} needs {name} ({one_line(error)}): pip install "ganshrink[{extra}]"'
+                f'{CALLED[extra]} needs {name} ({one_line(error)}): pip install "ganshrink[{extra}]"'
             ) from error
     return module
+
+
+def load_extra(extra: str) -> None:
+    """Import what an extra of `EXTRAS` installs; nothing for the empty one.
+
+    Raises:
+        ValueError: as `load_optional`.
+    """
+    if extra:
+        load_optional(*EXTRAS[extra], extra=extra)
 
 
 def open_session(path: str | Path, *, threads: int | None = None, cuda: bool = False) -> Any:
@@ -136,7 +159,7 @@ def infer_openvino(request: Any, batch: Sequence[Tensor]) -> Tensor:
 
 
 def runtime_version(name: str) -> str:
-    """The installed version of `onnxruntime`, `openvino` or `torch`.
+    """The installed version of a runtime that has a `__version__`, such as `onnxruntime`, `openvino` or `torch`.
 
     Raises:
         ValueError: if it does not import, with the extra to install.

@@ -2,12 +2,22 @@
 
 from collections.abc import Mapping
 
+from ganshrink.exporters.coreml import COREML
+from ganshrink.exporters.executorch import EXECUTORCH
 from ganshrink.exporters.exporter import Exporter
+from ganshrink.exporters.half import ONNX_FP16
+from ganshrink.exporters.ncnn import NCNN
 from ganshrink.exporters.onnx import ONNX
+from ganshrink.exporters.openvino import OPENVINO
 from ganshrink.system.own import chosen
 
 EXPORTERS: Mapping[str, Exporter] = {
     "onnx": ONNX,
+    "onnx-fp16": ONNX_FP16,
+    "openvino": OPENVINO,
+    "ncnn": NCNN,
+    "executorch": EXECUTORCH,
+    "coreml": COREML,
 }
 
 

@@ -70,6 +70,7 @@ def render(run: RunFiles) -> str:
         statistics=sections.statistics(run),
         curves=loss_curves(run.stages),
         parity=sections.parity(run),
+        formats=sections.formats(run),
         usage=usage(run),
         quantized=quantization(run),
         protocols=sections.protocols(run),

@@ -148,6 +148,38 @@ def parity(run: RunFiles) -> list[dict[str, Any]]:
     return rows
 
 
+def formats(run: RunFiles) -> list[dict[str, str]]:
+    """The student's files for other runtimes, by formats.json."""
+    rows = []
+    for entry in dicts(run.optional("formats.json"), "rows"):
+        size, ratio = number(entry, "bytes"), number(entry, "latency", "ratio")
+        left = dig(entry, "fell_back")
+        told = (
+            ", ".join(f"{name} ×{count}" for name, count in left.items()) if isinstance(left, dict) else "–"
+        )
+        rows.append(
+            {
+                "format": str(entry.get("format")),
+                "file": str(entry.get("file")),
+                "bytes": file_size(size) if size is not None else "–",
+                "precision": str(entry.get("precision", "–")),
+                "runtime": f"{entry.get('runtime', '')} {entry.get('version', '')}".strip() or "–",
+                "parity": _compared(entry),
+                "fell_back": told or "none",
+                "speed": f"{ratio:.2f}×" if ratio is not None else "not measured",
+            }
+        )
+    return rows
+
+
+def _compared(entry: dict[str, Any]) -> str:
+    """How far a file is from torch on pictures, in words."""
+    most, mean, psnr = (number(entry, "pictures", key) for key in ("max_levels", "mean_levels", "psnr_db"))
+    if most is None or mean is None or psnr is None:
+        return str(entry.get("unchecked") or "no pictures")
+    return f"at most {most:.2g}, {mean:.2g} on average; {psnr:.1f} dB"
+
+
 def _range(entry: dict[str, Any]) -> str:
     """Black and white of what a file takes and gives."""
     taken, given = (str(entry.get(key, "–")) for key in ("input_values", "output_values"))

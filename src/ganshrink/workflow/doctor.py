@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from ganshrink import nets
-from ganshrink.exporters import export_onnx
-from ganshrink.exporters.runtime import PACKAGES
+from ganshrink.exporters import export_onnx, runtime
 from ganshrink.graph import trace
 from ganshrink.pruning import extract, prune, zeroed
 from ganshrink.system.copies import in_evaluation
@@ -22,8 +21,7 @@ from ganshrink.system.machine import core_count, cpu_name
 
 REQUIRED = ("ganshrink", "torch", "numpy", "pillow", "pydantic", "typer", "safetensors", "torchmetrics")
 EXTRAS = {  # the modules of each extra, as in pyproject.toml
-    "onnx": PACKAGES,
-    "openvino": ("openvino",),
+    **runtime.EXTRAS,
     "report": ("jinja2", "matplotlib"),
     "tensorboard": ("tensorboard",),
     "perceptual": ("stlpips_pytorch",),

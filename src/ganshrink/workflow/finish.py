@@ -119,6 +119,7 @@ def _leave(
                 job.data,
                 held_out,
                 trained=result.quantization,
+                licence=recipe.export.licence,
                 **options,
             )
     split = "held out: every tenth of the given samples"
@@ -131,7 +132,15 @@ def _leave(
         outputs.write_samples(run, networks, held_out)
     for exporter in recipe.export.names:
         with losing(run, outputs.file_of(exporter)):
-            outputs.write_export(run, exporter, networks["student"], job.example, held_out, **options)
+            outputs.write_export(
+                run,
+                exporter,
+                networks["student"],
+                job.example,
+                held_out,
+                licence=recipe.export.licence,
+                **options,
+            )
     if recipe.latency.enabled:
         options = recipe.latency.model_dump(include={"threads", "seconds"})
         if job.stopwatch is not None:  # as plans were timed

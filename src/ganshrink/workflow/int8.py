@@ -23,6 +23,7 @@ from ganshrink.system.values import Values, converting, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, tensors_hash
 from ganshrink.training.tasks import with_settings
 from ganshrink.training.train import Nets, fit_nets
+from ganshrink.workflow.formats import INT8, provenance, write_formats
 from ganshrink.workflow.missing import found
 from ganshrink.workflow.saved_networks import picture_spec
 
@@ -82,6 +83,7 @@ def write_int8(
     held_out: Images,
     *,
     trained: QuantConfig | None = None,
+    licence: str | None = None,
     **options: Any,
 ) -> nn.Module:
     """student-int8.onnx, and what it cost: quantization.json, and its entries in parity.json and cost.json.
@@ -91,6 +93,7 @@ def write_int8(
         images: the training images, to see ranges on.
         held_out: those to compare on.
         trained: the quantizers that the method trained its student under, if it did.
+        licence: of the student, for the file's metadata.
         options: of `export_int8`.
 
     Returns:
@@ -104,6 +107,7 @@ def write_int8(
     )  # what is asked for wrongly must not cost the file that is there
     logger.info("making %s and comparing it with torch", FILE)
     _forget(run)
+    options["provenance"] = provenance(student, licence)
     note = {"config": config.model_dump(mode="json"), "trained": trained and trained.model_dump(mode="json")}
     try:
         made = _make(run, student, example, config, images, held_out, options)
@@ -131,6 +135,7 @@ def _forget(run: Run) -> None:
     rows = [row for row in latency.get("rows", []) if row.get("network") != "int8"]
     if len(rows) < len(latency.get("rows", [])):
         run.write("latency.json", latency | {"rows": rows})
+    write_formats(run)
 
 
 def _make(
@@ -146,7 +151,10 @@ def _make(
     grids: Grids = calibrate(student, config, spread(images, config.images))
     shapes = [tensor.shape[1:] for tensor in as_tuple(example)]
     seen = [given for given in spread(held_out, COMPARED) if [t.shape[1:] for t in given] == shapes]
-    options = {**options, "spec": picture_spec(as_tuple(example), held_out)}
+    options = {
+        **options,
+        "spec": picture_spec(as_tuple(example), held_out),
+    }
     while True:
         deployed, report = deploy(student, config, grids, seen or [as_tuple(example)])
         try:
@@ -164,7 +172,8 @@ def _make(
     }
     if entry["image_io"] is None and (values := values_of(student)) is not None:
         entry["values"] = values.model_dump(mode="json")  # the file takes what the original network does
-    _add(run, "parity.json", FILE, entry)
+    _add(run, "parity.json", FILE, {**entry, "format": INT8})
+    write_formats(run)
     if (run.path / "cost.json").is_file():
         cost = run.read("cost.json")["student"] | {"bytes": sizes["integers"]}
         cost.pop("memory", None)  # counted in float32

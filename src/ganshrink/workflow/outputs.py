@@ -1,6 +1,7 @@
 """What a run leaves behind besides its scores: weights, costs, pictures, ONNX, latency, each in a file of its folder."""
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from ganshrink.data.images import num_inputs, offered_by, stored_target
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
-from ganshrink.exporters.runtime import PACKAGES, load_optional
+from ganshrink.exporters.runtime import PACKAGES, load_extra, load_optional
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, Pictures, build
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
-from ganshrink.reports.page import VERDICT, load_extra
+from ganshrink.reports.page import VERDICT
+from ganshrink.reports.page import load_extra as load_page
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
+from ganshrink.workflow.formats import FORMATS, provenance, write_formats
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
 from ganshrink.workflow.recipe import Recipe
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 TEACHER = "teacher.onnx"  # for timing: an export takes longer than that, and a teacher stays as it is
 SCORES = "scores.safetensors"  # what the metrics are made of, picture by picture
+COMPARED = 4  # held-out pictures that every exported file is compared with torch on
 NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
@@ -53,6 +57,7 @@ FILES = (
     "student-int8.onnx",
     "quantization.json",
     "parity.json",
+    FORMATS,
     "latency.json",
     MISSING,
     "report.html",
@@ -74,10 +79,10 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
     if recipe.metrics.reals.endswith("-stored"):
         stored_target(images, 0)
     for name in recipe.export.names:
-        exporter(name)
-    if recipe.export.onnx or recipe.quantization.mode != "none":
+        load_extra(exporter(name).extra)
+    if recipe.quantization.mode != "none":
         load_optional(*PACKAGES)
-    load_extra()
+    load_page()
     try:
         with torch.no_grad():
             output = in_evaluation(original)(*batch_of_one(sample["input"]))
@@ -128,8 +133,12 @@ def _try_metrics(
 def clear(run: Run) -> None:
     """Remove what an earlier student of this run left behind."""
     kept = run.read("result.json").get("files", []) if (run.path / "result.json").is_file() else []
-    for name in (*FILES, *(Path(str(file)).name for file in (*kept, *_parity(run)))):
-        (run.path / name).unlink(missing_ok=True)
+    exported = [file for one in EXPORTERS.values() for file in (one.file, *one.beside)]
+    for name in (*FILES, *exported, *(Path(str(file)).name for file in (*kept, *_parity(run)))):
+        if (run.path / name).is_dir():
+            shutil.rmtree(run.path / name)
+        else:
+            (run.path / name).unlink(missing_ok=True)
     for picture in (run.path / "samples").glob("*.png"):
         picture.unlink()
 
@@ -230,21 +239,30 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
 
 
 def write_export(
-    run: Run, name: str, student: nn.Module, example: Input, images: Images | None, **options: Any
+    run: Run,
+    name: str,
+    student: nn.Module,
+    example: Input,
+    images: Images | None,
+    *,
+    licence: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """The student's file by an exporter, compared with torch on random and real inputs before it is called done, and
-    parity.json."""
+    """The student's file by an exporter, compared with torch on random and real inputs before it is called done, its entry
+    in parity.json, and formats.json."""
     file = file_of(name)
     logger.info("exporting %s and comparing it with torch", file)
     available = num_inputs(images) if images else 0
-    inputs = [images.sample(i, None)["input"] for i in range(min(2, available))] if images else []
+    inputs = [images.sample(i, None)["input"] for i in range(min(COMPARED, available))] if images else []
     sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
     inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
     if name in EXPORTERS:
         options["spec"] = picture_spec(as_tuple(example), images)
+        options["provenance"] = provenance(student, licence)
     entry = export_to(run.path / file, name, student, example, inputs, **options)
-    parity = _parity(run) | {file: entry}
+    parity = _parity(run) | {file: {**entry, "format": name}}
     run.write("parity.json", parity)
+    write_formats(run)
     found(run, file)
     return parity
 
@@ -272,6 +290,7 @@ def write_latency(
         shipped["int8"] = run.path / INT8
     latency = measure_latency(pair, example, threads=threads, seconds=seconds, onnx_files=shipped)
     run.write("latency.json", latency)
+    write_formats(run)
     found(run, "latency.json")
     return latency
 

@@ -83,6 +83,7 @@ def export(
     inputs: Sequence[Input] = (),
     opset: int | None = None,
     spec: InputSpec | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]: ...
 @overload
 def export(
@@ -91,11 +92,15 @@ def export(
     *,
     dynamic_size: bool | None = None,
     image_io: ImageIO | None = None,
+    formats: Sequence[str] | None = None,
+    timed: bool = False,
+    licence: str | None = None,
     original: Uncut = None,
     own: Sequence[str] = (),
 ) -> dict[str, Any]: ...
 def export(model: Any, *given: Any, **options: Any) -> dict[str, Any]:
-    """Write a generator as one ONNX file, compared with torch first; or the student of a run's folder as its student.onnx.
+    """Write a generator as one ONNX file, compared with torch first; or the student of a run's folder in the formats
+    of its recipe, or in others.
 
     A generator goes to `ganshrink.exporters.export_onnx`, where the arguments are explained. For a run what is not
     given is as in its recipe; `original` and `own` as for `evaluate`.

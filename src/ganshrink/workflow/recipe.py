@@ -77,6 +77,9 @@ class ExportConfig(Config):
     image_io: Literal["uint8", "float32"] | None = Field(
         default=None, description="put the scaling from and to 0..255 images of this type inside the graph"
     )
+    licence: str | None = Field(
+        default=None, description="of the student, for the metadata of its files, such as MIT"
+    )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from torch import nn
 from ganshrink.data import Images, open_dataset, open_unlabelled
 from ganshrink.data.config import Split
 from ganshrink.data.splits import split_said
+from ganshrink.exporters import exporter
+from ganshrink.exporters.runtime import load_extra
 from ganshrink.latency.devices import device_of
 from ganshrink.latency.profile_device import measure_profile
 from ganshrink.latency.profiles import DeviceProfile, write_profile
@@ -21,6 +23,7 @@ from ganshrink.reports import write_report
 from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import Run
 from ganshrink.workflow import compress, int8, outputs
+from ganshrink.workflow import formats as formats_file
 from ganshrink.workflow.overrides import parse_overrides, put
 from ganshrink.workflow.recipe import Recipe, read_recipe
 from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
@@ -77,22 +80,52 @@ def export_run(
     *,
     dynamic_size: bool | None = None,
     image_io: str | None = None,
+    formats: Sequence[str] | None = None,
+    timed: bool = False,
+    licence: str | None = None,
     net: Uncut = None,
     own: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write student.onnx again, and the recipe's other formats; what is not given is as in the recipe."""
-    path = Path(path)
+    """Write the files of a run's student again; what is not given is as in the recipe.
+
+    Args:
+        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it; None: onnx
+            and the recipe's formats.
+        timed: also time each of these files beside the teacher's in the same format, which is written for it.
+
+    Returns:
+        parity.json.
+
+    Raises:
+        ValueError: for an unknown format, a missing extra, or where a file computes something else than torch.
+    """
+    path, formats = Path(path), [formats] if isinstance(formats, str) else formats
+    for name in formats or ():
+        if name != formats_file.INT8:
+            load_extra(exporter(name).extra)
     recipe, run = _recipe(path, (), own), Run(path)
-    student = load_networks(path, net)["student"]
+    networks = load_networks(path, net)
     images = None if recipe.data is None else _held_out(recipe, path)
     options = {
         "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
         "image_io": recipe.export.image_io if image_io is None else image_io,
     }
-    for name in dict.fromkeys(("onnx", *recipe.export.formats)):
-        parity = outputs.write_export(run, name, student, example_for(path), images, **options)
+    example, licence = example_for(path), licence or recipe.export.licence
+    for name in dict.fromkeys(("onnx", *recipe.export.formats) if formats is None else formats):
+        if name == formats_file.INT8:
+            quantize_run(path, net=net, own=own)
+            continue
+        outputs.write_export(run, name, networks["student"], example, images, licence=licence, **options)
+        if timed:
+            formats_file.time_format(
+                run, name, networks["teacher"], example, image_io=options["image_io"], **_timing(recipe)
+            )
     write_report(path)
-    return parity
+    return run.read("parity.json")
+
+
+def _timing(recipe: Recipe) -> dict[str, Any]:
+    return recipe.latency.model_dump(include={"threads", "seconds"})
 
 
 def quantize_run(
@@ -133,7 +166,15 @@ def quantize_run(
         run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
     options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
     networks["int8"] = int8.write_int8(
-        run, quantized, example_for(path), settings, images, held_out, trained=trained, **options
+        run,
+        quantized,
+        example_for(path),
+        settings,
+        images,
+        held_out,
+        trained=trained,
+        licence=recipe.export.licence,
+        **options,
     )
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
