@@ -100,7 +100,13 @@ def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
     groups = [
         ("Cost", [row for row in rows if row.label != PAPERS]),
         ("Speed", _speed_rows(run, networks)),
-        ("Quality", [_metric_row(run, networks, name) for name in _metrics(run)]),
+        (
+            "Quality",
+            [
+                *(_metric_row(run, networks, name) for name in _metrics(run)),
+                *_checkerboard_row(run, networks),
+            ],
+        ),
         (PAPERS, [row for row in rows if row.label == PAPERS]),
     ]
     return [(heading, rows) for heading, rows in groups if rows]
@@ -214,6 +220,17 @@ def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
     word = "better" if gain > 0 else "worse" if gain < 0 else "equal"
     change = Cell(f"{sign}{score(abs(student - teacher), like=teacher)} {word}")
     return Row(in_words(name), "", better, cells, change, gain > 0, raw)
+
+
+def _checkerboard_row(run: RunFiles, networks: list[str]) -> list[Row]:
+    """What was measured beside the sample pictures, unless it is among the metrics."""
+    raw = "checkerboard"
+    values = [number(run.get("samples/samples.json"), raw, network) for network in networks]
+    if raw in _metrics(run) or not any(value is not None for value in values):
+        return []
+    cells = [Cell(score(value)) if value is not None else Cell("–") for value in values]
+    note = "levels of 255 that repeat every 2 or 4 pixels"
+    return [_lower_row(in_words(raw), note, cells, values, networks, ("weaker", "stronger"))]
 
 
 def _ratio(teacher: float | None, student: float | None) -> float | None:

@@ -16,6 +16,7 @@ from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, Pictures, build
+from ganshrink.metrics.checkerboard import PERIOD, repeating, smooth_inputs
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import VERDICT, load_extra
@@ -223,8 +224,23 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
             row[kind] = f"{index:03d}_{kind}.png"
             write_png(folder / row[kind], picture)
         rows.append(row)
-    run.write("samples/samples.json", {"rows": rows})
+    run.write("samples/samples.json", {"rows": rows, "checkerboard": _checkerboards(networks, images)})
     found(run, "samples/samples.json")
+
+
+def _checkerboards(networks: Mapping[str, nn.Module], images: Images) -> dict[str, float]:
+    """How strong a pattern of 2 or 4 pixels each network's outputs on smooth pictures show, in levels of 255; nothing where
+    inputs are no pictures."""
+    first = as_tuple(images.sample(0, None)["input"])[0]
+    if "pictures" not in offered_by(images) or first.ndim != 3:
+        return {}
+    given = smooth_inputs(first.shape[0], (first.shape[1], first.shape[2])).split(1)
+    found = {}
+    for name, network in networks.items():
+        with torch.no_grad():
+            made = torch.cat([generate(in_evaluation(network), one) for one in given])
+        found[name] = float(repeating(made.clamp(-1, 1), PERIOD).mean()) * 127.5
+    return found
 
 
 def write_export(
