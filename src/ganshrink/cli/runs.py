@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ganshrink.cli.options import Json, OwnNet, OwnParts, Quiet, RunFolder
-from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on
+from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on, verified
 
 PANEL = "Use and check a finished run"  # in --help
 
@@ -236,6 +236,48 @@ def predict(
         progress=not quiet,
     )
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink verify runs/mine`, `ganshrink verify copied --runtime openvino`, or for what a phone made "
+    "of goldens.npz: `ganshrink verify copied --outputs made.npy --levels 4`",
+)
+def verify(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="a run, or a folder with goldens.npz and exported files out of it"
+        ),
+    ],
+    runtime: Annotated[
+        str, typer.Option(metavar="onnxruntime|openvino", help="what runs the files here")
+    ] = "onnxruntime",
+    levels: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="of 255, by which a pixel may be off; 1 if not given, and of INT8 files at least 40 dB instead",
+            show_default=False,
+        ),
+    ] = None,
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MADE.npy",
+            help="what another runtime made of the goldens elsewhere: (3, C, H, W), in [-1, 1] or uint8 levels",
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Replay the goldens of an exported student on this device, and say how far it is from what was exported."""
+    from ganshrink.deploy.goldens import verify as replay
+
+    found = replay(folder, runtime=runtime, levels=levels, outputs=outputs)
+    answer(found, json_, verified(found))
+    if not found["passed"]:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=PANEL)

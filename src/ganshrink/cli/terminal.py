@@ -119,6 +119,21 @@ def linted(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verified(found: Mapping[str, Any]) -> str:
+    """What `verify` found, a line a file."""
+    lines = []
+    for row in found["files"]:
+        said = row.get("error")
+        if said is None:
+            most, db = (
+                f"{row[key]:.3g}" if row[key] is not None else "no number"
+                for key in ("most_levels", "psnr_db")
+            )
+            said = f"at most {most} of 255 levels from {row['against']}, {db} dB (allowed: {row['allowed']})"
+        lines.append(f"{'passed' if row['passed'] else 'FAILED'}  {row['file']} in {row['runtime']}: {said}")
+    return "\n".join(lines)
+
+
 def _score(entry: Mapping[str, Any] | None) -> str:
     """A value, and half of its interval."""
     if entry is None:

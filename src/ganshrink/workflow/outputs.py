@@ -12,6 +12,8 @@ from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import num_inputs, offered_by
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
+from ganshrink.deploy.goldens import FILE as GOLDENS
+from ganshrink.deploy.goldens import add_made, write_goldens
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_optional
 from ganshrink.latency import measure_latency
@@ -52,6 +54,7 @@ FILES = (
     "student.onnx",
     TEACHER,
     "student-int8.onnx",
+    GOLDENS,
     "quantization.json",
     "parity.json",
     "latency.json",
@@ -260,7 +263,16 @@ def write_export(
     parity = _parity(run) | {file: entry}
     run.write("parity.json", parity)
     found(run, file)
+    made_by = {"student": tensors_hash(student.state_dict()), "torch": str(torch.__version__)}
+    write_goldens(run.path / GOLDENS, in_evaluation(student), as_tuple(example), inputs, about=made_by)
+    add_int8_goldens(run)
     return parity
+
+
+def add_int8_goldens(run: Run) -> None:
+    """Put into goldens.npz what the INT8 file makes of them here, where there are both."""
+    if (run.path / GOLDENS).is_file() and (run.path / INT8).is_file():
+        add_made(run.path / GOLDENS, run.path / INT8)
 
 
 def export_to(

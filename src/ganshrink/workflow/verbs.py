@@ -135,6 +135,7 @@ def quantize_run(
     networks["int8"] = int8.write_int8(
         run, quantized, example_for(path), settings, images, held_out, trained=trained, **options
     )
+    outputs.add_int8_goldens(run)
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
     write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
