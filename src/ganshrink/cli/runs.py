@@ -140,12 +140,35 @@ def measure(
     device: Annotated[
         str, typer.Option(metavar="cpu|cuda", help="where a device profile is measured")
     ] = "cpu",
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MEASURED.json",
+            help="keep what the page of `demo` measured on another device in the run and its report; nothing is timed here",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="what that device is called, such as `Pixel 8`", show_default=False
+        ),
+    ] = None,
     net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Time teacher, student and INT8 file of a run here, interleaved, in torch, ONNX Runtime and OpenVINO."""
     from ganshrink.workflow import verbs
 
+    if page is not None:
+        from ganshrink.workflow.measured_devices import add_device
+
+        entry = add_device(run, page, name=name)
+        times = ", ".join(f"{of} {row['p50_ms']:.1f} ms" for of, row in entry["networks"].items())
+        answer(entry, json_, f"{entry['name']}, {entry['place']}: {times}\nreport: {run / 'report.html'}")
+        return
+    if name is not None:
+        raise ValueError("--name is of a device that a page measured: give --page MEASURED.json")
     if device_profile is not None:
         start_logging(quiet=json_)
         found = verbs.profile_device(

@@ -18,6 +18,7 @@ from ganshrink.reports.numbers import (
 from ganshrink.reports.verdict import RUNTIMES, speedup
 from ganshrink.reports.words import in_words
 
+NAMED = 60  # characters of a device's name
 PAPERS = "MACs, papers' way"
 FILES = {"int8": "student-int8"}  # what a network's files are called, where not like itself
 
@@ -99,7 +100,7 @@ def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
     rows = _cost_rows(run, networks)
     groups = [
         ("Cost", [row for row in rows if row.label != PAPERS]),
-        ("Speed", _speed_rows(run, networks)),
+        ("Speed", [*_speed_rows(run, networks), *_device_rows(run, networks)]),
         (
             "Quality",
             [
@@ -160,6 +161,22 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
             change = Cell(compared(ratio.value, "faster", "slower"), spread)
         label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
         rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio.low > 1)))
+    return rows
+
+
+def _device_rows(run: RunFiles, networks: list[str]) -> list[Row]:
+    """What the page in a browser measured, a row for each device."""
+    rows = []
+    for device in dicts(run.optional("devices.json"), "devices"):
+        cells = []
+        for network in networks:
+            p50 = number(device, "networks", network, "p50_ms")
+            cells.append(Cell("–") if p50 is None else Cell(milliseconds(p50), rate(p50)))
+        ratio, size = number(device, "ratio"), device.get("input")
+        change = Cell(compared(ratio, "faster", "slower")) if ratio else Cell("")
+        place = f"{device.get('place', '')}, {_size(size) if isinstance(size, list) else ''}"
+        label = f"In a browser, {str(device.get('name', ''))[:NAMED]}"
+        rows.append(Row(label, f"p50, {place}", "lower", cells, change, bool(ratio and ratio > 1)))
     return rows
 
 

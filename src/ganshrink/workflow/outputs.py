@@ -58,6 +58,7 @@ FILES = (
     "quantization.json",
     "parity.json",
     "latency.json",
+    "devices.json",
     MISSING,
     "report.html",
     VERDICT,
