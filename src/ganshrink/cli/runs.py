@@ -1,5 +1,6 @@
 """Verbs that use and check a finished run."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -207,10 +208,13 @@ def predict(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="IN...", help="images, folders of images, patterns such as `photos/*.jpg`, or films"
+            metavar="IN...",
+            help="images, folders of images, patterns such as `photos/*.jpg`, or films; - is standard input",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="the image or folder to write; - is standard output")
+    ],
     net: OwnNet = None,
     size: Annotated[
         str | None,
@@ -243,22 +247,26 @@ def predict(
 ) -> None:
     """Run a student on images, on every image of a folder, or on a film."""
     from ganshrink.data.pictures import printable
-    from ganshrink.workflow import predict
+    from ganshrink.workflow.piped import PIPE, predict_piped
+    from ganshrink.workflow.predict import parse_size
 
     start_logging(quiet)
-    written = predict.predict(
+    written = predict_piped(
         student,
         source,
         target,
+        given=sys.stdin.buffer,
+        out=sys.stdout.buffer,
         original=net,
-        size=predict.parse_size(size),
+        size=parse_size(size),
         tile=tile,
         runtime=runtime,
         format=format,
         side_by_side=side_by_side,
         progress=not quiet,
     )
-    typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
+    if str(target) != PIPE:
+        typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
 
 
 @app.command(
