@@ -29,7 +29,10 @@ from made_up_device import profile_of
 from telling import rest_exhaustive
 from tiny_recipe import tiny
 
-VERBS = "trace prune extract compare compress train load predict evaluate export quantize measure report reconstruct"
+VERBS = (
+    "trace prune extract compare compress train load predict evaluate export quantize measure report reconstruct "
+    "save_pretrained from_pretrained"
+)
 ROOMS = "nets losses methods metrics data tasks"
 IMAGE = torch.zeros(1, 3, 32, 32)
 CONV = nn.Conv2d(3, 3, 1).eval()

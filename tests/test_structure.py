@@ -23,11 +23,12 @@ ROOMS: dict[str, set[str]] = {
     "training": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
     "exporters": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},
 }
+ROOMS["deploy"] = {*ROOMS["exporters"], "exporters"}
 ROOMS["browser"] = {"system", "reports", "data", "exporters"}
 ROOMS["quant"] = {*ROOMS["exporters"], "exporters", "training"}
 ROOMS["latency"] = {*ROOMS["exporters"], "exporters", "training"}
 ROOMS["methods"] = {*ROOMS["quant"], "quant", "latency", "reports"}
-ROOMS["workflow"] = {*ROOMS["methods"], "methods", "browser"}
+ROOMS["workflow"] = {*ROOMS["methods"], "methods", "browser", "deploy"}
 ROOMS["comparison"] = {*ROOMS["workflow"], "workflow"}
 ROOMS["cli"] = {*ROOMS["comparison"], "comparison"}
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ganshrink.training import tasks
     from ganshrink.workflow.compress import compress, train
     from ganshrink.workflow.predict import predict
+    from ganshrink.workflow.pretrained import from_pretrained, save_pretrained
     from ganshrink.workflow.python_verbs import evaluate, export, load, measure, quantize
 
     __version__: str
@@ -30,6 +31,8 @@ _VERBS = {
     "compress": "workflow.compress:compress",
     "train": "workflow.compress:train",
     "load": "workflow.python_verbs:load",
+    "save_pretrained": "workflow.pretrained:save_pretrained",
+    "from_pretrained": "workflow.pretrained:from_pretrained",
     "predict": "workflow.predict:predict",
     "evaluate": "workflow.python_verbs:evaluate",
     "export": "workflow.python_verbs:export",
@@ -55,6 +58,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract",
+    "from_pretrained",
     "load",
     "losses",
     "measure",
@@ -66,6 +70,7 @@ __all__ = [
     "quantize",
     "reconstruct",
     "report",
+    "save_pretrained",
     "tasks",
     "trace",
     "train",

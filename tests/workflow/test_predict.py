@@ -1,5 +1,6 @@
 """A student at work on pictures of any size, and of any channels."""
 
+import io
 import logging
 
 import numpy as np
@@ -19,6 +20,7 @@ from ganshrink.exporters.sizes import Sizes
 from ganshrink.reports.files import RunFiles
 from ganshrink.reports.usage import usage
 from ganshrink.system.values import ValueRange, Values, converting
+from ganshrink.workflow.piped import predict_piped
 from ganshrink.workflow.predict import parse_size, predict
 from ganshrink.workflow.saved_networks import NetworkSpec, save_network
 
@@ -312,3 +314,71 @@ def test_a_film_is_a_row_of_pictures(tmp_path, name):
     with pytest.raises(ValueError, match=r"cannot use film .*broken\.mp4"):
         predict(file, tmp_path / "broken.mp4", tmp_path / "x.webm", original=network)
     assert not (tmp_path / "x.webm").exists()
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize(
+    ("codec", "name", "kept"),
+    [
+        ("libopus", "out.webm", "opus"),
+        ("aac", "out.webm", "opus"),
+        ("aac", "out.mp4", "aac"),
+        ("pcm_s16le", "out.mp4", "aac"),
+        ("pcm_s16le", "out.mkv", "pcm_s16le"),
+    ],
+)
+def test_a_film_keeps_its_sound(tmp_path, codec, name, kept):
+    av = pytest.importorskip("av")
+    network = nn.Sequential(nn.Conv2d(3, 3, 1))
+    file = saved(tmp_path, network)
+    with av.open(str(tmp_path / "in.mkv"), "w") as film:
+        picture, sound = (
+            film.add_stream("libvpx-vp9", rate=10),
+            film.add_stream(codec, rate=48000, layout="stereo"),
+        )
+        picture.height, picture.width, picture.pix_fmt = 36, 48, "yuv420p"
+        wave = (np.sin(np.arange(48000) * 2 * np.pi * 440 / 48000) * 12000).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2)[None], format="s16", layout="stereo")
+        frame.rate, frame.pts = 48000, 0
+        resampler = av.AudioResampler(
+            format=sound.format,
+            layout="stereo",
+            rate=48000,
+            frame_size=sound.codec_context.frame_size or 1024,
+        )
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            film.mux(sound.encode(part))
+        film.mux(sound.encode())
+        for place in range(10):
+            still = av.VideoFrame.from_ndarray(np.full((36, 48, 3), 90, np.uint8), format="rgb24")
+            still.pts = place
+            film.mux(picture.encode(still))
+        film.mux(picture.encode())
+    predict(file, tmp_path / "in.mkv", tmp_path / name, original=network)
+    with av.open(str(tmp_path / name)) as film:
+        assert film.streams.audio[0].codec_context.name == kept
+        heard = np.concatenate([part.to_ndarray().reshape(-1) for part in film.decode(audio=0)])
+    assert 0.9 * 96000 < len(heard) < 1.1 * 96000
+    with av.open(str(tmp_path / name)) as film:
+        assert len(list(film.decode(video=0))) == 10
+
+
+def test_one_picture_goes_through_a_pipe(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1))
+    file, picture = saved(tmp_path, network), photo(tmp_path, 20, 30)
+    given, out = io.BytesIO(picture.read_bytes()), io.BytesIO()
+    assert predict_piped(file, ["-"], "-", given=given, out=out, original=network, format="webp") == []
+    with Image.open(io.BytesIO(out.getvalue())) as made:
+        assert (made.format, made.size) == ("WEBP", (30, 20))
+    [written] = predict_piped(
+        file, ["-"], tmp_path / "out.png", given=io.BytesIO(picture.read_bytes()), out=out, original=network
+    )
+    predict(file, picture, tmp_path / "same.png", original=network)
+    assert written.read_bytes() == (tmp_path / "same.png").read_bytes()
+    with pytest.raises(ValueError, match="cannot use image -: "):
+        predict_piped(file, ["-"], "-", given=io.BytesIO(), out=out, original=network)
+    with pytest.raises(ValueError, match="- stands for one picture: name one"):
+        predict_piped(file, [str(picture), "-"], "-", given=given, out=out, original=network)
+    with pytest.raises(ValueError, match="- stands for one picture, and .* is a folder"):
+        predict_piped(file, [str(tmp_path)], "-", given=given, out=out, original=network)

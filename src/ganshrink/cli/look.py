@@ -4,9 +4,18 @@ from typing import Annotated
 
 import typer
 
-from ganshrink.cli.options import Json
-from ganshrink.cli.terminal import answer, show_examination
+from ganshrink.cli.options import Json, OwnNet
+from ganshrink.cli.terminal import answer, linted, show_examination
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="CxHxW",
+        help="the size of one input, `3x256x256` if not given; again for each further input of the network",
+        show_default=False,
+    ),
+]
 PANEL = "Look things up"  # in --help
 
 app = typer.Typer()
@@ -31,15 +40,7 @@ def profile(
             metavar="[OPTION=VALUE]...", help="options of the network, such as ngf=32", show_default=False
         ),
     ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="CxHxW",
-            help="the size of one input, `3x256x256` if not given; again for each further input of the network",
-            show_default=False,
-        ),
-    ] = None,
+    inputs: Inputs = None,
     json_: Json = False,
 ) -> None:
     """Count a network's parameters and multiply-accumulates (MACs), in both conventions."""
@@ -55,6 +56,51 @@ def profile(
         f"{found['memory'] / 1e6:.2f} MB of activations at their peak, for one image\n"
         f"{found['prunable']} of {found['groups']} groups of channels can be pruned",
     )
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink lint resnet9 --target litert`, `ganshrink lint recipes/cat/quick.toml net.upsample=resize "
+    "--target onnxruntime-web --target onnx-int8`, or `ganshrink lint runs/mine`",
+)
+def lint(
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET|RECIPE|RUN",
+            help="a network, as for `profile`; a recipe, whose network is meant; or a run or weights, whose student is",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="options of the network, such as upsample=resize; of a recipe its values, such as net.upsample=resize",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUNTIME",
+            help="where it is to run, again for each further one: onnxruntime, onnx-fp16, onnx-int8, onnxruntime-web (or "
+            "-wasm, -webgpu), openvino, ncnn, executorch, coreml, litert; all if not given",
+            show_default=False,
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    uncut: OwnNet = None,
+    json_: Json = False,
+) -> None:
+    """Say before training what runtimes lack of a network or run slowly, at which layers, and what avoids it."""
+    from ganshrink.workflow.lint import lint_net
+
+    found = lint_net(
+        net, overrides or (), runtimes=target or (), inputs=inputs or ("3x256x256",), original=uncut
+    )
+    answer(found, json_, linted(found))
+    if any(one["severity"] == "fails" for one in found["findings"]):
+        raise typer.Exit(1)
 
 
 @app.command(

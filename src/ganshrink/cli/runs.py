@@ -1,12 +1,13 @@
 """Verbs that use and check a finished run."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ganshrink.cli.options import Json, OwnNet, OwnParts, Quiet, RunFolder
-from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on
+from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on, verified
 
 PANEL = "Use and check a finished run"  # in --help
 
@@ -161,12 +162,35 @@ def measure(
     device: Annotated[
         str, typer.Option(metavar="cpu|cuda", help="where a device profile is measured")
     ] = "cpu",
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MEASURED.json",
+            help="keep what the page of `demo` measured on another device in the run and its report; nothing is timed here",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="what that device is called, such as `Pixel 8`", show_default=False
+        ),
+    ] = None,
     net: OwnNet = None,
     json_: Json = False,
 ) -> None:
     """Time teacher, student and INT8 file of a run here, interleaved, in torch, ONNX Runtime and OpenVINO."""
     from ganshrink.workflow import verbs
 
+    if page is not None:
+        from ganshrink.workflow.measured_devices import add_device
+
+        entry = add_device(run, page, name=name)
+        times = ", ".join(f"{of} {row['p50_ms']:.1f} ms" for of, row in entry["networks"].items())
+        answer(entry, json_, f"{entry['name']}, {entry['place']}: {times}\nreport: {run / 'report.html'}")
+        return
+    if name is not None:
+        raise ValueError("--name is of a device that a page measured: give --page MEASURED.json")
     if device_profile is not None:
         start_logging(quiet=json_)
         found = verbs.profile_device(
@@ -205,10 +229,13 @@ def predict(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="IN...", help="images, folders of images, patterns such as `photos/*.jpg`, or films"
+            metavar="IN...",
+            help="images, folders of images, patterns such as `photos/*.jpg`, or films; - is standard input",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="the image or folder to write; - is standard output")
+    ],
     net: OwnNet = None,
     size: Annotated[
         str | None,
@@ -241,22 +268,68 @@ def predict(
 ) -> None:
     """Run a student on images, on every image of a folder, or on a film."""
     from ganshrink.data.pictures import printable
-    from ganshrink.workflow import predict
+    from ganshrink.workflow.piped import PIPE, predict_piped
+    from ganshrink.workflow.predict import parse_size
 
     start_logging(quiet)
-    written = predict.predict(
+    written = predict_piped(
         student,
         source,
         target,
+        given=sys.stdin.buffer,
+        out=sys.stdout.buffer,
         original=net,
-        size=predict.parse_size(size),
+        size=parse_size(size),
         tile=tile,
         runtime=runtime,
         format=format,
         side_by_side=side_by_side,
         progress=not quiet,
     )
-    typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
+    if str(target) != PIPE:
+        typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `ganshrink verify runs/mine`, `ganshrink verify copied --runtime openvino`, or for what a phone made "
+    "of goldens.npz: `ganshrink verify copied --outputs made.npy --levels 4`",
+)
+def verify(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="a run, or a folder with goldens.npz and exported files out of it"
+        ),
+    ],
+    runtime: Annotated[
+        str, typer.Option(metavar="onnxruntime|openvino", help="what runs the files here")
+    ] = "onnxruntime",
+    levels: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="of 255, by which a pixel may be off; 1 if not given, and of INT8 files at least 40 dB instead",
+            show_default=False,
+        ),
+    ] = None,
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MADE.npy",
+            help="what another runtime made of the goldens elsewhere: (3, C, H, W), in [-1, 1] or uint8 levels",
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Replay the goldens of an exported student on this device, and say how far it is from what was exported."""
+    from ganshrink.deploy.goldens import verify as replay
+
+    found = replay(folder, runtime=runtime, levels=levels, outputs=outputs)
+    answer(found, json_, verified(found))
+    if not found["passed"]:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=PANEL)

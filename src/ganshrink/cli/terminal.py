@@ -14,6 +14,8 @@ from rich.text import Text
 
 from ganshrink.cli.exit import FOLLOWS
 
+LAYERS = 6  # named of a finding
+
 
 def answer(value: Any, as_json: bool, text: str) -> None:
     """What a verb found, for a program or for a person; of several processes, the first alone answers."""
@@ -82,6 +84,53 @@ def estimated(found: Mapping[str, Any]) -> str:
         f"in all about {duration(found['seconds'])}, {file_size(found['disk'])} of disk, {memory}; by "
         f"{found['timed_steps']} timed steps of each training"
     )
+    return "\n".join(lines)
+
+
+def linted(found: Mapping[str, Any]) -> str:
+    """What `lint` found, a paragraph each, the gravest first."""
+    lines = []
+    for one in found["findings"]:
+        layers = one["layers"]
+        more = f" and {len(layers) - LAYERS} more" if len(layers) > LAYERS else ""
+        lines.append(
+            f"{one['severity']:5}  {one['target']}: {one['operator']} at {', '.join(layers[:LAYERS])}{more}: "
+            f"{one['happens']}"
+        )
+        ways = [f"net.{name} = {' or '.join(values)}" for name, values in one["option"].items()]
+        lines.append(f"       do: {'; or '.join([*ways, one['remedy']])}")
+        known = [one["reference"] or "", f"seen in {one['seen']}" if one["seen"] else ""]
+        if any(known):
+            lines.append(f"       ({'; '.join(filter(None, known))})")
+    clean = [name for name in found["targets"] if name not in {one["target"] for one in found["findings"]}]
+    if clean:
+        lines.append(f"nothing known against: {', '.join(clean)}")
+    if pattern := found["checkerboard"]:
+        weights = "" if found["trained"] else " with fresh weights, which training changes,"
+        lines.append(
+            f"checkerboard:{weights} {pattern['share']:.1%} of what varies in outputs on smooth pictures repeats every "
+            f"{pattern['period']} pixels ({pattern['levels']:.2g} of 255 levels)"
+        )
+        if pattern["uneven"]:
+            lines.append(
+                f"       {', '.join(pattern['uneven'])}: kernels that their stride does not divide favour every other "
+                "pixel; resize then convolve, or a kernel that it divides"
+            )
+    return "\n".join(lines)
+
+
+def verified(found: Mapping[str, Any]) -> str:
+    """What `verify` found, a line a file."""
+    lines = []
+    for row in found["files"]:
+        said = row.get("error")
+        if said is None:
+            most, db = (
+                f"{row[key]:.3g}" if row[key] is not None else "no number"
+                for key in ("most_levels", "psnr_db")
+            )
+            said = f"at most {most} of 255 levels from {row['against']}, {db} dB (allowed: {row['allowed']})"
+        lines.append(f"{'passed' if row['passed'] else 'FAILED'}  {row['file']} in {row['runtime']}: {said}")
     return "\n".join(lines)
 
 

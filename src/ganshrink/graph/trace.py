@@ -80,7 +80,7 @@ def _traced(
 ) -> Channels:
     plain = in_evaluation(folded_copy(model))
     plain.requires_grad_(False)
-    found = _exported(plain, example, freeze)
+    found = exported(plain, example, freeze)
 
     exact = exact or found.stand_ins  # the masked network could not be exported
 
@@ -141,7 +141,7 @@ def _probed(plain: nn.Module, reading: _Reading) -> Channels:
 
 
 @dataclass
-class _Export:
+class Export:
     """A graph, and what it does not show."""
 
     program: torch.export.ExportedProgram
@@ -152,7 +152,7 @@ class _Export:
     stand_ins: bool  # some submodules are not in the graph
 
 
-def _exported(plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]) -> _Export:
+def exported(plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str]) -> Export:
     """Traced with two images where the model takes two, so that a batch axis is not mistaken for another.
 
     Frozen submodules are looked into where they can be exported, for their costs; else stand-ins take their place. They
@@ -177,7 +177,7 @@ def _exported(plain: nn.Module, example: tuple[Any, ...], freeze: Sequence[str])
                 # what a forward keeps in attributes stays on the twin
                 warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
                 program = torch.export.export(net, inputs, strict=False)
-            return _Export(program, count, hidden, of_tensors, frozen, bool(stand_ins))
+            return Export(program, count, hidden, of_tensors, frozen, bool(stand_ins))
         except Exception as error:  # whatever user code raises while it is exported
             failure = error
         tried.append((inputs, count, stand_ins, failure, net))

@@ -282,6 +282,11 @@ def read_profile(path: str | Path) -> DeviceProfile:
         ValueError: if it is not a device profile, with what is wrong.
     """
     path = Path(path)
+    if path.suffix == ".json":
+        raise ValueError(
+            f"{path} is no device profile: a page in a browser times whole networks, and a budget needs the times of "
+            "layers, as `ganshrink measure RECIPE --device-profile OUT.toml` takes them"
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no device profile {path}: `ganshrink measure RECIPE --device-profile {path}` makes one"

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveInt, field_validator
 
 from ganshrink.metrics import inception, luma, perceptual, pixels, segmenters, squeezenet
+from ganshrink.metrics.checkerboard import CHECKERBOARD
 from ganshrink.metrics.flicker import FLICKER
 from ganshrink.metrics.st_lpips import ST_LPIPS, ST_LPIPS_FILE, ST_LPIPS_TEACHER
 from ganshrink.metrics.value import Listed, Metric, Reals, Setup
@@ -33,6 +34,7 @@ METRICS: Mapping[str, Listed] = {
     "kid": inception.KID,
     "miou": segmenters.MIOU,
     "flicker": FLICKER,
+    "checkerboard": CHECKERBOARD,
 }
 DEFAULT = ("psnr", "ssim", "psnr_teacher", "ssim_teacher")
 

@@ -42,7 +42,7 @@ def evaluate(
     for metric in wanted:
         metric.reset()
     count = 0
-    with torch.no_grad(), _evaluating(generator, teacher):
+    with torch.no_grad(), evaluating(generator, teacher):
         for batch in batches if wanted else ():
             batch = _first(batch, None if limit is None else limit - count)
             pictures = _generate(generator, batch, teacher=teacher, device=device)
@@ -104,7 +104,7 @@ def _generate(
 
 
 @contextmanager
-def _evaluating(*networks: nn.Module | None) -> Iterator[None]:
+def evaluating(*networks: nn.Module | None) -> Iterator[None]:
     """Eval mode; afterwards every submodule's own flag as it was (there may be a frozen norm in training)."""
     flags = [
         (module, module.training)

@@ -29,12 +29,14 @@ IMAGE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its done.json (empty while it runs), its events, and its validation.json (empty where there is none)."""
+    """One stage: its done.json (empty while it runs), its events, its validation.json (empty where there is none), and the
+    pictures that were made while it ran."""
 
     name: str
     done: dict[str, Any]
     events: list[dict[str, Any]]
     validation: dict[str, Any] = field(default_factory=dict)
+    samples: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def _read_stages(folder: Path) -> list[Stage]:
             _object(path / "done.json"),
             _objects(path / "events.jsonl"),
             _object(path / "validation.json"),
+            sorted((path / "samples").glob("*.png")),
         )
         for name, path in _stage_folders(folder)
         if path.is_dir()
@@ -209,7 +212,12 @@ def dicts(content: Any, *keys: str) -> list[dict[str, Any]]:
 
 def data_uri(run: RunFiles, name: object) -> str | None:
     """An image of samples/ as a `data:` URI, None when there is no such image in there."""
-    folder = (run.folder / "samples").resolve()
+    return image_uri(run.folder / "samples", name)
+
+
+def image_uri(folder: Path, name: object) -> str | None:
+    """An image of a folder as a `data:` URI, None when there is no such image in there."""
+    folder = folder.resolve()
     path = (folder / str(name)).resolve()
     if name is None or not path.is_relative_to(folder) or not path.is_file():
         return None

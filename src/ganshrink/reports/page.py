@@ -69,6 +69,7 @@ def render(run: RunFiles) -> str:
         frozen=sections.frozen(run),
         statistics=sections.statistics(run),
         curves=loss_curves(run.stages),
+        sampled=sections.sampled(run),
         parity=sections.parity(run),
         formats=sections.formats(run),
         usage=usage(run),

@@ -18,7 +18,7 @@ FLOORS = {
 }
 # Which metric is asked first, by the beginning of its name; one of the user's own before all of them.
 ORDER = ("miou", "kid", "fid", "kd_", "fd_", "swd_", "st_lpips", "perceptual", "ssim", "psnr")
-ASIDE = "flicker"  # says nothing of what a picture is like: that of a grey wall is perfect
+ASIDE = ("flicker", "checkerboard")  # say nothing of what a picture is like: those of a grey wall are perfect
 SIGMAS = 1.96  # a standard error is 95 % of cases by so many
 GUESS = 0.05  # of what lies between floor and teacher: the error of a metric that does not tell its own
 NEAR, HALF = 0.9, 0.5  # of the way from the floor to the teacher
@@ -226,7 +226,7 @@ def _readings(metrics: Mapping[str, Any]) -> list[Reading]:
             if (one := _score(metrics, net, name))
         }
         better = dig(entry, "better")
-        if "student" in of and name != ASIDE and better in ("higher", "lower"):
+        if "student" in of and name not in ASIDE and better in ("higher", "lower"):
             floors = {net: of[net] for net in FLOORS if net in of}
             weak = dig(entry, "protocol", "rank") == "rank-deficient"
             sign = 1 if better == "higher" else -1

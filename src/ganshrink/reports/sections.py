@@ -1,15 +1,17 @@
 """The page's sections below the table, as plain values for the template."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ganshrink.reports.differences import difference
-from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, number
+from ganshrink.reports.files import RunFiles, Stage, data_uri, dicts, dig, image_uri, number
 from ganshrink.reports.numbers import duration, file_size, integer
 from ganshrink.reports.summary import network_names
 
 ROWS = 24  # pictures beyond this many rows make the page heavy and tell nothing new
 NAME = 21  # longer names lose their middle: what tells them apart stands at both ends
+SAMPLED = 4  # times at which a stage's pictures are shown
 DIFFERENCE = "difference"  # the column
 COLUMNS_FROM = 16  # groups: more than so many stand in two columns
 
@@ -32,6 +34,27 @@ def gallery(run: RunFiles) -> dict[str, Any]:
         for place, (row, images) in enumerate(zip(rows, shown, strict=False))
     ]
     return {"columns": columns, "rows": named, "left_out": len(rows) - len(named)}
+
+
+def sampled(run: RunFiles) -> list[dict[str, Any]]:
+    """By stage and network the pictures that were made while it was trained: `title`, and `pictures` (step, `data:` URI), at
+    most `SAMPLED` of them, the first and the last among them."""
+    found = []
+    for stage in run.stages:
+        of: dict[str, list[Path]] = {}
+        for path in stage.samples:
+            step, _, network = path.stem.partition("_")
+            if step.isdigit():
+                of.setdefault(network, []).append(path)
+        for network, paths in of.items():
+            last = len(paths) - 1
+            chosen = dict.fromkeys(round(last * n / (SAMPLED - 1)) for n in range(SAMPLED))
+            pictures = [
+                (int(paths[n].stem.split("_")[0]), image_uri(paths[n].parent, paths[n].name)) for n in chosen
+            ]
+            title = f"{stage.name}, {network}" if len(of) > 1 else stage.name
+            found.append({"title": title, "pictures": [one for one in pictures if one[1]]})
+    return found
 
 
 def pair(gallery: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ganshrink.reports.numbers import (
 from ganshrink.reports.verdict import RUNTIMES, speedup
 from ganshrink.reports.words import in_words
 
+NAMED = 60  # characters of a device's name
 PAPERS = "MACs, papers' way"
 FILES = {"int8": "student-int8"}  # what a network's files are called, where not like itself
 
@@ -99,8 +100,14 @@ def table(run: RunFiles, networks: list[str]) -> list[tuple[str, list[Row]]]:
     rows = _cost_rows(run, networks)
     groups = [
         ("Cost", [row for row in rows if row.label != PAPERS]),
-        ("Speed", _speed_rows(run, networks)),
-        ("Quality", [_metric_row(run, networks, name) for name in _metrics(run)]),
+        ("Speed", [*_speed_rows(run, networks), *_device_rows(run, networks)]),
+        (
+            "Quality",
+            [
+                *(_metric_row(run, networks, name) for name in _metrics(run)),
+                *_checkerboard_row(run, networks),
+            ],
+        ),
         (PAPERS, [row for row in rows if row.label == PAPERS]),
     ]
     return [(heading, rows) for heading, rows in groups if rows]
@@ -154,6 +161,22 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
             change = Cell(compared(ratio.value, "faster", "slower"), spread)
         label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
         rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio.low > 1)))
+    return rows
+
+
+def _device_rows(run: RunFiles, networks: list[str]) -> list[Row]:
+    """What the page in a browser measured, a row for each device."""
+    rows = []
+    for device in dicts(run.optional("devices.json"), "devices"):
+        cells = []
+        for network in networks:
+            p50 = number(device, "networks", network, "p50_ms")
+            cells.append(Cell("–") if p50 is None else Cell(milliseconds(p50), rate(p50)))
+        ratio, size = number(device, "ratio"), device.get("input")
+        change = Cell(compared(ratio, "faster", "slower")) if ratio else Cell("")
+        place = f"{device.get('place', '')}, {_size(size) if isinstance(size, list) else ''}"
+        label = f"In a browser, {str(device.get('name', ''))[:NAMED]}"
+        rows.append(Row(label, f"p50, {place}", "lower", cells, change, bool(ratio and ratio > 1)))
     return rows
 
 
@@ -214,6 +237,17 @@ def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
     word = "better" if gain > 0 else "worse" if gain < 0 else "equal"
     change = Cell(f"{sign}{score(abs(student - teacher), like=teacher)} {word}")
     return Row(in_words(name), "", better, cells, change, gain > 0, raw)
+
+
+def _checkerboard_row(run: RunFiles, networks: list[str]) -> list[Row]:
+    """What was measured beside the sample pictures, unless it is among the metrics."""
+    raw = "checkerboard"
+    values = [number(run.get("samples/samples.json"), raw, network) for network in networks]
+    if raw in _metrics(run) or not any(value is not None for value in values):
+        return []
+    cells = [Cell(score(value)) if value is not None else Cell("–") for value in values]
+    note = "levels of 255 that repeat every 2 or 4 pixels"
+    return [_lower_row(in_words(raw), note, cells, values, networks, ("weaker", "stronger"))]
 
 
 def _ratio(teacher: float | None, student: float | None) -> float | None:

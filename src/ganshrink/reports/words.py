@@ -23,6 +23,7 @@ METRICS = {
     "kd_squeezenet_teacher": "Distance from the teacher's pictures, by their kernels",
     "miou": "Things recognised where they belong (mean IoU)",
     "flicker": "Flicker when the picture moves",
+    "checkerboard": "Checkerboard on smooth pictures",
 }
 
 

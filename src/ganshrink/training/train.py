@@ -14,6 +14,7 @@ from ganshrink.training.average import WeightAverage, generators
 from ganshrink.training.config import FitConfig
 from ganshrink.training.devices import open_machine
 from ganshrink.training.loop import EVENTS, Forward, fit, total_steps
+from ganshrink.training.samples import Sampler
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.stamps import stamp, stamp_if_own
 from ganshrink.training.taps import Taps
@@ -38,6 +39,7 @@ INCIDENTAL = {
     "workers",
     "validate_every",
     "validate_by",
+    "sample_minutes",
 }
 
 
@@ -66,6 +68,13 @@ class Training(FitConfig):
         default="last", description="best: hand out the weights with the best score, not the last ones"
     )
 
+    sample_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="write what the generator makes of a few training inputs every so many minutes, and after the last "
+        "step, into the stage's samples/, which the report shows; none: never. A search goes without",
+    )
+
     @model_validator(mode="after")
     def _has_scores(self) -> Self:
         if self.validate_every is None and (self.keep == "best" or self.validate_by is not None):
@@ -82,7 +91,13 @@ class Training(FitConfig):
 
     def for_search(self) -> Self:
         """The same where the weights are not what comes out: without an average, and nothing is validated."""
-        off = {"ema": None, "validate_every": None, "validate_by": None, "keep": "last"}
+        off = {
+            "ema": None,
+            "validate_every": None,
+            "validate_by": None,
+            "keep": "last",
+            "sample_minutes": None,
+        }
         return self.model_copy(update=off)
 
 
@@ -181,6 +196,9 @@ def fit_nets(
     if training.validate_every is not None and trial is None:
         validator = _validator(nets, task, training, validation, average, total_steps(pairs, training))
         steps.append(validator.update())
+    if training.sample_minutes is not None and trial is None:
+        total = total_steps(pairs, training)
+        steps.append(Sampler(stage.path, data, training.sample_minutes, total, average=average).update())
     fit(
         nets,
         steps,

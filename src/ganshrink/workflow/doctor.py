@@ -27,6 +27,7 @@ EXTRAS = {  # the modules of each extra, as in pyproject.toml
     "perceptual": ("stlpips_pytorch",),
     "cluster": ("distributed",),
     "video": ("av",),
+    "hub": ("huggingface_hub",),
 }
 FOLDERS = ("GANSHRINK_DATA", "GANSHRINK_WEIGHTS")
 TOLERANCE = 1e-4  # between two float32 networks that compute the same, with outputs in [-1, 1]

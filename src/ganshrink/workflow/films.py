@@ -14,6 +14,9 @@ from ganshrink.system.spelling import one_line
 READ = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 # What is written, and by what; VP9 is free of licences, and every browser plays it.
 CODECS = {".webm": "libvpx-vp9", ".mkv": "libvpx-vp9", ".mp4": "libx264", ".mov": "libx264"}
+# Sound is copied where the film that is written holds its codec, else written in another.
+KEPT = {".webm": {"opus", "vorbis"}, ".mp4": {"aac", "mp3"}, ".mov": {"aac", "mp3"}}
+SOUND = {".webm": "libopus", ".mp4": "aac", ".mov": "aac"}
 OPTIONS = {
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4"},
     "libx264": {"crf": "18", "preset": "medium"},
@@ -43,7 +46,7 @@ def rewrite_film(
     change: Callable[[np.ndarray], np.ndarray],
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write a film of the frames that `change` makes, at the times of the given ones; without sound.
+    """Write a film of the frames that `change` makes, at the times of the given ones, with the first sound track.
 
     Args:
         target: its ending, of `CODECS`, says what is written.
@@ -62,15 +65,21 @@ def rewrite_film(
     with given, replacing(target) as part, av.open(str(part), "w") as made:
         if not given.streams.video:
             raise ValueError(f"cannot use film {printable(source)}: it has no picture")
-        stream, out = given.streams.video[0], None
+        stream, out, done = given.streams.video[0], None, 0
         stream.thread_type = "AUTO"
-        for done, frame in enumerate(_frames(av, given, stream, source), 1):
+        sound = _Sound(av, given, made, target.suffix.lower())
+        for part_of in _parts(av, given, stream, sound.stream, source):
+            if isinstance(part_of, av.Packet):
+                sound.take(part_of)
+                continue
+            frame, done = part_of, done + 1
             picture = _even(change(_upright(frame)))
             if out is None:
                 out = made.add_stream(codec, rate=stream.average_rate or 25, options=OPTIONS[codec])
                 out.height, out.width = picture.shape[:2]
                 out.pix_fmt = "yuv420p"
                 out.codec_context.time_base = stream.time_base
+                sound.begin()
             new = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             new.pts, new.time_base = frame.pts, frame.time_base
             made.mux(out.encode(new))
@@ -78,11 +87,66 @@ def rewrite_film(
         if out is None:
             raise ValueError(f"cannot use film {printable(source)}: it has no frames")
         made.mux(out.encode())
+        sound.end()
 
 
-def _frames(av: Any, given: Any, stream: Any, source: Path) -> Any:
+class _Sound:
+    """The first sound track of a film on its way into another; nothing where there is none.
+
+    Args:
+        ending: of the film that is written.
+    """
+
+    def __init__(self, av: Any, given: Any, made: Any, ending: str) -> None:
+        self.made, self.waiting, self.begun = made, list[Any](), False
+        self.stream = given.streams.audio[0] if given.streams.audio else None
+        self.out: Any = None
+        if self.stream is None:
+            return
+        self.copied = self.stream.codec_context.name in KEPT.get(ending, {self.stream.codec_context.name})
+        if self.copied:
+            self.out = made.add_stream_from_template(self.stream)
+        else:
+            self.out = made.add_stream(SOUND[ending], rate=48000)
+            self.resampler = av.AudioResampler(format=self.out.format, layout="stereo", rate=48000)
+
+    def take(self, packet: Any) -> None:
+        """A packet of the track; kept until the film has begun."""
+        if not self.begun:
+            self.waiting.append(packet)
+        elif self.copied:
+            if packet.dts is not None:  # the last, empty one
+                packet.stream = self.out
+                self.made.mux(packet)
+        else:
+            for frame in packet.decode():
+                self._write(frame)
+
+    def begin(self) -> None:
+        """From here on there is a picture, so that the film can be written."""
+        self.begun = True
+        for packet in self.waiting:
+            self.take(packet)
+        self.waiting.clear()
+
+    def end(self) -> None:
+        if self.out is not None and not self.copied:
+            self._write(None)
+            self.made.mux(self.out.encode(None))
+
+    def _write(self, frame: Any) -> None:
+        for part in self.resampler.resample(frame):
+            self.made.mux(self.out.encode(part))
+
+
+def _parts(av: Any, given: Any, stream: Any, sound: Any, source: Path) -> Any:
+    """Frames of the picture and packets of the sound, in the film's order."""
     try:
-        yield from given.decode(stream)
+        for packet in given.demux([one for one in (stream, sound) if one is not None]):
+            if packet.stream is sound:
+                yield packet
+            else:
+                yield from packet.decode()
     except av.FFmpegError as error:
         raise ValueError(f"cannot use film {printable(source)}: {one_line(error)}") from None
 

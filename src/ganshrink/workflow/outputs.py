@@ -13,10 +13,13 @@ from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import num_inputs, offered_by, stored_target
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
+from ganshrink.deploy.goldens import FILE as GOLDENS
+from ganshrink.deploy.goldens import add_made, write_goldens
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_extra, load_optional
 from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, Pictures, build
+from ganshrink.metrics.checkerboard import PERIOD, repeating, smooth_inputs
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import VERDICT
@@ -55,10 +58,12 @@ FILES = (
     "student.onnx",
     TEACHER,
     "student-int8.onnx",
+    GOLDENS,
     "quantization.json",
     "parity.json",
     FORMATS,
     "latency.json",
+    "devices.json",
     MISSING,
     "report.html",
     VERDICT,
@@ -234,8 +239,23 @@ def write_samples(run: Run, networks: Mapping[str, nn.Module], images: Images, *
             row[kind] = f"{index:03d}_{kind}.png"
             write_png(folder / row[kind], picture)
         rows.append(row)
-    run.write("samples/samples.json", {"rows": rows})
+    run.write("samples/samples.json", {"rows": rows, "checkerboard": _checkerboards(networks, images)})
     found(run, "samples/samples.json")
+
+
+def _checkerboards(networks: Mapping[str, nn.Module], images: Images) -> dict[str, float]:
+    """How strong a pattern of 2 or 4 pixels each network's outputs on smooth pictures show, in levels of 255; nothing where
+    inputs are no pictures."""
+    first = as_tuple(images.sample(0, None)["input"])[0]
+    if "pictures" not in offered_by(images) or first.ndim != 3:
+        return {}
+    given = smooth_inputs(first.shape[0], (first.shape[1], first.shape[2])).split(1)
+    found = {}
+    for name, network in networks.items():
+        with torch.no_grad():
+            made = torch.cat([generate(in_evaluation(network), one) for one in given])
+        found[name] = float(repeating(made.clamp(-1, 1), PERIOD).mean()) * 127.5
+    return found
 
 
 def write_export(
@@ -264,7 +284,16 @@ def write_export(
     run.write("parity.json", parity)
     write_formats(run)
     found(run, file)
+    made_by = {"student": tensors_hash(student.state_dict()), "torch": str(torch.__version__)}
+    write_goldens(run.path / GOLDENS, in_evaluation(student), as_tuple(example), inputs, about=made_by)
+    add_int8_goldens(run)
     return parity
+
+
+def add_int8_goldens(run: Run) -> None:
+    """Put into goldens.npz what the INT8 file makes of them here, where there are both."""
+    if (run.path / GOLDENS).is_file() and (run.path / INT8).is_file():
+        add_made(run.path / GOLDENS, run.path / INT8)
 
 
 def export_to(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ganshrink import nets
 from ganshrink.graph import trace
@@ -14,6 +15,29 @@ from ganshrink.workflow.overrides import parse_overrides
 
 def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)) -> dict[str, Any]:
     """Parameters, MACs in both conventions and memory of a network for one image, and how much of it can be pruned.
+
+    Args and Raises: as `network_of`.
+    """
+    network, example, given = network_of(net, options, inputs)
+    structure = trace(network, *example)
+    cost = structure.cost()
+    return {
+        "net": net,
+        "options": given,
+        "inputs": [list(tensor.shape[1:]) for tensor in example],
+        "params": cost.params,
+        "macs": {"exact": cost.macs, "paper": structure.cost(None, "paper").macs},
+        "bytes": sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+        "memory": cost.memory,
+        "groups": len(structure.groups),
+        "prunable": sum(group.frozen is None for group in structure.groups),
+    }
+
+
+def network_of(
+    net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)
+) -> tuple[nn.Module, list[torch.Tensor], dict[str, Any]]:
+    """A network with fresh weights, inputs that it takes, and the options it was built with.
 
     Args:
         net: a network's name, or `MODULE:NAME` of the user's own, whose code is run.
@@ -38,16 +62,4 @@ def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x2
     except Exception as error:  # whatever a network of the user's own raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{net} cannot take an input of {' and '.join(inputs)}: {reason}") from error
-    structure = trace(network, *example)
-    cost = structure.cost()
-    return {
-        "net": net,
-        "options": given,
-        "inputs": sizes,
-        "params": cost.params,
-        "macs": {"exact": cost.macs, "paper": structure.cost(None, "paper").macs},
-        "bytes": sum(t.numel() * t.element_size() for t in network.state_dict().values()),
-        "memory": cost.memory,
-        "groups": len(structure.groups),
-        "prunable": sum(group.frozen is None for group in structure.groups),
-    }
+    return network, example, given

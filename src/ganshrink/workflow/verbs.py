@@ -176,6 +176,7 @@ def quantize_run(
         licence=recipe.export.licence,
         **options,
     )
+    outputs.add_int8_goldens(run)
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
     write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
