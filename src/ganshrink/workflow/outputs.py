@@ -22,10 +22,11 @@ from ganshrink.reports.page import VERDICT, load_extra
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
-from ganshrink.training.stages import Run, tensors_hash
+from ganshrink.training.stages import Run, file_hash, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
+from ganshrink.workflow.output_stages import set_aside
 from ganshrink.workflow.recipe import Recipe
 from ganshrink.workflow.saved_networks import picture_spec, read_spec
 
@@ -36,8 +37,7 @@ SCORES = "scores.safetensors"  # what the metrics are made of, picture by pictur
 NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
-# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay. Its ONNX
-# file goes all the same, since what says whose it is goes.
+# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay.
 FILES = (
     "student.safetensors",
     "scratch.safetensors",
@@ -49,7 +49,6 @@ FILES = (
     SCORES,
     "samples/samples.json",
     "student.onnx",
-    TEACHER,
     "student-int8.onnx",
     "quantization.json",
     "parity.json",
@@ -124,12 +123,15 @@ def _try_metrics(
 
 
 def clear(run: Run) -> None:
-    """Remove what an earlier student of this run left behind."""
+    """Put aside what an earlier student of this run left behind, where it may be this one's too, and remove the rest."""
     kept = run.read("result.json").get("files", []) if (run.path / "result.json").is_file() else []
-    for name in (*FILES, *(Path(str(file)).name for file in (*kept, *_parity(run)))):
-        (run.path / name).unlink(missing_ok=True)
-    for picture in (run.path / "samples").glob("*.png"):
-        picture.unlink()
+    whose = {TEACHER: entry} if (entry := _parity(run).get(TEACHER)) else {}
+    names = [*FILES, *(Path(str(file)).name for file in (*kept, *_parity(run)))]
+    names += [f"samples/{picture.name}" for picture in (run.path / "samples").glob("*.png")]
+    names += [] if whose else [TEACHER]
+    set_aside(run.path, [name for name in names if name not in whose])
+    if whose:
+        run.write("parity.json", whose)
 
 
 def file_of(name: str) -> str:
@@ -284,7 +286,9 @@ def teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path
     shapes = [list(tensor.shape) for tensor in as_tuple(example)]
     made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
     path = run.path / TEACHER
-    if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
+    entry = _parity(run).get(TEACHER, {})
+    same = path.is_file() and (entry.get("made_from"), entry.get("sha256")) == (made_from, file_hash(path))
+    if not same:
         try:
             student = run.path / "student.safetensors"
             spec = read_spec(student).input if student.is_file() else None
@@ -292,7 +296,8 @@ def teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path
         except ValueError as error:
             logger.warning("there is no %s to time: %s", TEACHER, error)
             return {}
-        run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
+        whose = {"made_from": made_from, "sha256": file_hash(path)}
+        run.write("parity.json", _parity(run) | {TEACHER: {**entry, **whose}})
     return {"teacher": path}
 
 
