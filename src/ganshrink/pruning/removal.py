@@ -85,8 +85,10 @@ class Removals:
         self.order = {node: place for place, node in enumerate(nodes)}
         self.parameterised = set().union(*users_of.values())
         self.live = self._live()
+        self.inputs = {node: tuple(node.all_input_nodes) for node in (*nodes, *self.live)}
+        self.readers = {node: {user for user in node.users if user in self.live} for node in self.live}
         # where an empty group is felt first; what is far from that is not looked at
-        self.of_groups = _by_group(widths)
+        self.of_groups = _by_group({self.order[node]: sets for node, sets in widths.items()})
         self.stored_of_groups = _by_group(stored)
         self.zeroed_by = dict[fx.Node, set[int]]()  # by node, the places of those that may be zero when it is
         for place, node in enumerate(nodes):
@@ -160,7 +162,7 @@ class Removals:
         for region in identities:
             for source in region.inputs:
                 handed_on.setdefault(source, []).append(region.outputs[0])
-        idle, seen = set[fx.Node](), set[fx.Node]()
+        hidden = set(covered)  # and what is idle
 
         def is_read(node: fx.Node) -> bool:
             todo = [node]
@@ -168,27 +170,23 @@ class Removals:
                 node = todo.pop()
                 if node in self.outputs or (node in self.needed and node not in covered):
                     return True
-                if any(u in self.live and u not in covered and u not in idle for u in node.users):
+                if not self.readers.get(node, hidden) <= hidden:
                     return True
                 todo += handed_on.get(node, ())  # read by what stands behind an identity
             return False
 
-        todo: list[tuple[int, int, fx.Node]] = []
-
-        def look_at(sources: Iterable[fx.Node]) -> None:
-            for node in sources:
-                if node not in seen and node not in covered and node in self.live:
-                    seen.add(node)
-                    heapq.heappush(todo, (-self._place(node), id(node), node))
-
-        for node in covered:
-            look_at(node.all_input_nodes)
+        seen = self.live & set[fx.Node]().union(*map(self.inputs.__getitem__, covered)) - covered
+        todo = [(-self._place(node), id(node), node) for node in seen]
+        heapq.heapify(todo)
         while todo:  # readers before what they read
             node = heapq.heappop(todo)[-1]
             if not is_read(node):
-                idle.add(node)
-                look_at(node.all_input_nodes)
-        return idle
+                hidden.add(node)
+                new = [n for n in self.inputs[node] if n in self.live and n not in covered and n not in seen]
+                seen.update(new)
+                for source in new:
+                    heapq.heappush(todo, (-self._place(source), id(source), source))
+        return hidden - covered
 
     def _place(self, node: fx.Node) -> int:
         """In forward order; before all that runs stand inputs and parameters."""
@@ -239,7 +237,7 @@ class Removals:
 
     def _gone(self, empty: frozenset[int]) -> set[fx.Node]:
         gone: set[fx.Node] = set()
-        todo = sorted({self._place(node) for group in empty for node in self.of_groups.get(group, ())})
+        todo = sorted({place for group in empty for place in self.of_groups.get(group, ())})
         while todo:  # in forward order
             place = heapq.heappop(todo)
             node = self.nodes[place]
