@@ -67,7 +67,7 @@ def compress_recipe(
     """
     run = _open_run(recipe, retrain=retrain, trial=trial)
     _check_ways(recipe)
-    for one_way in recipe.ways() if retime else ():
+    for one_way in recipe.ways() if retime and is_main_process() else ():
         forget(_folder(one_way), "latency.json")
     prepared = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
     if len(prepared) > 1 and recipe.method.both_ways:

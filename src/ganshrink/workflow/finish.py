@@ -163,7 +163,7 @@ def _make_outputs(
                 **shown,
                 "metrics": stamp_of_metrics(recipe.metrics),
                 "split": split,
-                "trained": [images and images.fingerprint() for images in seen],
+                "trained": [None if images is None else images.fingerprint() for images in seen],
             },
             files=("metrics.json", outputs.SCORES),
         )

@@ -22,9 +22,7 @@ from ganshrink.training.stages import Run, file_hash
 from ganshrink.training.stamps import sources, stamp
 
 RECORD = "outputs.json"
-ASIDE = (
-    ".outputs"  # where an earlier student's outputs wait until it is known which of them are this one's too
-)
+ASIDE = ".outputs"  # where an earlier student's outputs wait until it is known which are this one's too
 UNSHOWN = (RECORD, "env.json", "preflight.json", "verdict.json")  # of the folder's files, in the report
 PACKAGES = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "stlpips-pytorch")
 
@@ -65,7 +63,7 @@ class OutputStages:
         self.record.pop(name, None)
         make()
         folder = self.run.path
-        found = [path for pattern in (files or [name]) for path in folder.glob(pattern)]
+        found = [path for pattern in (files or [name]) for path in folder.glob(pattern) if path.is_file()]
         made = {path.relative_to(folder).as_posix(): file_hash(path) for path in found}
         told = {file: {entry: self.run.read(file)[entry]} for file, entry in (entries or {}).items()}
         self.record[name] = {"key": key, "files": made, "entries": told}
@@ -75,7 +73,7 @@ class OutputStages:
     def _take_back(self, earlier: Mapping[str, Any], key: str) -> bool:
         """Put an output's files back where they belong, if they are still what was written, and from the same."""
         folder, places = self.run.path, {}
-        if earlier.get("key") != key:
+        if earlier.get("key") != key or not earlier["files"]:
             return False
         for file, written in earlier["files"].items():
             for place in (folder / file, folder / ASIDE / file):
