@@ -1,9 +1,9 @@
 """The memory of activations in closed form (`memory=`) against what ONNX Runtime takes, each network in its own process.
 
-Run on Linux: `python benchmarks/memory.py`. Measured is how far the process's resident memory rises during a run above what
-it was before, the input added, in three ways: each tensor allocated and freed on its own (no arena, no reuse), in the second
-run; the same where a dead tensor's memory is kept for a later one of its shape (reuse, a default of ONNX Runtime); and all
-defaults, with the arena, in the first run.
+Run on Linux: `python benchmarks/memory.py`; with `--limit memory=100MB --size 512` of a plan for that budget. Measured is
+how far the process's resident memory rises during a run above what it was before, the input added, in three ways: each
+tensor allocated and freed on its own (no arena, no reuse), in the second run; the same where a dead tensor's memory is kept
+for a later one of its shape (reuse, a default of ONNX Runtime); and all defaults, with the arena, in the first run.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from ganshrink import nets
 from ganshrink.exporters.onnx import export_onnx
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract
+from ganshrink.pruning.allocate import bisect_threshold
 
 NETWORKS = ("resnet9", "incres9", "unet256")
 WAYS = ("alone", "reuse", "default")
@@ -31,6 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
+    parser.add_argument(
+        "--limit", help="a budget, whose plan by random scores is measured instead of all and half"
+    )
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
@@ -40,8 +44,11 @@ def main() -> None:
     for name in given.networks:
         model, x = nets.build(name), torch.zeros(1, 3, given.size, given.size)
         channels = trace(model, x)
-        half = Plan.random(channels, 0.5)
-        for text, plan in (("all", Plan.full(channels)), ("half", half)):
+        plans = {"all": Plan.full(channels), "half": Plan.random(channels, 0.5)}
+        if given.limit:
+            scores = torch.rand(channels.num_atoms)
+            plans = {given.limit: bisect_threshold(channels, scores, given.limit, floor=4, round_to=4)}
+        for text, plan in plans.items():
             said = channels.cost(plan).memory / 1e6
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "student.onnx"
@@ -49,6 +56,9 @@ def main() -> None:
                 rises = [_apart(file, given.size, way) for way in WAYS]
             cells = "  ".join(f"{rise:10.1f} ({rise / said:.2f})" for rise in rises)
             print(f"{name:10} {text:8}  {said:14.1f}  {cells}", flush=True)
+            if given.limit:
+                macs = channels.cost(plan).macs / channels.cost().macs
+                print(f"{macs:.1%} of the MACs, {channels.cost().memory / 1e6:.0f} MB uncut")
 
 
 def _apart(file: Path, size: int, way: str) -> float:

@@ -3,10 +3,12 @@
 Names are loaded when first used, so that importing the package (and `ganshrink --help`) does not wait for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = (
+    False  # to type checkers it is true, by its name: the module typing takes longer than all else here
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from ganshrink import data, losses, methods, metrics, nets
     from ganshrink.comparison.compare import compare
     from ganshrink.graph import trace
@@ -77,11 +79,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ganshrink")
+    from importlib import import_module
+
     if name in _VERBS:
         module, _, attribute = _VERBS[name].partition(":")
         return getattr(import_module(f"ganshrink.{module}"), attribute)

@@ -212,9 +212,30 @@ def test_debug_shows_the_trace(command):
         command("profile", "resnet8", "--debug")
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys, ganshrink.cli.main; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
+@pytest.mark.parametrize(("option", "besides"), [("--help", set()), ("--version", {"rich"})])
+def test_help_waits_for_nothing_heavy(option, besides):
+    code = f"""
+import sys
+from ganshrink.cli.main import main
+sys.argv = ["ganshrink", {option!r}]
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True)
+    heavy = {
+        "torch",
+        "numpy",
+        "pydantic",
+        "PIL",
+        "safetensors",
+        "matplotlib",
+        "jinja2",
+        "onnx",
+        "onnxruntime",
+    }
+    assert done.returncode == 0 and {"typer"} == set(done.stderr.split()) & {*heavy, *besides, "typer"}
 
 
 def test_a_checkpoint_and_pictures_stand_in_place_of_a_recipe(command, tmp_path):

@@ -43,13 +43,18 @@ def test_the_teacher_is_exported_once_for_all_timings_until_it_is_another(tmp_pa
 
 
 def test_another_student_begins_without_the_files_of_the_first(tmp_path):
-    files = [tmp_path / name for name in (*outputs.FILES, "samples/000_input.png")]
+    files = [tmp_path / name for name in (*outputs.FILES, "teacher.onnx", "samples/000_input.png")]
     (tmp_path / "samples").mkdir()
     for path in files:
         path.write_text("{}")
     outputs.clear(Run(tmp_path))
     assert [path for path in files if path.exists()] == []
-    assert {"teacher.onnx", "student.onnx", "parity.json"} <= set(outputs.FILES)
+    assert {"student.onnx", "parity.json"} <= set(outputs.FILES)
+    (tmp_path / "teacher.onnx").write_text("of which it is known whose it is")
+    (tmp_path / "parity.json").write_text('{"teacher.onnx": {"bytes": 1}, "student.onnx": {}}')
+    outputs.clear(Run(tmp_path))
+    assert (tmp_path / "teacher.onnx").exists()
+    assert json.loads((tmp_path / "parity.json").read_text()) == {"teacher.onnx": {"bytes": 1}}
 
 
 def test_without_onnx_there_is_no_teacher_file(tmp_path, monkeypatch):

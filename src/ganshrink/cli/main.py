@@ -9,7 +9,7 @@ import ganshrink
 from ganshrink.cli import compare as comparing
 from ganshrink.cli import look, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
-from ganshrink.cli.options import AsNet, Explain, Json, Overrides, Quiet, RecipeFile, Retrain
+from ganshrink.cli.options import AsNet, Explain, Json, Overrides, Quiet, RecipeFile, Retime, Retrain
 
 PANEL = "Make a student"  # in --help
 
@@ -109,6 +109,7 @@ def compress(
         typer.Option("--dry-run", help="say what it would take, by a few steps of each training, then stop"),
     ] = False,
     retrain: Retrain = False,
+    retime: Retime = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -125,7 +126,7 @@ def compress(
         found = estimate(resolved)
         terminal.answer(found, json_, terminal.estimated(found))
         return
-    outcome = compress.compress_recipe(resolved, retrain=retrain, progress=not quiet)
+    outcome = compress.compress_recipe(resolved, retrain=retrain, retime=retime, progress=not quiet)
     folders = [outcome.path]
     if resolved.data is not None and resolved.data.direction == "both":
         folders = [outcome.path.parent / way for way in ("AtoB", "BtoA")]

@@ -42,6 +42,9 @@ Explain = Annotated[
 Retrain = Annotated[
     bool, typer.Option("--retrain", help="make again what an earlier version made in the run's folder")
 ]
+Retime = Annotated[
+    bool, typer.Option("--retime", help="time teacher and student again, though nothing changed")
+]
 AsNet = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,7 @@
-"""What the command line shows: answers, tables of settings and figures, and the log."""
+"""What the command line shows: answers, tables of settings and figures, and the log.
+
+Rich is imported where it draws: most verbs of a script draw nothing.
+"""
 
 import json
 import logging
@@ -7,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
-from rich.text import Text
 
 from ganshrink.cli.exit import FOLLOWS
 
@@ -25,6 +24,10 @@ def answer(value: Any, as_json: bool, text: str) -> None:
 
 def show_settings(settings: Iterable[Any]) -> None:
     """Every setting, table by table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("", "key", "value", "from", "meaning", box=None, pad_edge=False)
     table.columns[2].max_width = 40
     tables: dict[str, list[Any]] = {}
@@ -51,6 +54,9 @@ def show_settings(settings: Iterable[Any]) -> None:
 
 def show_table(head: Iterable[str], rows: Iterable[Iterable[str]], *, title: str | None = None) -> None:
     """A table of text."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*head, title=title)
     for row in rows:
         table.add_row(*row)
@@ -176,6 +182,9 @@ def show_examination(found: Mapping[str, Any]) -> None:
 
 def start_logging(quiet: bool) -> None:
     """The package's messages on stderr."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
     level = logging.ERROR if FOLLOWS else logging.WARNING if quiet else logging.INFO
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
     handler.addFilter(_Once())

@@ -316,19 +316,20 @@ class Assembly:
 
 def with_removable(channels: Channels, why_one: Mapping[int, str]) -> Channels:
     """Say which groups may reach zero, alone and together: of branches that may not all go, the last one stays."""
-    chosen: list[int] = []
-    for number, group in enumerate(channels.groups):
-        if group.frozen is None and channels.removals.resolve(frozenset([number])).problem is None:
-            together = channels.removals.resolve(frozenset([*chosen, number]))
-            if together.problem is None:
-                chosen.append(number)
-    if any(channels.removals.resolve(frozenset(chosen) - {n}).problem for n in chosen):
+    resolve = channels.removals.resolve
+    free = [number for number, group in enumerate(channels.groups) if group.frozen is None]
+    alone = [number for number in free if resolve(frozenset([number])).problem is None]
+    chosen = alone if resolve(frozenset(alone)).problem is None else []
+    for number in alone if not chosen else ():
+        if resolve(frozenset([*chosen, number])).problem is None:
+            chosen.append(number)
+    if any(resolve(frozenset(chosen) - {n}).problem for n in chosen):
         chosen = []
     groups = []
     for i, g in enumerate(channels.groups):
-        alone = len(g) == 1 and i not in chosen
+        single = len(g) == 1 and i not in chosen
         one = all(len(producer.indices) == 1 for producer in g.producers)
-        reason = why_one.get(i, SINGLE if one else TIED) if alone else None
+        reason = why_one.get(i, SINGLE if one else TIED) if single else None
         groups.append(replace(g, removable=i in chosen, frozen=g.frozen or reason))
     return replace(channels, groups=tuple(groups))
 

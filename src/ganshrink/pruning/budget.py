@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ganshrink.pruning.atoms import Index
-from ganshrink.pruning.cost import Convention, Cost
+from ganshrink.pruning.cost import Convention
 from ganshrink.system.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -120,10 +120,10 @@ def spending(channels: "Channels", widths: Index, limit: Limit) -> float:
         return _times(limit)(channels, widths)
     if limit.kind == "memory":
         return channels.memory_at(widths)
-    cost: Cost = channels.cost_at(widths, "paper" if limit.kind == "paper_macs" else "exact")
-    return {"macs": cost.macs, "paper_macs": cost.macs, "params": cost.params, "bytes": cost.bytes}[
-        limit.kind
-    ]
+    if limit.kind in ("macs", "paper_macs"):
+        return channels.macs_at(widths, "paper" if limit.kind == "paper_macs" else "exact")
+    cost = channels.cost_at(widths)
+    return cost.params if limit.kind == "params" else cost.bytes
 
 
 def readable(number: float) -> str:

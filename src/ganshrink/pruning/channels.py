@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Channels:
     following: bool = False  # attributes of a user's modules follow widths
     idle: bool = False  # evaluation does not use all parameters: training may
 
-    @property
+    @cached_property
     def group_of(self) -> Index:
         """(num_atoms,) the number of each atom's group."""
         out = np.zeros(self.num_atoms, np.int64)
@@ -106,24 +107,30 @@ class Channels:
         return np.array([len(g) for g in self.groups], np.int64)
 
     def widths(self, plan: Plan) -> Index:
-        """(groups,) how many atoms each group keeps."""
-        self.check(plan)
-        return np.array([int(plan.keep[g.atoms].sum()) for g in self.groups], np.int64)
+        """(groups,) how many atoms each group keeps.
+
+        Raises:
+            ValueError: if this plan cannot be carried out on this network.
+        """
+        if len(plan.keep) != self.num_atoms:
+            raise ValueError(f"the plan has {len(plan.keep)} atoms, the network {self.num_atoms}")
+        kept = np.bincount(self.group_of[plan.keep.numpy()], minlength=len(self.groups))
+        for number in np.flatnonzero((kept < self._least) & ~((kept == 0) & self._removable)):
+            raise ValueError(f"the plan {_why_not(self.groups[number], int(kept[number]))}")
+        return kept
 
     def check(self, plan: Plan) -> None:
         """Raises ValueError if this plan cannot be carried out on this network."""
-        if len(plan.keep) != self.num_atoms:
-            raise ValueError(f"the plan has {len(plan.keep)} atoms, the network {self.num_atoms}")
-        for group in self.groups:
-            kept = int(plan.keep[group.atoms].sum())
-            if group.frozen is not None and kept < len(group):
-                raise ValueError(f"the plan cuts {group.name}, which is frozen: {group.frozen}")
-            if kept == 0 and not group.removable:
-                raise ValueError(f"the plan keeps no channel of {group.name}; at least one must stay")
-            if 0 < kept < group.least:
-                raise ValueError(
-                    f"the plan keeps {kept} channel of {group.name}; at least {group.least} must stay: {group.statistics}"
-                )
+        self.widths(plan)
+
+    @cached_property
+    def _least(self) -> Index:
+        """(groups,) the fewest atoms that each may keep, if it keeps any."""
+        return np.array([g.least if g.frozen is None else len(g) for g in self.groups], np.int64)
+
+    @cached_property
+    def _removable(self) -> Mask:
+        return np.array([g.removable and g.frozen is None for g in self.groups], bool)
 
     def cuts(self, plan: Plan) -> dict[str, dict[int, Mask]]:
         """Per parameter and buffer what a plan cuts of it: by axis, which positions stay; without axes that stay whole."""
@@ -171,6 +178,12 @@ class Channels:
         if widths.all():
             return self.model.evaluate(widths, convention, memory)
         return self.model.evaluate(widths, convention, memory, *self._gone(self.removed(widths)))
+
+    def macs_at(self, widths: Index, convention: Convention = "exact") -> int:
+        """Of that the multiply-accumulates alone, which take the least time to count."""
+        macs = self.model.by_call(widths, convention)
+        gone = None if widths.all() else self._gone(self.removed(widths))[0]
+        return int(macs.sum() if gone is None else macs[~gone].sum()) // self.model.images
 
     def memory_at(self, widths: Index) -> int:
         """The most bytes of activations, in float32, that are alive at once while one image is made at these widths."""
@@ -224,3 +237,12 @@ class Channels:
             for i, g in enumerate(self.groups)
         )
         return replace(self, groups=groups, refused=self.refused or bool(reasons))
+
+
+def _why_not(group: Group, kept: int) -> str:
+    """Why a plan cannot keep so few atoms of a group."""
+    if group.frozen is not None:
+        return f"cuts {group.name}, which is frozen: {group.frozen}"
+    if kept == 0:
+        return f"keeps no channel of {group.name}; at least one must stay"
+    return f"keeps {kept} channel of {group.name}; at least {group.least} must stay: {group.statistics}"

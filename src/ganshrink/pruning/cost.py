@@ -5,6 +5,7 @@ their output resolution, as the literature does. Both are per image.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -58,7 +59,15 @@ class CostModel:
         )
 
     def _sizes(self, widths: Index) -> Index:
-        return np.append(self.members @ widths + self.always, 1)
+        axes, groups, counts = self._entries
+        of_groups = np.bincount(axes, counts * widths[groups], len(self.always)).astype(np.int64)
+        return np.append(of_groups + self.always, 1)
+
+    @cached_property
+    def _entries(self) -> tuple[Index, Index, Index]:
+        """The members that are not zero: an axis has few groups, a large network many of both."""
+        axes, groups = np.nonzero(self.members)
+        return axes, groups, self.members[axes, groups]
 
     def evaluate(
         self,

@@ -5,12 +5,17 @@ and flows only into additions is replaced by `Zero`; one that then returns its i
 feeds nothing any more goes too: a `Zero` stands where it was called.
 """
 
-from collections.abc import Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import fx
 
 from ganshrink.pruning.atoms import Index
+
+Key = TypeVar("Key")
 
 
 @dataclass
@@ -77,8 +82,22 @@ class Removals:
         self.regions, self.users_of, self.outputs = regions, users_of, outputs
         self.needed, self.takes_scalars, self.follow = needed, takes_scalars, follow
         self.known: dict[frozenset[int], Removed] = {frozenset(): NOTHING}
-        self.live = self._live(set(), [])
+        self.order = {node: place for place, node in enumerate(nodes)}
         self.parameterised = set().union(*users_of.values())
+        self.live = self._live()
+        self.inputs = {node: tuple(node.all_input_nodes) for node in (*nodes, *self.live)}
+        self.readers = {node: {user for user in node.users if user in self.live} for node in self.live}
+        # where an empty group is felt first; what is far from that is not looked at
+        self.of_groups = _by_group({self.order[node]: sets for node, sets in widths.items()})
+        self.stored_of_groups = _by_group(stored)
+        self.zeroed_by = dict[fx.Node, set[int]]()  # by node, the places of those that may be zero when it is
+        for place, node in enumerate(nodes):
+            for source in itertools.chain(*flows[node].zero_if) if node in flows else ():
+                self.zeroed_by.setdefault(source, set()).add(place)
+        self.ending = dict[fx.Node | None, list[int]]()  # by node, the regions that it is an output of
+        for place, region in enumerate(regions):
+            for output in region.outputs or (None,):
+                self.ending.setdefault(output, []).append(place)
 
     def without_following(self) -> "Removals":
         """The same, but what feeds nothing stays."""
@@ -103,11 +122,11 @@ class Removals:
         while True:
             wrong = self._uncovered(gone, covered)
             if wrong is None:
-                idle = self.live - self._live(covered, identities) - covered if self.follow else set()
+                idle = self._idle(covered, identities) if self.follow else set()
                 unread = self._unread(idle, covered)
                 covered = covered.union(*(region.nodes for region in unread))
                 stays = (idle - covered) & self.parameterised
-                kept = next((n for n in self.nodes if n in stays), None) if stays else None
+                kept = min((n for n in stays if n in self.order), key=self._place, default=None)
                 if kept is not None:
                     return Removed(
                         f"nothing would read {kept.name}, which is in no module that could be removed"
@@ -127,24 +146,56 @@ class Removals:
             zeros = [z for z in zeros if not z.startswith(region.path + ".")]
             covered |= region.nodes
 
-    def _live(self, covered: set[fx.Node], identities: Sequence[Region]) -> set[fx.Node]:
-        """The nodes whose results something still reads, when modules of these nodes are gone."""
-        handed_on = {region.outputs[0]: region.inputs for region in identities}
-        todo = [*self.outputs, *(n for n in self.needed if n not in covered)]
-        live: set[fx.Node] = set()
+    def _live(self) -> set[fx.Node]:
+        """The nodes whose results something reads."""
+        todo, live = [*self.outputs, *self.needed], set[fx.Node]()
         while todo:
             node = todo.pop()
-            if node in live:
-                continue
-            if node in covered:
-                todo.extend(handed_on.get(node, ()))
-                continue
-            live.add(node)
-            todo.extend(node.all_input_nodes)
+            if node not in live:
+                live.add(node)
+                todo.extend(node.all_input_nodes)
         return live
+
+    def _idle(self, covered: set[fx.Node], identities: Sequence[Region]) -> set[fx.Node]:
+        """Those of them whose results nothing reads any more when modules of these nodes are gone."""
+        handed_on: dict[fx.Node, list[fx.Node]] = {}
+        for region in identities:
+            for source in region.inputs:
+                handed_on.setdefault(source, []).append(region.outputs[0])
+        hidden = set(covered)  # and what is idle
+
+        def is_read(node: fx.Node) -> bool:
+            todo = [node]
+            while todo:
+                node = todo.pop()
+                if node in self.outputs or (node in self.needed and node not in covered):
+                    return True
+                if not self.readers.get(node, hidden) <= hidden:
+                    return True
+                todo += handed_on.get(node, ())  # read by what stands behind an identity
+            return False
+
+        seen = self.live & set[fx.Node]().union(*map(self.inputs.__getitem__, covered)) - covered
+        todo = [(-self._place(node), id(node), node) for node in seen]
+        heapq.heapify(todo)
+        while todo:  # readers before what they read
+            node = heapq.heappop(todo)[-1]
+            if not is_read(node):
+                hidden.add(node)
+                new = [n for n in self.inputs[node] if n in self.live and n not in covered and n not in seen]
+                seen.update(new)
+                for source in new:
+                    heapq.heappush(todo, (-self._place(source), id(source), source))
+        return hidden - covered
+
+    def _place(self, node: fx.Node) -> int:
+        """In forward order; before all that runs stand inputs and parameters."""
+        return self.order.get(node, -1)
 
     def _unread(self, unread: set[fx.Node], covered: set[fx.Node]) -> list[Region]:
         """Modules of nodes that nothing reads any more, the outermost first; they are to make a scalar zero."""
+        if not unread:
+            return []
         found: list[Region] = []
         taken: set[fx.Node] = set()
         for region in self.regions:
@@ -180,32 +231,39 @@ class Removals:
 
     def _left_empty(self, empty: frozenset[int], removed: Sequence[str]) -> str | None:
         inside = tuple(f"{path}." for path in removed)
-        emptied = (name for name, widths in self.stored.items() if any(w <= empty for w in widths))
+        near = dict.fromkeys(name for group in sorted(empty) for name in self.stored_of_groups.get(group, ()))
+        emptied = (name for name in near if any(w <= empty for w in self.stored[name]))
         return next((name for name in emptied if not name.startswith(inside)), None)
 
     def _gone(self, empty: frozenset[int]) -> set[fx.Node]:
         gone: set[fx.Node] = set()
-        for node in self.nodes:
+        todo = sorted({place for group in empty for place in self.of_groups.get(group, ())})
+        while todo:  # in forward order
+            place = heapq.heappop(todo)
+            node = self.nodes[place]
             flow = self.flows.get(node)
-            if any(w <= empty for w in self.widths.get(node, ())) or (
-                flow is not None and any(s and gone.issuperset(s) for s in flow.zero_if)
+            if node not in gone and (
+                any(w <= empty for w in self.widths.get(node, ()))
+                or (flow is not None and any(s and gone.issuperset(s) for s in flow.zero_if))
             ):
                 gone.add(node)
+                for after in self.zeroed_by.get(node, ()):
+                    if after > place:
+                        heapq.heappush(todo, after)
         return gone
 
     def _zeros(self, gone: set[fx.Node]) -> tuple[list[str], set[fx.Node]]:
         zeros: list[str] = []
         covered: set[fx.Node] = set()
-        for region in self.regions:  # outermost first
+        ending = {place for node in (None, *gone) for place in self.ending.get(node, ())}
+        for region in (self.regions[place] for place in sorted(ending)):  # outermost first
             if not covered.issuperset(region.nodes) and gone.issuperset(region.outputs):
                 zeros.append(region.path)
                 covered |= region.nodes
         return zeros, covered
 
     def _uncovered(self, gone: set[fx.Node], covered: set[fx.Node]) -> fx.Node | None:
-        for node in self.nodes:
-            if node not in gone:
-                continue
+        for node in sorted(gone, key=self._place):
             if node in self.outputs:
                 return node
             if node not in covered and not self._is_sum_of(node, gone):
@@ -243,3 +301,12 @@ class Removals:
             if minus or node.kwargs or "_." in str(node.target):
                 return node
             node = alive[0]
+
+
+def _by_group(widths: Mapping[Key, Iterable[frozenset[int]]]) -> dict[int, list[Key]]:
+    """For each group what its channels are the width of, alone or with others."""
+    found: dict[int, list[Key]] = {}
+    for key, sets in widths.items():
+        for group in frozenset[int]().union(*sets):
+            found.setdefault(group, []).append(key)
+    return found

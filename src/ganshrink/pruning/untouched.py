@@ -21,6 +21,7 @@ from torch import nn
 NOT_FOLLOWED = {"torch", "numpy", "ganshrink", *sys.stdlib_module_names} - {"__main__"}
 INSTALLED = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 LONGEST = 4096  # entries of a container that are looked into
+ATOMS = {type(None), bool, int, float, complex, str, bytes}  # hold nothing
 MISSING = object()
 
 
@@ -80,7 +81,7 @@ def _restorers(modules: list[nn.Module], *, code: bool = True) -> list[Callable[
     restore: list[Callable[[], None]] = []
     while todo:
         thing = todo.pop()
-        if id(thing) in seen or isinstance(thing, torch.Tensor):
+        if type(thing) in ATOMS or id(thing) in seen or isinstance(thing, torch.Tensor):
             continue
         seen[id(thing)] = thing
         inside: Any = ()

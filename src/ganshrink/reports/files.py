@@ -125,12 +125,12 @@ def _read_stages(folder: Path) -> list[Stage]:
             _object(path / "validation.json"),
             sorted((path / "samples").glob("*.png")),
         )
-        for name, path in _stage_folders(folder)
+        for name, path in stage_folders(folder)
         if path.is_dir()
     ]
 
 
-def _stage_folders(folder: Path) -> list[tuple[str, Path]]:
+def stage_folders(folder: Path) -> list[tuple[str, Path]]:
     """The stages that the result is made of, by stages.json: stages/ may hold another recipe's too, and a student of
     one direction has its teacher in the folder above. All of stages/ where there is no such file."""
     try:

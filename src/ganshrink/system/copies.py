@@ -1,6 +1,7 @@
 """Copies of networks as users bring them, and their modes: nothing is asked of their `train()` but that it runs."""
 
 import copy
+from collections import OrderedDict
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ def copied(module: M, memo: dict[int, Any] | None = None) -> M:
     Args:
         memo: by `id`, what stands for parts of the module in the copy.
     """
+    memo = {} if memo is None else memo
+    for part in module.modules():  # most of what a module holds are hooks that it does not have
+        empty = [held for held in vars(part).values() if type(held) is OrderedDict and not held]
+        memo.update((id(held), OrderedDict()) for held in empty)
     with _Detaching():
         return copy.deepcopy(module, memo)
 

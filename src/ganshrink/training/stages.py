@@ -172,7 +172,7 @@ class Run:
             "seconds": seconds,
             "code": code_hash(),
             "artefacts": files,
-            "sha256": {file: _file_hash(stage.path / file) for file in files},
+            "sha256": {file: file_hash(stage.path / file) for file in files},
             **(_read_stamp(stage.path) or {}),
         }
         write_json(stage.path / "done.json", done | {"environment": environment(self.seed)})
@@ -326,7 +326,7 @@ def _load(folder: Path, done: Mapping[str, Any]) -> Artefacts:
         if not path.is_file():
             raise ValueError(f"{path} is missing: {again}")
         written = done.get("sha256", {}).get(file)  # earlier versions did not note it
-        if written is not None and written != _file_hash(path):
+        if written is not None and written != file_hash(path):
             raise ValueError(f"{path} is not what the stage wrote: {again}")
         try:
             value = load_file(path) if path.suffix == ".safetensors" else _read_json(path, again)
@@ -388,7 +388,8 @@ def _read_json(path: Path, remedy: str) -> Any:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Of what is in it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -31,7 +31,9 @@ from ganshrink.training.trial import Trial
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of, with_finer_steps
 from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.measured_devices import FILE as DEVICES
 from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.output_stages import forget
 from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
 from ganshrink.workflow.python_inputs import example_of, in_single, open_beside, open_given
@@ -45,7 +47,12 @@ logger = logging.getLogger(__name__)
 
 
 def compress_recipe(
-    recipe: Recipe, *, retrain: bool = False, progress: bool = True, trial: Trial | None = None
+    recipe: Recipe,
+    *,
+    retrain: bool = False,
+    retime: bool = False,
+    progress: bool = True,
+    trial: Trial | None = None,
 ) -> FinishedRun:
     """Everything a recipe asks for, in its run folder. The same call goes on where an earlier one was stopped.
 
@@ -53,6 +60,7 @@ def compress_recipe(
 
     Args:
         retrain: make the stages of an earlier version again, which are put aside.
+        retime: time teacher and student again, though nothing changed.
         trial: cuts trainings short and notes what they would take.
 
     Raises:
@@ -60,6 +68,8 @@ def compress_recipe(
     """
     run = _open_run(recipe, retrain=retrain, trial=trial)
     _check_ways(recipe)
+    for one_way in recipe.ways() if retime and is_main_process() else ():
+        forget(_folder(one_way), "latency.json")
     prepared = [_prepare(run, one_way, recipe, progress=progress) for one_way in recipe.ways()]
     if len(prepared) > 1 and recipe.method.both_ways:
         return _both_at_once(run, *prepared)
@@ -376,9 +386,11 @@ def _note(run: Run, recipe: Recipe) -> None:
         changed = file.is_file() and file.read_text(encoding="utf-8") != text
         if changed and (run.path / "student.safetensors").is_file():
             logger.warning(
-                "the recipe changed: the earlier student, report and scores in %s are removed", run.path
+                "the recipe changed: what it decides of student, scores and files in %s is made again",
+                run.path,
             )
         if changed:
             outputs.clear(run)
+            (run.path / DEVICES).unlink(missing_ok=True)
         write_text(file, text)
     run.write("env.json", environment(recipe.seed))

@@ -2,12 +2,17 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from ganshrink.data.images import whole_of
 from ganshrink.data.splits import split_said
+from ganshrink.deploy.goldens import FILE as GOLDENS
+from ganshrink.exporters import exporter
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import train_alone
 from ganshrink.pruning import Plan, extract
@@ -17,11 +22,16 @@ from ganshrink.reports import write_report
 from ganshrink.reports.page import VERDICT
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
+from ganshrink.system.machine import core_count, device_name
 from ganshrink.system.values import raw, values_of
-from ganshrink.training.stages import Run
+from ganshrink.training.stages import Run, file_hash
+from ganshrink.training.stamps import sources, stamp
 from ganshrink.training.train import Nets, length_of
 from ganshrink.workflow import int8, outputs
+from ganshrink.workflow.formats import write_formats
+from ganshrink.workflow.measured_devices import keep_current
 from ganshrink.workflow.missing import losing, missing
+from ganshrink.workflow.output_stages import OutputStages, stamp_of_metrics, stamp_of_report
 from ganshrink.workflow.prepare import Prepared
 from ganshrink.workflow.saved_networks import network_spec, save_network
 from ganshrink.workflow.scoring import write_metrics
@@ -79,7 +89,7 @@ def _leave(
     timing: dict[str, Any] | None,
 ) -> None:
     """Weights, costs, scores, pictures, exports, times and the report, in the run's folder."""
-    run, recipe, job, held_out = prepared.run, prepared.recipe, prepared.job, prepared.held_out
+    run, recipe, job = prepared.run, prepared.recipe, prepared.job
     outputs.clear(run)
     channels, plan = result.channels[name], result.plans[name]
     plan_json = plan.to_json(channels, basis=result.basis)
@@ -105,49 +115,122 @@ def _leave(
         original=job.original.untouched,
         timing=timing,
     )
-    # From here on a failure costs one file: there is a student, and what can be said of it is said.
     if settings.mode == "none" and result.quantization is not None:
         int8.note_trained(run, result.quantization)
-    options = recipe.export.options
+    _make_outputs(prepared, result, networks, settings, quantized)
+
+
+def _make_outputs(
+    prepared: Prepared, result: Result, networks: Nets, settings: QuantizationConfig, quantized: nn.Module
+) -> None:
+    """INT8 file, scores, pictures, exports, times and the report, each unless an earlier call left it. A failure costs one
+    file: there is a student, and what can be said of it is said."""
+    run, recipe, job, held_out = prepared.run, prepared.recipe, prepared.job, prepared.held_out
+    stages = OutputStages(run)
+    shown: dict[str, Any] = {
+        "networks": {name: stamp(network) for name, network in networks.items()},
+        "images": [held_out.fingerprint(), sources(whole_of(held_out))],
+    }
+    example = [[str(tensor.dtype), *tensor.shape] for tensor in job.example]
+    options, licence = recipe.export.options, recipe.export.licence
     if settings.mode != "none":
+        trained = result.quantization
+        made_from = {
+            "student": stamp(quantized),
+            "settings": [settings.model_dump(mode="json"), trained and trained.model_dump(mode="json")],
+            "images": [job.data.fingerprint(), held_out.fingerprint()],
+            "example": example,
+            "options": options | {"licence": licence},
+        }
+        write = partial(int8.write_int8, run, quantized, job.example, settings, job.data, held_out)
         with losing(run, int8.FILE):
-            networks["int8"] = int8.write_int8(
-                run,
-                quantized,
-                job.example,
-                settings,
-                job.data,
-                held_out,
-                trained=result.quantization,
-                licence=recipe.export.licence,
-                **options,
+            stages.once(
+                int8.FILE,
+                partial(write, trained=trained, licence=licence, **options),
+                made_from,
+                files=(int8.FILE, "quantization.json"),
+                entries={"parity.json": int8.FILE, "cost.json": "int8"},
             )
+            networks["int8"] = int8.open_int8(run.path)
+            shown["networks"]["int8"] = file_hash(run.path / int8.FILE)
     split = "held out: every tenth of the given samples"
     if recipe.data is not None:
         split = split_said(recipe.data, recipe.metrics.split)
     with losing(run, "metrics.json"):
-        trained = (job.data, job.unlabelled)
-        write_metrics(run, networks, held_out, recipe.metrics, split, trained=trained)
+        seen = (job.data, job.unlabelled)
+        stages.once(
+            "metrics.json",
+            lambda: write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen),
+            {
+                **shown,
+                "metrics": stamp_of_metrics(recipe.metrics),
+                "split": split,
+                "trained": [None if images is None else images.fingerprint() for images in seen],
+            },
+            files=("metrics.json", outputs.SCORES),
+        )
     with losing(run, "samples/samples.json"):
-        outputs.write_samples(run, networks, held_out)
-    for exporter in recipe.export.names:
-        with losing(run, outputs.file_of(exporter)):
-            outputs.write_export(
-                run,
-                exporter,
-                networks["student"],
-                job.example,
-                held_out,
-                licence=recipe.export.licence,
-                **options,
+        stages.once(
+            "samples/samples.json",
+            lambda: outputs.write_samples(run, networks, held_out),
+            shown,
+            files=("samples/samples.json", "samples/*.png"),
+        )
+    for name in recipe.export.names:
+        file = outputs.file_of(name)
+        with losing(run, file):
+            made_from = {
+                "student": shown["networks"]["student"],
+                "exporter": sources(exporter(name).export),
+                "images": shown["images"],
+                "example": example,
+                "options": options | {"licence": licence},
+            }
+            export = partial(outputs.write_export, run, name, networks["student"], job.example, held_out)
+            stages.once(
+                file,
+                partial(export, licence=licence, **options),
+                made_from,
+                files=outputs.files_of(name),
+                entries={"parity.json": file},
+            )
+    if recipe.export.names:
+        student = {name: shown["networks"].get(name) for name in ("student", "int8")}
+        with losing(run, GOLDENS):
+            stages.once(
+                GOLDENS,
+                lambda: outputs.write_goldens(run, networks["student"], job.example, held_out),
+                {"networks": student, "images": shown["images"], "example": example},
             )
     if recipe.latency.enabled:
-        options = recipe.latency.model_dump(include={"threads", "seconds"})
-        if job.stopwatch is not None:  # as plans were timed
-            options["threads"] = job.stopwatch.profile.threads
-        with losing(run, "latency.json"):
-            outputs.write_latency(run, networks, job.example, **options)
-    write_report(run.path)
+        timed = {name: shown["networks"][name] for name in ("teacher", "student")}
+        _time(prepared, networks, stages, {"networks": timed, "example": example})
+    write_formats(run)
+    keep_current(run.path)
+    made_from = {"run": stamp_of_report(run.path)}
+    stages.once("report.html", lambda: write_report(run.path), made_from, files=("report.html", VERDICT))
+    stages.close()
+
+
+def _time(prepared: Prepared, networks: Nets, stages: OutputStages, made_from: dict[str, Any]) -> None:
+    """latency.json, of this machine."""
+    run, recipe, job = prepared.run, prepared.recipe, prepared.job
+    options = recipe.latency.model_dump(include={"threads", "seconds"})
+    if job.stopwatch is not None:  # as plans were timed
+        options["threads"] = job.stopwatch.profile.threads
+    timed = [run.path / name for name in ("student.onnx", int8.FILE)]
+    made_from |= {
+        "device": [device_name(job.example[0].device), core_count(), torch.get_num_threads()],
+        "files": {path.name: file_hash(path) for path in timed if path.is_file()},
+        "options": options | {"image_io": recipe.export.image_io},
+    }
+    with losing(run, "latency.json"):
+        stages.once(
+            "latency.json",
+            lambda: outputs.write_latency(run, networks, job.example, **options),
+            made_from,
+            files=("latency.json", outputs.TEACHER),
+        )
 
 
 def _from_scratch(run: Run, job: Job, result: Result, name: str) -> nn.Module:

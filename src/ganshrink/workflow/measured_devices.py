@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from ganshrink.data.pictures import printable
 from ganshrink.reports import write_report
 from ganshrink.system.atomic import write_json
+from ganshrink.training.stages import file_hash
 
 FILE = "devices.json"
 
@@ -75,7 +76,8 @@ def add_device(run: str | Path, file: str | Path, *, name: str | None = None) ->
         name: of the device, such as `Pixel 8`; none: its browser's words.
 
     Returns:
-        its entry: `name`, `place`, `input`, `networks` (median and quartiles in milliseconds), `ratio`, `measured`.
+        its entry: `name`, `place`, `input`, `networks` (median and quartiles in milliseconds), `ratio`, `measured`, `files`
+        (hashes of what was timed).
 
     Raises:
         FileNotFoundError: if there is no such file, or no run.
@@ -94,11 +96,26 @@ def add_device(run: str | Path, file: str | Path, *, name: str | None = None) ->
                 f"{own.stat().st_size}: write the page anew, and measure again"
             )
     entry = _entry(found, name or found.browser)
+    entry["files"] = {f"{one.name}.onnx": file_hash(run / f"{one.name}.onnx") for one in found.networks}
     kept = json.loads((run / FILE).read_text(encoding="utf-8"))["devices"] if (run / FILE).is_file() else []
     others = [one for one in kept if (one["name"], one["place"]) != (entry["name"], entry["place"])]
     write_json(run / FILE, {"devices": [*others, entry]})
     write_report(run)
     return entry
+
+
+def keep_current(run: Path) -> None:
+    """Forget what was measured with files that are gone or others by now."""
+    if not (run / FILE).is_file():
+        return
+    kept = json.loads((run / FILE).read_text(encoding="utf-8"))["devices"]
+    true = [one for one in kept if all(_is(run / file, written) for file, written in one["files"].items())]
+    if len(true) < len(kept):
+        write_json(run / FILE, {"devices": true})
+
+
+def _is(path: Path, written: str) -> bool:
+    return path.is_file() and file_hash(path) == written
 
 
 def _entry(found: Measured, name: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a run leaves behind besides its scores: weights, costs, pictures, ONNX, latency, each in a file of its folder."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from ganshrink.data import Images, as_picture, write_png
 from ganshrink.data.images import num_inputs, offered_by, stored_target
 from ganshrink.data.passes import spread_indices
 from ganshrink.data.pixels import enlarged
-from ganshrink.deploy.goldens import FILE as GOLDENS
-from ganshrink.deploy.goldens import add_made, write_goldens
+from ganshrink.deploy import goldens
 from ganshrink.exporters import EXPORTERS, export_onnx, exporter
 from ganshrink.exporters.runtime import PACKAGES, load_extra, load_optional
 from ganshrink.latency import measure_latency
@@ -27,11 +25,12 @@ from ganshrink.reports.page import load_extra as load_page
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import Input, as_tuple, batch_of_one, generate, image_like, image_of
 from ganshrink.system.own import call
-from ganshrink.training.stages import Run, tensors_hash
+from ganshrink.training.stages import Run, file_hash, tensors_hash
 from ganshrink.workflow.fitting import sizes_told
 from ganshrink.workflow.formats import FORMATS, provenance, write_formats
 from ganshrink.workflow.int8 import FILE as INT8
 from ganshrink.workflow.missing import MISSING, found
+from ganshrink.workflow.output_stages import set_aside
 from ganshrink.workflow.recipe import Recipe
 from ganshrink.workflow.saved_networks import picture_spec, read_spec
 
@@ -43,8 +42,7 @@ COMPARED = 4  # held-out pictures that every exported file is compared with torc
 NETWORKS = ("teacher", "student", "int8", "scratch")  # the networks of a run, in the order of every table
 
 # What one student's run leaves beside its pictures; an earlier one's must not stand beside a new one's. The weights
-# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay. Its ONNX
-# file goes all the same, since what says whose it is goes.
+# are first, so that no verb takes a half-renewed run for whole. The teacher's are not among them: it may stay.
 FILES = (
     "student.safetensors",
     "scratch.safetensors",
@@ -56,14 +54,12 @@ FILES = (
     SCORES,
     "samples/samples.json",
     "student.onnx",
-    TEACHER,
     "student-int8.onnx",
-    GOLDENS,
+    goldens.FILE,
     "quantization.json",
     "parity.json",
     FORMATS,
     "latency.json",
-    "devices.json",
     MISSING,
     "report.html",
     VERDICT,
@@ -136,21 +132,26 @@ def _try_metrics(
 
 
 def clear(run: Run) -> None:
-    """Remove what an earlier student of this run left behind."""
+    """Put aside what an earlier student of this run left behind, where it may be this one's too, and remove the rest."""
     kept = run.read("result.json").get("files", []) if (run.path / "result.json").is_file() else []
+    whose = {TEACHER: entry} if (entry := _parity(run).get(TEACHER)) else {}
     exported = [file for one in EXPORTERS.values() for file in (one.file, *one.beside)]
-    for name in (*FILES, *exported, *(Path(str(file)).name for file in (*kept, *_parity(run)))):
-        if (run.path / name).is_dir():
-            shutil.rmtree(run.path / name)
-        else:
-            (run.path / name).unlink(missing_ok=True)
-    for picture in (run.path / "samples").glob("*.png"):
-        picture.unlink()
+    names = [*FILES, *exported, *(Path(str(file)).name for file in (*kept, *_parity(run)))]
+    names += [f"samples/{picture.name}" for picture in (run.path / "samples").glob("*.png")]
+    names += [] if whose else [TEACHER]
+    set_aside(run.path, [name for name in names if name not in whose])
+    if whose:
+        run.write("parity.json", whose)
 
 
 def file_of(name: str) -> str:
     """The file that an exporter writes."""
     return exporter(name).file
+
+
+def files_of(name: str) -> list[str]:
+    """All files that an exporter writes; patterns, where it is a folder."""
+    return [file_of(name), *exporter(name).beside, f"{file_of(name)}/**/*"]
 
 
 def write_result(
@@ -272,10 +273,7 @@ def write_export(
     in parity.json, and formats.json."""
     file = file_of(name)
     logger.info("exporting %s and comparing it with torch", file)
-    available = num_inputs(images) if images else 0
-    inputs = [images.sample(i, None)["input"] for i in range(min(COMPARED, available))] if images else []
-    sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
-    inputs = [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
+    inputs = _compared(example, images)
     if name in EXPORTERS:
         options["spec"] = picture_spec(as_tuple(example), images)
         options["provenance"] = provenance(student, licence)
@@ -284,16 +282,29 @@ def write_export(
     run.write("parity.json", parity)
     write_formats(run)
     found(run, file)
-    made_by = {"student": tensors_hash(student.state_dict()), "torch": str(torch.__version__)}
-    write_goldens(run.path / GOLDENS, in_evaluation(student), as_tuple(example), inputs, about=made_by)
-    add_int8_goldens(run)
     return parity
+
+
+def write_goldens(run: Run, student: nn.Module, example: Input, images: Images | None) -> None:
+    """goldens.npz: what the student and its INT8 file, if there is one, make of three inputs here."""
+    made_by = {"student": tensors_hash(student.state_dict()), "torch": str(torch.__version__)}
+    path, inputs = run.path / goldens.FILE, _compared(example, images)
+    goldens.write_goldens(path, in_evaluation(student), as_tuple(example), inputs, about=made_by)
+    add_int8_goldens(run)
 
 
 def add_int8_goldens(run: Run) -> None:
     """Put into goldens.npz what the INT8 file makes of them here, where there are both."""
-    if (run.path / GOLDENS).is_file() and (run.path / INT8).is_file():
-        add_made(run.path / GOLDENS, run.path / INT8)
+    if (run.path / goldens.FILE).is_file() and (run.path / INT8).is_file():
+        goldens.add_made(run.path / goldens.FILE, run.path / INT8)
+
+
+def _compared(example: Input, images: Images | None) -> list[Input]:
+    """The first held-out inputs of the example's size."""
+    available = num_inputs(images) if images else 0
+    inputs = [images.sample(i, None)["input"] for i in range(min(COMPARED, available))] if images else []
+    sizes = [tensor.shape[1:] for tensor in as_tuple(example)]  # costs may count at another than the data's
+    return [given for given in inputs if [tensor.shape for tensor in as_tuple(given)] == sizes]
 
 
 def export_to(
@@ -334,7 +345,9 @@ def teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path
     shapes = [list(tensor.shape) for tensor in as_tuple(example)]
     made_from = {"weights": tensors_hash(teacher.state_dict()), "example": shapes}
     path = run.path / TEACHER
-    if not path.is_file() or _parity(run).get(TEACHER, {}).get("made_from") != made_from:
+    entry = _parity(run).get(TEACHER, {})
+    same = path.is_file() and (entry.get("made_from"), entry.get("sha256")) == (made_from, file_hash(path))
+    if not same:
         try:
             student = run.path / "student.safetensors"
             spec = read_spec(student).input if student.is_file() else None
@@ -342,7 +355,9 @@ def teacher_file(run: Run, teacher: nn.Module, example: Input) -> dict[str, Path
         except ValueError as error:
             logger.warning("there is no %s to time: %s", TEACHER, error)
             return {}
-        run.write("parity.json", _parity(run) | {TEACHER: {**entry, "made_from": made_from}})
+        whose = {"made_from": made_from, "sha256": file_hash(path)}
+        others = {file: made for file, made in _parity(run).items() if file != TEACHER}
+        run.write("parity.json", {TEACHER: {**entry, **whose}} | others)  # first, as where it was kept
     return {"teacher": path}
 
 

@@ -120,6 +120,7 @@ def export_run(
             formats_file.time_format(
                 run, name, networks["teacher"], example, image_io=options["image_io"], **_timing(recipe)
             )
+    outputs.write_goldens(run, networks["student"], example, images)
     write_report(path)
     return run.read("parity.json")
 
