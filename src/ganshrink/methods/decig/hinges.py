@@ -149,19 +149,20 @@ def decided_together(
 ) -> tuple[dict[str, Hinge], float]:
     """As `decided`; and `eps`, halved until images change by no more than `together` without what is behind all hinges, at
     most eight times."""
+    limit = math.inf if together is None else together
     for halved in (eps / 2**times for times in range(9)):
         found = decided(hinges, channels, magnitudes, change, halved, **widths)
-        if together is None:
+        if limit == math.inf:
             break
         cut = (group for group in channels.groups if group.name in found)
         gone = [group.atoms[by_size(magnitudes[group.name])][found[group.name].kept :] for group in cut]
-        if (changed := change(torch.cat(gone))) <= together:
+        if (changed := change(torch.cat(gone))) <= limit:
             break
     else:
         logger.warning(
             "without all that is behind hinges images change by %.2g %%, method.cut.together allows %.2g %%: fewer "
             "hinges by hand, or a longer Stage I",
-            *(100 * changed, 100 * together),
+            *(100 * changed, 100 * limit),
         )
     return found, halved
 
