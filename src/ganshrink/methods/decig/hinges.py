@@ -3,6 +3,7 @@
 The paper picks its hinges by eye and asks for a way to find them; everything here is ours: curves propose, images decide.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from torch import Tensor
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.pruning.sensitivity import least_unseen
+
+logger = logging.getLogger(__name__)
 
 NOTHING = 1e-6  # of the largest magnitude: so small a channel is nothing, and all of those are alike
 LEAST_SHARE = 0.05  # of a layer stays
@@ -146,15 +149,21 @@ def decided_together(
 ) -> tuple[dict[str, Hinge], float]:
     """As `decided`; and `eps`, halved until images change by no more than `together` without what is behind all hinges, at
     most eight times."""
+    limit = math.inf if together is None else together
     for halved in (eps / 2**times for times in range(9)):
         found = decided(hinges, channels, magnitudes, change, halved, **widths)
-        gone = [
-            g.atoms[by_size(magnitudes[g.name])][found[g.name].kept :]
-            for g in channels.groups
-            if g.name in found
-        ]
-        if together is None or change(torch.cat(gone)) <= together:
+        if limit == math.inf:
             break
+        cut = (group for group in channels.groups if group.name in found)
+        gone = [group.atoms[by_size(magnitudes[group.name])][found[group.name].kept :] for group in cut]
+        if (changed := change(torch.cat(gone))) <= limit:
+            break
+    else:
+        logger.warning(
+            "without all that is behind hinges images change by %.2g %%, method.cut.together allows %.2g %%: fewer "
+            "hinges by hand, or a longer Stage I",
+            *(100 * changed, 100 * limit),
+        )
     return found, halved
 
 
