@@ -6,13 +6,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from torch import nn
 
-from ganshrink.data import TensorInputs
+from ganshrink.data import InputSpec, TensorInputs
 from ganshrink.deploy.goldens import FILE, add_made, read_goldens, verify, write_goldens
 from ganshrink.exporters import export_onnx
+from ganshrink.exporters.note import FileNote
 from ganshrink.exporters.runtime import has_openvino
 from ganshrink.training.stages import Run
 from ganshrink.workflow import outputs
@@ -31,10 +36,21 @@ class Wide(nn.Module):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
+    """A file as an exporter would write it, and its goldens."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("exported")
-    images = TensorInputs(list(torch.rand(4, 3, 12, 12) * 2 - 1))
-    outputs.write_export(Run(folder), "onnx", Wide(), torch.zeros(1, 3, 12, 12), images)
+    folder, network = tmp_path_factory.mktemp("exported"), Wide()
+    given, made = (
+        make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 12, 12]) for name in ("input", "image")
+    )
+    weights = {"weight": 2 * network.layer.weight, "bias": 2 * network.layer.bias}
+    node = make_node("Conv", ["input", *weights], ["image"], pads=[1, 1, 1, 1])
+    constants = [from_array(tensor.detach().numpy(), name) for name, tensor in weights.items()]
+    model = make_model(make_graph([node], "student", [given], [made], constants), ir_version=10)
+    model.opset_import[0].version = 18
+    onnx.helper.set_model_props(model, FileNote(input=InputSpec(size=(12, 12))).about())
+    onnx.save(model, folder / "student.onnx")
+    pictures = list(torch.rand(2, 3, 12, 12) * 2 - 1)
+    write_goldens(folder / FILE, network.eval(), (torch.zeros(1, 3, 12, 12),), pictures, about={})
     return folder
 
 
@@ -78,7 +94,8 @@ def test_what_cannot_be_verified_is_one_line(exported, tmp_path):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("image_io", ["uint8", "float32"])
 def test_files_that_take_pictures_are_replayed_too(image_io, tmp_path):
-    outputs.write_export(Run(tmp_path), "onnx", Wide(), torch.zeros(1, 3, 8, 8), None, image_io=image_io)
+    images = TensorInputs(list(torch.rand(4, 3, 8, 8) * 2 - 1))
+    outputs.write_export(Run(tmp_path), "onnx", Wide(), torch.zeros(1, 3, 8, 8), images, image_io=image_io)
     runtimes = ["onnxruntime", *["openvino"] * has_openvino()]
     rows = [verify(tmp_path, runtime=runtime)["files"][0] for runtime in runtimes]
     assert all(row["passed"] and row["most_levels"] <= 0.51 for row in rows)

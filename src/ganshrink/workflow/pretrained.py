@@ -35,6 +35,7 @@ def save_pretrained(
     license: str | None = None,
     teacher_license: str | None = None,
     data_license: str | None = None,
+    goldens: bool = False,
     push_to: str | None = None,
 ) -> Path:
     """Write a finished run's student as a folder for others: model.safetensors, config.json, a model card (README.md) with
@@ -46,6 +47,7 @@ def save_pretrained(
         name: of the model, at the top of its card; none: the folder's.
         license, teacher_license, data_license: SPDX names, such as `MIT`, of the student, its teacher and what they were
             trained on; the card says where nobody said.
+        goldens: also goldens.npz, which holds held-out pictures.
         push_to: a repository of a model hub, `OWNER/NAME`, to upload the folder to (extra `hub`), which must be logged in.
 
     Raises:
@@ -59,6 +61,8 @@ def save_pretrained(
     if folder.resolve() == run.resolve():
         raise ValueError(f"{printable(folder)} is the run itself: name another folder to write")
     beside = {file: what for file, what in BESIDE.items() if (run / file).is_file()}
+    if not goldens:
+        beside.pop(GOLDENS, None)
     licences = {"student": license, "teacher": teacher_license, "data": data_license}
     files = {
         WEIGHTS: "the weights, and in the metadata how the network is built",
