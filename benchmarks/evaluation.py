@@ -52,7 +52,7 @@ def ours(fake: torch.Tensor, real: torch.Tensor, network: Features) -> list[floa
 
 @torch.no_grad()
 def theirs(fake: torch.Tensor, real: torch.Tensor, network: Features) -> list[float]:
-    kernel = KernelInceptionDistance(feature=network, subsets=100, subset_size=1000)
+    kernel = KernelInceptionDistance(feature=network, subsets=100, subset_size=min(1000, len(fake)))
     judges = FrechetInceptionDistance(feature=network, input_img_size=fake.shape[1:]), kernel
     for one, other in zip(fake.split(BATCH), real.split(BATCH), strict=True):
         for judge in judges:

@@ -56,7 +56,7 @@ class OutputStages:
             files: all its files, or patterns of them; none: the one.
             entries: its key in other JSON files of the run, by the file's name.
         """
-        key = hashlib.sha256(json.dumps([self.common, made_from], sort_keys=True).encode()).hexdigest()[:16]
+        key = _hash([self.common, made_from])
         self.asked.append(name)
         if self._take_back(self.record.get(name, {}), key):
             return False
@@ -137,7 +137,7 @@ def stamp_of_report(folder: Path) -> Any:
         shown += [path / file for file in ("done.json", "events.jsonl", "validation.json")]
     env = json.loads((folder / "env.json").read_bytes())
     return [
-        {os.path.relpath(path, folder): file_hash(path) for path in sorted(shown) if path.is_file()},
+        {os.path.relpath(path, folder): _content(path) for path in sorted(shown) if path.is_file()},
         {
             path.name: path.stat().st_size
             for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.onnx")))
@@ -145,6 +145,17 @@ def stamp_of_report(folder: Path) -> Any:
         {key: value for key, value in env.items() if key not in ("command", "started")},
         (folder / "recipe.toml").read_text(encoding="utf-8"),
     ]
+
+
+def _content(path: Path) -> str:
+    """The hash of a file; of JSON whatever the order of its keys, which is that in which outputs were made."""
+    with suppress(ValueError):
+        return _hash(json.loads(path.read_bytes())) if path.suffix == ".json" else file_hash(path)
+    return file_hash(path)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _record(folder: Path) -> dict[str, Any]:
