@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 from ganshrink import nets
 from ganshrink.graph import trace
-from ganshrink.nets.stylegan2 import Modulated, ResidualJudge
+from ganshrink.nets.stylegan2 import Gain, Modulated, ResidualJudge
 from ganshrink.pruning.search.handles import norm_handles
 from ganshrink.pruning.search.masks import maskable
+from ganshrink.training.batch_norm import sees_its_batch
 
 
 @torch.no_grad()
@@ -34,6 +35,15 @@ def test_doubling_is_the_filter_of_the_paper():
         F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, padding=3, groups=2
     )
     torch.testing.assert_close(F.interpolate(x, scale_factor=2.0, mode="bilinear"), wanted)
+
+
+@torch.no_grad()
+def test_a_gain_is_a_factor_and_a_summand_in_training_too():
+    gain, x = Gain(3), torch.randn(4, 3, 2, 2)
+    gain.weight.copy_(torch.tensor([2.0, 3.0, 4.0]))
+    gain.bias.fill_(0.5)
+    torch.testing.assert_close(gain.train()(x), gain.weight[:, None, None] * x + 0.5)
+    assert not gain.running_mean.any() and not sees_its_batch(gain) and sees_its_batch(nn.BatchNorm2d(3))
 
 
 def test_parameters_and_shapes():

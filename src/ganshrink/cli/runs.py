@@ -172,7 +172,8 @@ def measure(
 @app.command(
     rich_help_panel=PANEL,
     epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, `ganshrink predict runs/mine photos out --format "
-    "webp --side-by-side`, or `ganshrink predict student.onnx huge.png out.png --tile 1024`",
+    "webp --side-by-side`, `ganshrink predict student.onnx huge.png out.png --tile 1024`, or of latent vectors "
+    "`ganshrink predict runs/faces out --count 64 --seed 1`",
 )
 def predict(
     student: Annotated[
@@ -184,10 +185,11 @@ def predict(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="IN...", help="images, folders of images, patterns such as `photos/*.jpg`, or films"
+            metavar="IN... OUT",
+            help="images, folders of images, patterns such as `photos/*.jpg`, or films; then the image or folder to write. "
+            "Of a student that takes latent vectors OUT alone",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="the image or folder to write")],
     net: OwnNet = None,
     size: Annotated[
         str | None,
@@ -216,6 +218,16 @@ def predict(
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="write each picture beside what is made of it")
     ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="of latent vectors: how many pictures; 16 if not given")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="of latent vectors: which ones; 0 if not given")
+    ] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="of latent vectors: numbers farther than this from 0 are drawn again"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a student on images, on every image of a folder, or on a film."""
@@ -223,9 +235,10 @@ def predict(
     from ganshrink.workflow import predict
 
     start_logging(quiet)
+    *sources, target = source
     written = predict.predict(
         student,
-        source,
+        sources,
         target,
         original=net,
         size=predict.parse_size(size),
@@ -233,6 +246,9 @@ def predict(
         runtime=runtime,
         format=format,
         side_by_side=side_by_side,
+        count=count,
+        seed=seed,
+        truncation=truncation,
         progress=not quiet,
     )
     typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")

@@ -20,6 +20,7 @@ ROOT_VARIABLE = "GANSHRINK_DATA"
 _FILES = {"in_channels", "out_channels", "white"}  # for what is read from files
 _SCORED = {"num_classes", "void", "label_size", "label_ids"}  # for label maps
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
+_LATENTS = {"latent", "latents", "latent_seed", "truncation"}  # for vectors that nobody has to give
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
@@ -42,6 +43,7 @@ _ONLY: dict[str, set[str]] = {
     | _SCORED
     | _FEW,
     "photos": {"photos", "split_seed", "partition"} | _FILES,
+    "latents": {"photos", "split_seed", "partition", "white", "out_channels"} | _LATENTS,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -79,7 +81,7 @@ class DataConfig(BaseModel):
     b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
     photos: str | tuple[str, ...] | None = Field(
         None,
-        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders',
+        description='the photos, such as "camvid/{split}"; name = "photos" and "latents" take several folders',
     )
     labels: str | None = Field(
         None,
@@ -164,6 +166,19 @@ class DataConfig(BaseModel):
         description='paired, labelled: a folder of more inputs without targets to train on, such as "{split}More": '
         "pictures of the input side, or label-id PNGs",
     )
+    latent: int | None = Field(
+        None, ge=1, description="latents: numbers in the vector that an image is made of; none: 128"
+    )
+    latents: int | None = Field(
+        None, ge=1, description="latents: on how many vectors networks are scored; none: as many as photos"
+    )
+    latent_seed: int = Field(0, ge=0, description="latents: which vectors these are")
+    truncation: float | None = Field(
+        None,
+        gt=0,
+        description="latents: where networks are scored, numbers farther than this from 0 are drawn again, such as 1: "
+        "images vary less; none: all numbers, as in training",
+    )
     counts: Counts = Field(
         Counts(train=400, val=100, test=106), description="facades-synthetic: buildings per split"
     )
@@ -214,9 +229,9 @@ class DataConfig(BaseModel):
             stray := [key for key in sorted(_SCORED) if getattr(self, key) is not None]
         ):
             raise ValueError(f"{stray[0]} is for label maps: give labels, their folder, or remove it")
-        if self.name == "photos" and not self.photos:
-            raise ValueError("photos need photos, the folder that holds them")
-        if self.name in ("labelled", "photos") and self.direction != "AtoB":
+        if self.name in ("photos", "latents") and not self.photos:
+            raise ValueError(f"{self.name} need photos, the folder that holds them")
+        if self.name in ("labelled", "photos", "latents") and self.direction != "AtoB":
             raise ValueError(f"{self.name} data go one way: remove direction")
         if self.direction == "both" and self.name in _ONLY and self.name != "unpaired":
             raise ValueError(f"direction = 'both' needs unpaired data, these are {self.name}")
@@ -329,7 +344,7 @@ class DataConfig(BaseModel):
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        late = _FILES | {"target_size", "label_ids", "edges", "partition"}
+        late = _FILES | _LATENTS | {"target_size", "label_ids", "edges", "partition"}
         beside = (
             {key for key in late if not getattr(self, key)}
             | {"label_size", "unlabelled", "split_seed"}

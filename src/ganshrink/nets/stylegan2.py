@@ -13,9 +13,16 @@ from torch.nn import functional as F
 
 from ganshrink.nets.layers import doublings_to
 
-SLOPE, EPS = 0.2, 1e-8
+SLOPE, EPS, STD = 0.2, 1e-8, 0.02
 MAPPING = 4  # layers from a latent vector to a style
 MULTIPLES = (1, 2, 4)  # of ngf, from the largest images on; smaller ones have the last
+
+
+def small_linear(inside: int, outside: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer whose weights are N(0, 0.02), as all are when a training begins, so that none is far off before it."""
+    layer = nn.Linear(inside, outside, bias=bias)
+    nn.init.normal_(layer.weight, std=STD)
+    return layer
 
 
 class Mapping(nn.Module):
@@ -23,10 +30,9 @@ class Mapping(nn.Module):
 
     def __init__(self, latent: int, layers: int = MAPPING) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(latent, latent) for _ in range(layers))
-        # Weights start at N(0, 0.02) here, as everywhere: this keeps the size of what they make (the paper's equalised
-        # learning rate has the same effect).
-        self.gain = math.sqrt(2) / (0.02 * math.sqrt(latent))
+        self.layers = nn.ModuleList(small_linear(latent, latent) for _ in range(layers))
+        # This keeps the size of what they make (the paper's equalised learning rate has the same effect).
+        self.gain = math.sqrt(2) / (STD * math.sqrt(latent))
 
     def forward(self, z: Tensor) -> Tensor:
         x = z * (z.square().mean(1, keepdim=True) + EPS).rsqrt()
@@ -64,7 +70,7 @@ class Scales(nn.Module):
 
     def __init__(self, latent: int, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(latent, width, bias=False)
+        self.linear = small_linear(latent, width, bias=False)
         self.start = nn.Parameter(torch.ones(width))
 
     def forward(self, style: Tensor) -> Tensor:
@@ -137,7 +143,7 @@ class StyleGAN2(nn.Module):
 
     def synthesis(self, style: Tensor) -> Tensor:
         """Images of styles (B, latent)."""
-        x, image = self.const.expand(len(style), -1, -1, -1), None
+        x, image = self.const.expand(style.shape[0], -1, -1, -1), None
         for layers, to_image in zip(self.layers, self.images, strict=True):
             if image is not None:
                 x, image = _doubled(x), _doubled(image)

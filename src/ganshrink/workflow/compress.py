@@ -327,6 +327,16 @@ def _with_channels(net: NetConfig, images: Images) -> NetConfig:
     """The net with as many input and output channels as the images have, unless the recipe says otherwise."""
     known = nets.net_options(net.name)
     wanted = {"in_channels": images.in_channels, "out_channels": images.out_channels}
+    spec = getattr(images, "spec", None)
+    latent = spec is not None and spec.kind == "latent"
+    if net.name in nets.NETS and latent != ("latent" in known):
+        takes = ("pictures", "latent vectors")["latent" in known]
+        raise ValueError(
+            f"net.name = {net.name!r} takes {takes}, and these data have {'latent vectors' if latent else 'pictures'}: "
+            "data.name = 'latents' goes with net.name = 'sagan' or 'stylegan2'"
+        )
+    if latent:
+        wanted = {"latent": spec.channels, "out_channels": images.out_channels}  # type: ignore[union-attr]
     for key, value in wanted.items():
         if net.options.get(key, value) != value:
             raise ValueError(
