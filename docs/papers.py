@@ -30,6 +30,7 @@ KINDS = {"paper": "paper_macs", "macs": "macs", "params": "params"}  # of budget
 FLOPS, RATE, STEP = 6, 20e12, 0.03
 D_MACS, D_PASSES = 3.2e9, 3  # of a D of 64 channels at 256 x 256; the fake, the real one, the fake for G
 SMALL, CITY = (3, 256, 256), (36, 256, 512)  # inputs: pictures; Cityscapes' ids and edges of instances
+LATENT = (128,)
 # How often, in trainings of the original of the same length, a method's second one runs whole networks.
 SECOND = {
     "cat": 1 / 3,
@@ -52,7 +53,8 @@ with what is missing. None of them has been trained to its end here; what has is
 `ganshrink compress recipes/papers/cat/horse2zebra.toml` trains a row, once its data lie below `GANSHRINK_DATA` and the
 weights of its judges below `GANSHRINK_WEIGHTS` ([quickstart.md](quickstart.md)).
 
-**MACs** are for one 256 x 256 image (of labels 512 x 256), in the papers' way of counting, with transposed convolutions
+**MACs** are for one 256 x 256 image (of labels 512 x 256; of a latent vector one image), in the papers' way of
+counting, with transposed convolutions
 at their output resolution (`paper_macs` in a budget); exact ones are what is computed. What a search will keep cannot
 be known before it, so beside what a paper prints stands what a uniform cut of the same generator has at that cost.
 
@@ -144,14 +146,28 @@ def rows(paper: str) -> list[Row]:
 
 
 @cache
-def channels_of(net: tuple[tuple[str, Any], ...], size: tuple[int, int, int] = SMALL) -> Channels:
-    """Those of a network on inputs (C, H, W)."""
-    return trace(nets.build(**{"in_channels": size[0], **dict(net)}), torch.zeros(1, *size))
+def channels_of(net: tuple[tuple[str, Any], ...], size: tuple[int, ...] = SMALL) -> Channels:
+    """Those of a network on inputs (C, H, W), or latent vectors (C,)."""
+    given = {"in_channels" if len(size) > 1 else "latent": size[0]}
+    return trace(nets.build(**{**given, **dict(net)}), torch.zeros(1, *size))
 
 
-def input_of(recipe: Recipe) -> tuple[int, int, int]:
+def input_of(recipe: Recipe) -> tuple[int, ...]:
     """What its generator takes."""
-    return CITY if recipe.data is not None and recipe.data.name == "labelled" else SMALL
+    return size_of(recipe.data.name if recipe.data is not None else "")
+
+
+def size_of(data: str) -> tuple[int, ...]:
+    """What generators take of a kind of data."""
+    return {"labelled": CITY, "latents": LATENT}.get(data, SMALL)
+
+
+def pixels_of(recipe: Recipe) -> float:
+    """Of an image, in those of 256 x 256."""
+    size = input_of(recipe)
+    assert recipe.data is not None
+    height, width = size[1:] if len(size) > 1 else recipe.data.height_width
+    return height * width / (256 * 256)
 
 
 def counts(channels: Channels, plan: Plan | None = None) -> str:
@@ -179,8 +195,7 @@ def gpu_hours(recipe: Recipe, macs: int) -> float:
     images = data_set(recipe)["epoch"] * (1 if recipe.data is None else recipe.data.label_fraction)
     both, method = 6 if recipe.task.name == "cyclegan" else 1, recipe.method.name
     method = "omgd" if getattr(recipe.method, "nas", True) is False else method
-    pixels = input_of(recipe)[1] * input_of(recipe)[2] / (256 * 256)
-    work = macs + D_PASSES * D_MACS * pixels * (recipe.task.ndf / 64) ** 2
+    work = macs + D_PASSES * D_MACS * pixels_of(recipe) * (recipe.task.ndf / 64) ** 2
     trainings = [(recipe.student, SECOND[method] * (1 if method in PAIRED else both))]
     if not recipe.teacher.weights:
         trainings.append((recipe.teacher, both))
@@ -211,8 +226,7 @@ def _originals() -> str:
         name = f"`{original['net']['name']}{' ' * bool(options)}{options}`"
         said = ", ".join(PRINTED[kind].format(amount) for kind, amount in original["printed"].items())
         said += f" ({original['differs']})" if "differs" in original else ""
-        size = CITY if original.get("labels") else SMALL
-        found = counts(channels_of(tuple(original["net"].items()), size))
+        found = counts(channels_of(tuple(original["net"].items()), size_of(original.get("data", ""))))
         entries.append(
             _wrapped(f"- {name}, {original['by']}.{f' Printed: {said}.' if said else ''} Here {found}.", "  ")
         )

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import runpy
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
@@ -123,6 +124,7 @@ def page() -> str:
         "keys": _keys(),
         "datasets": _entries(_listed(DATASETS)),
         "networks": _networks(),
+        "pairs": _pairs(),
         "metrics": _entries(_metrics()),
         "exporters": _entries(_exporters()),
         "api": _entries(_api()),
@@ -225,11 +227,30 @@ def _networks() -> str:
     return _entries(rows)
 
 
+def _pairs() -> str:
+    """Which method makes which generator small, as the tests have it."""
+    pairs = runpy.run_path(str(PAGE.parent.parent / "tests/methods/pairs.py"))
+    reasons = list(dict.fromkeys(pairs["REFUSED"].values()))
+    lines = [f"| network | {' | '.join(METHODS)} |", f"| --- |{' --- |' * len(METHODS)}"]
+    for name in pairs["NETWORKS"]:
+        told = (pairs["REFUSED"].get((method, name)) for method in METHODS)
+        cells = ("yes" if reason is None else str(1 + reasons.index(reason)) for reason in told)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    if reasons:
+        lines += ["", *(_wrapped(f"{place}. {reason}", "   ") for place, reason in enumerate(reasons, 1))]
+    return "\n".join(lines)
+
+
 def _counts(name: str) -> tuple[int, int, int]:
-    """Parameters and both kinds of MACs at 256 x 256, without computing anything."""
+    """Parameters and both kinds of MACs at 256 x 256, or of a latent vector, without computing anything."""
+    options = nets.net_options(name)
     with torch.device("meta"):
-        network = nets.build(name)
-        example = torch.zeros(1, nets.net_options(name)["in_channels"], 256, 256)
+        network = nets.build(name).requires_grad_(False)
+        example = (
+            torch.zeros(1, options["latent"])
+            if "latent" in options
+            else torch.zeros(1, options["in_channels"], 256, 256)
+        )
     more = []
 
     def output_resolution(module: nn.Module, given: Any, made: torch.Tensor) -> None:

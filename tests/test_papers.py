@@ -58,7 +58,7 @@ def first(net: dict) -> bool:
     ids=lambda o: str(o["net"]),
 )
 def test_an_original_costs_what_is_printed(original):
-    size = PAPERS["CITY" if original.get("labels") else "SMALL"]
+    size = PAPERS["size_of"](original.get("data", ""))
     channels = PAPERS["channels_of"](tuple(original["net"].items()), size)
     agree = [
         PAPERS["agrees"](amount, cost(channels, None, kind)) for kind, amount in original["printed"].items()

@@ -189,7 +189,7 @@ def test_listings_and_help(command):
             "teacher.weights names it",
         ),
         (["profile", "resnet8"], "unknown network 'resnet8'; did you mean 'resnet9'"),
-        (["profile", "resnet9", "--input", "256"], "--input must be CxHxW"),
+        (["profile", "resnet9", "--input", "256x256"], "--input must be CxHxW"),
         (["evaluate", "recipes"], "recipes holds no recipe.toml"),
         (["predict", "none.safetensors", "a.png", "b.png"], "there is no weights file none.safetensors"),
         (["report", "recipes"], "recipes is no run directory"),

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from ganshrink.data import DataConfig
-from ganshrink.data.config import find_folder
+from ganshrink.data.locate import find_folder
 
 
 @pytest.mark.parametrize(("size", "load"), [(256, (286, 286)), (128, (143, 143)), ((64, 128), (72, 143))])

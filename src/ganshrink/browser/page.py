@@ -98,7 +98,10 @@ class _Raw(str):
 def _facts(of: str, file: Path, note: FileNote) -> dict[str, Any]:
     """What the page must know to run a file; levels are 0..255, or 0 and 1 of a label map."""
     spec = note.input
-    if spec is None or spec.edges or (spec.kind == "image" and spec.channels not in CHANNELS):
+    known = spec is not None and (
+        spec.kind == "labels" or (spec.kind == "image" and spec.channels in CHANNELS)
+    )
+    if spec is None or spec.edges or not known:
         raise ValueError(
             f"{printable(file)} takes no picture that a browser has: grey, RGB, or a map of classes"
         )

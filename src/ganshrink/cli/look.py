@@ -12,7 +12,7 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="CxHxW",
-        help="the size of one input, `3x256x256` if not given; again for each further input of the network",
+        help="the size of one input, `3x256x256` if not given, or the length of a vector; again for each further one",
         show_default=False,
     ),
 ]
@@ -46,7 +46,7 @@ def profile(
     """Count a network's parameters and multiply-accumulates (MACs), in both conventions."""
     from ganshrink.workflow import profile
 
-    found = profile.profile(net, overrides or (), inputs or ("3x256x256",))
+    found = profile.profile(net, overrides or (), inputs or ())
     macs = found["macs"]
     answer(
         found,

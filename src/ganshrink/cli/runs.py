@@ -217,7 +217,8 @@ def measure(
 @app.command(
     rich_help_panel=PANEL,
     epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, `ganshrink predict runs/mine photos out --format "
-    "webp --side-by-side`, or `ganshrink predict student.onnx huge.png out.png --tile 1024`",
+    "webp --side-by-side`, `ganshrink predict student.onnx huge.png out.png --tile 1024`, or of latent vectors "
+    "`ganshrink predict runs/faces out --count 64 --seed 1`",
 )
 def predict(
     student: Annotated[
@@ -229,12 +230,10 @@ def predict(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="IN...",
-            help="images, folders of images, patterns such as `photos/*.jpg`, or films; - is standard input",
+            metavar="IN... OUT",
+            help="images, folders of images, patterns such as `photos/*.jpg`, or films; then the image or folder to write. "
+            "- is standard input or output. Of a student that takes latent vectors OUT alone",
         ),
-    ],
-    target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="the image or folder to write; - is standard output")
     ],
     net: OwnNet = None,
     size: Annotated[
@@ -264,6 +263,16 @@ def predict(
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="write each picture beside what is made of it")
     ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="of latent vectors: how many pictures; 16 if not given")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="of latent vectors: which ones; 0 if not given")
+    ] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="of latent vectors: numbers farther than this from 0 are drawn again"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a student on images, on every image of a folder, or on a film."""
@@ -272,9 +281,10 @@ def predict(
     from ganshrink.workflow.predict import parse_size
 
     start_logging(quiet)
+    *sources, target = source
     written = predict_piped(
         student,
-        source,
+        sources,
         target,
         given=sys.stdin.buffer,
         out=sys.stdout.buffer,
@@ -284,6 +294,9 @@ def predict(
         runtime=runtime,
         format=format,
         side_by_side=side_by_side,
+        count=count,
+        seed=seed,
+        truncation=truncation,
         progress=not quiet,
     )
     if str(target) != PIPE:

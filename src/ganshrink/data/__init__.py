@@ -6,6 +6,7 @@ from ganshrink.data.facades import SyntheticFacades
 from ganshrink.data.images import Images, check
 from ganshrink.data.inputs import InputSpec, class_colours, input_spec, prepare, preview_input
 from ganshrink.data.labelled import LabelledImages
+from ganshrink.data.latents import Latents, seeded_latents
 from ganshrink.data.opening import DATASETS, open_dataset, open_unlabelled
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
@@ -25,6 +26,7 @@ __all__ = [
     "InputSpec",
     "InputsAlone",
     "LabelledImages",
+    "Latents",
     "PairedImages",
     "Subset",
     "as_picture",
@@ -46,6 +48,7 @@ __all__ = [
     "preview_input",
     "read_image",
     "read_labels",
+    "seeded_latents",
     "to_tensor",
     "to_uint8",
     "write_png",

@@ -20,6 +20,7 @@ _AHEAD = 2  # batches prepared before they are asked for, per worker
 _ORDER, _AUGMENTATION = 0, 1
 _BESIDE = 2  # added to these two for batches beside others
 LABELS = 4  # which pairs keep their targets
+LATENTS = 5  # the vectors that unconditional generators are scored on
 
 
 def counter_rng(*key: int) -> np.random.Generator:

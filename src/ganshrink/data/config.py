@@ -3,7 +3,6 @@
 Defaults are those of Pix2Pix (Isola et al. 2017, section 6.2): resize to 286, crop 256 at random, mirror.
 """
 
-import os
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,15 +10,14 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from ganshrink.data.cityscapes import SCORED
-from ganshrink.data.pictures import printable
 
 Split = Literal["train", "val", "test"]
 Size = tuple[PositiveInt, PositiveInt]
 
-ROOT_VARIABLE = "GANSHRINK_DATA"
 _FILES = {"in_channels", "out_channels", "white", "crop"}  # for what is read from files
 _SCORED = {"num_classes", "void", "label_size", "label_ids"}  # for label maps
 _FEW = {"label_fraction", "label_seed"}  # for pairs, whatever they are
+_LATENTS = {"latent", "latents", "latent_seed", "truncation"}  # for vectors that nobody has to give
 # Which of the settings here belong to some data sets of this package only; the rest apply to all, a user's own included,
 # which adds others in a subclass.
 _ONLY: dict[str, set[str]] = {
@@ -43,6 +41,7 @@ _ONLY: dict[str, set[str]] = {
     | _SCORED
     | _FEW,
     "photos": {"photos", "split_seed", "partition"} | _FILES,
+    "latents": {"photos", "split_seed", "partition", "white", "out_channels"} | _LATENTS,
 }
 _JITTER = 286 / 256  # Pix2Pix, section 6.2
 
@@ -80,7 +79,7 @@ class DataConfig(BaseModel):
     b: str | None = Field(None, description='two folders: the B images, such as "{split}B"')
     photos: str | tuple[str, ...] | None = Field(
         None,
-        description='the photos, such as "camvid/{split}"; name = "photos" takes several folders',
+        description='the photos, such as "camvid/{split}"; name = "photos" and "latents" take several folders',
     )
     labels: str | None = Field(
         None,
@@ -170,6 +169,19 @@ class DataConfig(BaseModel):
         description='paired, labelled: a folder of more inputs without targets to train on, such as "{split}More": '
         "pictures of the input side, or label-id PNGs",
     )
+    latent: int | None = Field(
+        None, ge=1, description="latents: numbers in the vector that an image is made of; none: 128"
+    )
+    latents: int | None = Field(
+        None, ge=1, description="latents: on how many vectors networks are scored; none: as many as photos"
+    )
+    latent_seed: int = Field(0, ge=0, description="latents: which vectors these are")
+    truncation: float | None = Field(
+        None,
+        gt=0,
+        description="latents: where networks are scored, numbers farther than this from 0 are drawn again, such as 1: "
+        "images vary less; none: all numbers, as in training",
+    )
     counts: Counts = Field(
         Counts(train=400, val=100, test=106), description="facades-synthetic: buildings per split"
     )
@@ -220,9 +232,9 @@ class DataConfig(BaseModel):
             stray := [key for key in sorted(_SCORED) if getattr(self, key) is not None]
         ):
             raise ValueError(f"{stray[0]} is for label maps: give labels, their folder, or remove it")
-        if self.name == "photos" and not self.photos:
-            raise ValueError("photos need photos, the folder that holds them")
-        if self.name in ("labelled", "photos") and self.direction != "AtoB":
+        if self.name in ("photos", "latents") and not self.photos:
+            raise ValueError(f"{self.name} need photos, the folder that holds them")
+        if self.name in ("labelled", "photos", "latents") and self.direction != "AtoB":
             raise ValueError(f"{self.name} data go one way: remove direction")
         if self.direction == "both" and self.name in _ONLY and self.name != "unpaired":
             raise ValueError(f"direction = 'both' needs unpaired data, these are {self.name}")
@@ -292,7 +304,7 @@ class DataConfig(BaseModel):
     @property
     def height_width(self) -> tuple[int, int]:
         """(H, W) of what the network sees."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        return _sides(self.size)
 
     @property
     def load_height_width(self) -> tuple[int, int]:
@@ -304,7 +316,7 @@ class DataConfig(BaseModel):
             ) * by_width
         if self.load_size == "native":
             return self.height_width
-        return (self.load_size, self.load_size) if isinstance(self.load_size, int) else self.load_size
+        return _sides(self.load_size)
 
     @property
     def native(self) -> bool:
@@ -319,14 +331,14 @@ class DataConfig(BaseModel):
     @property
     def crop_height_width(self) -> tuple[int, int] | None:
         """(H, W) that are cut out of the middle of a picture before it is resized; None: it is taken whole."""
-        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+        return None if self.crop is None else _sides(self.crop)
 
     @property
     def target_height_width(self) -> tuple[int, int]:
         """(H, W) of the targets."""
         if self.target_size is None:
             return self.height_width
-        return (self.target_size, self.target_size) if isinstance(self.target_size, int) else self.target_size
+        return _sides(self.target_size)
 
     @property
     def step(self) -> tuple[int, int]:
@@ -340,12 +352,12 @@ class DataConfig(BaseModel):
         """(H, W) of the label maps that metrics see."""
         if self.label_size is None:
             return self.height_width
-        return (self.label_size, self.label_size) if isinstance(self.label_size, int) else self.label_size
+        return _sides(self.label_size)
 
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        late = _FILES | {"target_size", "label_ids", "edges", "partition"}
+        late = _FILES | _LATENTS | {"target_size", "label_ids", "edges", "partition"}
         beside = (
             {key for key in late if not getattr(self, key)}
             | {"label_size", "unlabelled", "split_seed"}
@@ -358,32 +370,5 @@ class DataConfig(BaseModel):
         return settings | {"size": list(self.height_width), "load_size": load}
 
 
-def folder_of(path: str, split: str) -> Path:
-    """The folder that `path` names for a split, {split} replaced in it: a relative path starts at the folder in the
-    environment variable GANSHRINK_DATA, or at the working directory where that is not set."""
-    return (
-        Path(os.environ.get(ROOT_VARIABLE) or ".") / Path(path.replace("{split}", split)).expanduser()
-    ).absolute()
-
-
-def find_folder(path: str, split: str, *, setting: str, inside: str = "") -> Path:
-    """The existing folder that `path` names for a split (see `folder_of`), or the one called `inside` in it.
-
-    Raises:
-        FileNotFoundError: no such folder; the message names the path tried and the ways to set it.
-    """
-    folder = folder_of(f"{path}/{inside}", split)
-    if folder.is_dir():
-        return folder
-    tried = f"data folder {printable(folder)} does not exist (data.{setting} = {path!r}"
-    for other in ("val", "test") if split != "train" else ():
-        beside = folder_of(f"{path}/{inside}", other)
-        if beside != folder and beside.is_dir():
-            raise FileNotFoundError(
-                f'{tried}), but {printable(beside)} does: set metrics.split = "{other}" to score on that'
-            )
-    base = os.environ.get(ROOT_VARIABLE)
-    start = f"{ROOT_VARIABLE} = {base}" if base else f"{ROOT_VARIABLE} is not set"
-    raise FileNotFoundError(
-        f"{tried}, {start}): give data.{setting} as an absolute path, or set {ROOT_VARIABLE} to the folder that holds it"
-    )
+def _sides(size: int | Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

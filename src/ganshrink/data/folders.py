@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ganshrink.data.config import find_folder
 from ganshrink.data.endings import common_endings, partners
+from ganshrink.data.locate import find_folder
 from ganshrink.data.pictures import SUFFIXES, printable, read_size
 from ganshrink.data.splits import pattern_of
 

@@ -87,7 +87,7 @@ def apart(images: Images, *, seed: int) -> tuple[Subset, Subset]:
     Raises:
         ValueError: if there are fewer than two, or they are unpaired, so that a sample's partner is any image.
     """
-    if not is_paired(images):
+    if not is_paired(images) and images.in_channels:  # of latent vectors a sample is a photo, and any vector
         raise ValueError(
             "validate_every: these unpaired images have no split val to score on, and no pairs to keep apart: add the "
             "folders valA and valB, or leave validate_every out"

@@ -47,7 +47,8 @@ def is_paired(images: Images) -> bool:
 
 
 def offered_by(images: Images) -> set[str]:
-    """What a data set offers of what metrics need. A label map as input, one-hot or of class ids, is no picture."""
+    """What a data set offers of what metrics and tasks need. A label map as input, one-hot or of class ids, is no picture; a
+    vector is a latent one."""
     sample = images.sample(0, None)
     offered = {"target", "labels"} & sample.keys()
     given = sample.get("input")
@@ -56,7 +57,7 @@ def offered_by(images: Images) -> set[str]:
         and given.is_floating_point()
         and not ((given == 0) | (given == 1)).all()
     ):
-        offered |= {"pictures"}
+        offered |= {"latents" if given.ndim == 1 else "pictures"}
     return offered | ({"pairs"} if "target" in offered and is_paired(images) else set())
 
 

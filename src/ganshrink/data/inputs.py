@@ -15,6 +15,7 @@ from ganshrink.data.pictures import convert_labels, printable, read_labels, to_t
 from ganshrink.data.pixels import PictureReader, as_picture
 from ganshrink.data.views import View, view_image, view_labels
 
+LATENT = 128  # numbers in a latent vector
 IGNORED_ID = 255  # the id that most label sets give to pixels nobody labelled
 
 
@@ -23,13 +24,18 @@ class InputSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["image", "labels"] = Field(
-        "image", description="image: pictures in [-1, 1]; labels: one-hot 0/1"
+    kind: Literal["image", "labels", "latent"] = Field(
+        "image",
+        description="image: pictures in [-1, 1]; labels: one-hot 0/1; latent: vectors of normal numbers",
     )
     channels: PositiveInt = Field(
-        3, description="channels of the input tensor; labels: classes, and edges of instances where there are"
+        3,
+        description="channels of the input tensor; labels: classes, and edges of instances where there are; latent: numbers "
+        "in a vector",
     )
-    size: tuple[PositiveInt, PositiveInt] = Field(description="height and width it was trained at")
+    size: tuple[PositiveInt, PositiveInt] = Field(
+        description="height and width it was trained at; latent: of images"
+    )
     void: int | None = Field(None, description="labels: the channel of pixels without a class")
     label_ids: Literal["cityscapes"] | None = Field(None, description="labels: what a map's numbers are")
     edges: bool = Field(
@@ -64,6 +70,8 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
                 label_ids=source.label_ids,
                 edges=source.edges,
             )
+        if source.name == "latents":
+            return InputSpec(kind="latent", channels=source.latent or LATENT, size=source.height_width)
         return InputSpec(channels=source.in_channels or 3, size=source.height_width, white=source.white)
     spec = getattr(source, "spec", None)
     if isinstance(spec, InputSpec):
@@ -92,6 +100,8 @@ def prepare(
         ValueError: the picture cannot be used; the message names the file and what is wrong.
     """
     spec = spec if isinstance(spec, InputSpec) else input_spec(spec)
+    if spec.kind == "latent":
+        raise ValueError("the generator takes latent vectors, not pictures")
     where = "the label map"
     if spec.kind == "labels":
         pixels, where = _label_ids(image)

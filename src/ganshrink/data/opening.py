@@ -7,6 +7,7 @@ from ganshrink.data.config import DataConfig, Split
 from ganshrink.data.facades import SyntheticFacades
 from ganshrink.data.images import Images, check
 from ganshrink.data.labelled import LabelledImages
+from ganshrink.data.latents import Latents
 from ganshrink.data.paired import PairedImages
 from ganshrink.data.photos import Photos
 from ganshrink.data.splits import split_taken
@@ -23,6 +24,7 @@ DATASETS: Mapping[str, Callable[[DataConfig, str], Images]] = {
     "unpaired": UnpairedImages,
     "labelled": LabelledImages,
     "photos": Photos,
+    "latents": Latents,
 }
 _SHOWN = 5  # problems quoted in the error; `check` gives all
 

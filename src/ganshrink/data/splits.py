@@ -6,7 +6,8 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ganshrink.data.config import DataConfig, folder_of
+from ganshrink.data.config import DataConfig
+from ganshrink.data.locate import folder_of
 from ganshrink.data.pictures import SUFFIXES
 
 HELD = 10  # of a folder without {split}, one file in so many is scored and not trained on

@@ -21,7 +21,7 @@ class FileNote(BaseModel):
     """How a picture becomes an input of the file, and its output a picture.
 
     Attributes:
-        input: what pictures it takes; None where its input is not one picture.
+        input: what pictures or latent vectors it takes; None where its input is not one of these.
         values: black and white of what it takes and gives, where `image_io` is None.
         image_io: the type of the 0..255 pictures that it takes and gives.
         sizes: which heights and widths it takes; None: only that of `input`.
@@ -53,7 +53,9 @@ def note_of(
 ) -> FileNote:
     """The note of a file that is made of `graph`; where no `spec` is known, the example tells what it can."""
     first = example[0]
-    if len(example) > 1 or first.dim() != 4 or not first.is_floating_point():
+    if len(example) == 1 and spec is not None and spec.kind == "latent":
+        pass
+    elif len(example) > 1 or first.dim() != 4 or not first.is_floating_point():
         spec = None
     else:
         size = (first.shape[2], first.shape[3])

@@ -140,7 +140,9 @@ class Reader:
         if node in self.ctx.makers or len(node.users) != 1 or not isinstance(result, Value):
             return
         tensors = [
-            n for n in node.all_input_nodes if isinstance(v := self.values.get(n), Value) and not _constant(v)
+            n
+            for n in node.all_input_nodes
+            if isinstance(v := self.values.get(n), Value) and not _constant(v) and not _factor(node, v)
         ]
         if len(tensors) == 1 and tensors[0] in self.ctx.carries:
             before = self.values[tensors[0]]
@@ -262,6 +264,12 @@ def _leading(node: fx.Node) -> int | None:
     """The size of the first axis of what a node makes."""
     shape = getattr(node.meta.get("val"), "shape", ())
     return next(iter(shape), None)
+
+
+def _factor(node: fx.Node, value: Value) -> bool:
+    """Whether a tensor is a number for each channel, (B, C, 1, 1), with which a product scales the other."""
+    product = operator_name(node.target) in ("aten.mul", "aten.mul_")
+    return product and value.ndim > 2 and all(side == 1 for side in value.shape[2:])
 
 
 def _constant(value: Value) -> bool:

@@ -13,6 +13,7 @@ from ganshrink.losses.channel_distance import Connectors, channel_distance
 from ganshrink.losses.feature_matching import feature_matching, weighted_distance
 from ganshrink.losses.gan import GanMode, discriminator_loss, generator_loss
 from ganshrink.losses.gka import Alignment, kernel_alignment
+from ganshrink.losses.gradients import gradient_penalty, path_lengths
 from ganshrink.losses.online_distillation import (
     FeatureNetwork,
     Look,
@@ -42,11 +43,13 @@ __all__ = [
     "feature_distance",
     "feature_matching",
     "generator_loss",
+    "gradient_penalty",
     "gram",
     "kernel_alignment",
     "look",
     "nearest",
     "online_distillation",
+    "path_lengths",
     "perceptual_distance",
     "reduced",
     "resized",

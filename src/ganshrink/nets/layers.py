@@ -191,3 +191,16 @@ def head(
             layers += doubling(width, width // 2, upsample, padding=padding, bias=bias)
         layers += [norm(width // 2), nn.ReLU()]
     return [*layers, *padded_conv(ngf, out_channels, 7, padding=padding), nn.Tanh()]
+
+
+def doublings_to(size: int, *, least: int) -> int:
+    """How often 4 pixels are doubled to so many.
+
+    Raises:
+        ValueError: if it is no such size, or it is less often than `least`.
+    """
+    doublings = (size // 4).bit_length() - 1
+    if size != 4 * 2**doublings or doublings < least:
+        known = ", ".join(str(4 * 2**level) for level in range(least, least + 3))
+        raise ValueError(f"size must be {known}, ..., got {size}")
+    return doublings

@@ -14,8 +14,10 @@ from ganshrink.nets.mobile_resnet import MobileResNet
 from ganshrink.nets.patchgan import PatchGAN
 from ganshrink.nets.resnet import ResNet
 from ganshrink.nets.rrdb import RRDBNet
+from ganshrink.nets.sagan import SAGAN
 from ganshrink.nets.spade import GauGAN, MobileGauGAN
 from ganshrink.nets.srvgg import SRVGG
+from ganshrink.nets.stylegan2 import StyleGAN2
 from ganshrink.nets.unet import UNet
 from ganshrink.system.own import call, chosen
 from ganshrink.system.spelling import did_you_mean
@@ -34,6 +36,8 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
     "cartoongan": CartoonGAN,
     "rrdb": RRDBNet,
     "srvgg": SRVGG,
+    "sagan": SAGAN,
+    "stylegan2": StyleGAN2,
     "patchgan": PatchGAN,
 }
 

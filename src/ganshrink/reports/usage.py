@@ -24,12 +24,16 @@ def usage(run: RunFiles) -> list[dict[str, str]]:
             found.append(
                 {
                     "file": name,
-                    "command": f"ganshrink predict {run.folder / name} PICTURES OUT",
+                    "command": f"ganshrink predict {run.folder / name} {_arguments(entry)}",
                     "code": _code(run, name, entry),
                     "sizes": _sizes(run, entry),
                 }
             )
     return found
+
+
+def _arguments(entry: dict[str, Any]) -> str:
+    return "OUT --count 16 --seed 0" if entry.get("input_kind") == "latent" else "PICTURES OUT"
 
 
 def _sizes(run: RunFiles, entry: dict[str, Any]) -> str:
@@ -38,6 +42,8 @@ def _sizes(run: RunFiles, entry: dict[str, Any]) -> str:
     if step:
         return f"Height and width are free, in multiples of {step:g} from {least or step:g} on."
     shape = dig(run.get("cost.json"), "input")
+    if entry.get("input_kind") == "latent" and isinstance(shape, list):
+        return f"It takes vectors of {shape[0]} normal numbers."
     return f"It takes {shape[2]}×{shape[1]} pixels." if _is_picture(shape) else "It takes one size."
 
 
@@ -49,6 +55,13 @@ def _code(run: RunFiles, file: str, entry: dict[str, Any]) -> str:
     shape = dig(run.get("cost.json"), "input")
     taken, given = (str(entry.get(key, "[-1, 1]")) for key in ("input_values", "output_values"))
     reading, writing = _encoded(taken), _decoded(given)
+    write = (
+        f"pixels = {writing.format('image[0].transpose(1, 2, 0)')}\n"
+        'Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).squeeze()).save("out.png")'
+    )
+    if entry.get("input_kind") == "latent" and isinstance(shape, list) and writing:
+        read = f"batch = np.random.default_rng(0).standard_normal((1, {shape[0]}), np.float32)"
+        return CODE.format(file=file, read=read, write=write)
     if (
         entry.get("input_kind", "image") != "image"
         or not _is_picture(shape)
@@ -64,10 +77,6 @@ def _code(run: RunFiles, file: str, entry: dict[str, Any]) -> str:
     read = (
         f'pixels = np.array(Image.open("photo.jpg").convert("{mode}"){size})\n'
         f"batch = {reading.format(pixels)}.astype({kind})"
-    )
-    write = (
-        f"pixels = {writing.format('image[0].transpose(1, 2, 0)')}\n"
-        'Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).squeeze()).save("out.png")'
     )
     return CODE.format(file=file, read=read, write=write)
 

@@ -21,7 +21,7 @@ def shared_batch_statistics(nets: Iterable[nn.Module]) -> Iterator[None]:
     """
     norms: list[nn.Module] = []
     if rank_and_world()[1] > 1:
-        norms = list({id(m): m for net in nets for m in net.modules() if isinstance(m, _BatchNorm)}.values())
+        norms = list({id(m): m for net in nets for m in net.modules() if sees_its_batch(m)}.values())
     for norm in norms:
         norm.forward = MethodType(_forward, norm)
     try:
@@ -29,6 +29,11 @@ def shared_batch_statistics(nets: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for norm in norms:
             del norm.forward
+
+
+def sees_its_batch(module: nn.Module) -> bool:
+    """Whether a module is a batch norm as torch's: one with a forward of its own may have fixed statistics."""
+    return isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward
 
 
 def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink import nets
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
 from ganshrink.data.images import offered_by
 from ganshrink.methods import DEFAULT
@@ -32,7 +31,7 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of, with_finer_steps
 from ganshrink.workflow.finish import FinishedRun, finish
 from ganshrink.workflow.measured_devices import FILE as DEVICES
-from ganshrink.workflow.net_config import NetConfig
+from ganshrink.workflow.net_config import NetConfig, with_channels
 from ganshrink.workflow.output_stages import forget
 from ganshrink.workflow.preflight import preflight
 from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepare
@@ -112,7 +111,7 @@ def _both_at_once(run: Run, there: Prepared, back: Prepared) -> FinishedRun:
 def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prepared:
     """One direction of a recipe, its data opened."""
     images, held_out = open_data(recipe)
-    net = _with_channels(recipe.net, images)
+    net = with_channels(recipe.net, images)
     values = recipe_values(net, recipe.teacher, images)
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
@@ -202,7 +201,7 @@ def train(
 def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train the generator of a recipe: the teacher stage of its run, and teacher.safetensors; `retrain` as above."""
     images, _ = open_data(recipe)
-    net = _with_channels(recipe.net, images)
+    net = with_channels(recipe.net, images)
     run = _open_run(recipe, retrain=retrain)
     task = recipe.new_task()
 
@@ -328,22 +327,9 @@ def compress(
 def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
     images, _ = open_data(recipe)
-    net = _with_channels(recipe.net, images)
+    net = with_channels(recipe.net, images)
     values = recipe_values(net, recipe.teacher, images)
     return built(net, values), (example_input(input_spec(images)),)
-
-
-def _with_channels(net: NetConfig, images: Images) -> NetConfig:
-    """The net with as many input and output channels as the images have, unless the recipe says otherwise."""
-    known = nets.net_options(net.name)
-    wanted = {"in_channels": images.in_channels, "out_channels": images.out_channels}
-    for key, value in wanted.items():
-        if net.options.get(key, value) != value:
-            raise ValueError(
-                f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
-            )
-    given = {key: value for key, value in wanted.items() if key in known}
-    return NetConfig(**{**net.model_dump(), **given})
 
 
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:

@@ -4,6 +4,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from ganshrink import nets
+from ganshrink.data import Images
 from ganshrink.system.values import ValueRange, Values
 
 
@@ -62,3 +64,26 @@ class NetConfig(BaseModel):
         """Runs of earlier versions are stamped with what stood here then."""
         new = {key for key in ("range", "mean", "std", "output_range") if getattr(self, key) is None}
         return {key: value for key, value in handler(self).items() if key not in new}
+
+
+def with_channels(net: NetConfig, images: Images) -> NetConfig:
+    """The net with as many input and output channels as the images have, unless the recipe says otherwise."""
+    known = nets.net_options(net.name)
+    wanted = {"in_channels": images.in_channels, "out_channels": images.out_channels}
+    spec = getattr(images, "spec", None)
+    latent = spec is not None and spec.kind == "latent"
+    if net.name in nets.NETS and latent != ("latent" in known):
+        takes = ("pictures", "latent vectors")["latent" in known]
+        raise ValueError(
+            f"net.name = {net.name!r} takes {takes}, and these data have {'latent vectors' if latent else 'pictures'}: "
+            "data.name = 'latents' goes with net.name = 'sagan' or 'stylegan2'"
+        )
+    if latent:
+        wanted = {"latent": spec.channels, "out_channels": images.out_channels}  # type: ignore[union-attr]
+    for key, value in wanted.items():
+        if net.options.get(key, value) != value:
+            raise ValueError(
+                f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
+            )
+    given = {key: value for key, value in wanted.items() if key in known}
+    return NetConfig(**{**net.model_dump(), **given})

@@ -26,7 +26,7 @@ def predict_piped(
         ValueError: as `predict`; or for several pictures, or a terminal, as what is written to.
     """
     piped = str(target) == PIPE
-    if sources.count(PIPE) > 1 or (piped and len(sources) > 1):
+    if sources.count(PIPE) > 1 or (piped and len(sources) != 1):
         raise ValueError(f"{PIPE} stands for one picture: name one")
     if piped and out.isatty():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A student at work: pictures in, pictures out."""
+"""A student at work: pictures in, pictures out; or of latent vectors pictures out."""
 
 import glob
 from collections import Counter
@@ -7,20 +7,30 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
-from ganshrink.data import InputSpec, as_picture, prepare, preview_input, write_picture
+from ganshrink.data import (
+    InputSpec,
+    as_picture,
+    prepare,
+    preview_input,
+    seeded_latents,
+    write_picture,
+)
 from ganshrink.data.folders import empty_folder
 from ganshrink.data.pictures import SUFFIXES, printable, write_pixels
 from ganshrink.data.pixels import ARRAY, PNG_CHANNELS, resize
+from ganshrink.system.generator import generate
 from ganshrink.workflow.films import CODECS, is_film, load_av, rewrite_film
 from ganshrink.workflow.runner import Runner, Size
 from ganshrink.workflow.saved_networks import Uncut
 from ganshrink.workflow.student_files import open_student
 
 _SHOWN = 5  # images quoted in the error
+COUNT = 16  # pictures of latent vectors, where nobody says how many
 FORMATS = {"png": (".png",), "jpg": (".jpg", ".jpeg"), "webp": (".webp",)}
 
 
@@ -35,9 +45,12 @@ def predict(
     runtime: str | None = None,
     format: str | None = None,
     side_by_side: bool = False,
+    count: int | None = None,
+    seed: int | None = None,
+    truncation: float | None = None,
     progress: bool = False,
 ) -> list[Path]:
-    """Run a student on an image, or on every image of a folder.
+    """Run a student on an image, or on every image of a folder; one that takes latent vectors, on vectors of a seed.
 
     A picture keeps its size where the student takes it, filled up at the right and below to the multiple that the student
     wants and cropped again; a student that takes no other size than the one it was trained at gets that, with a warning.
@@ -56,6 +69,9 @@ def predict(
         runtime: `torch`, `onnxruntime` or `openvino`; none: torch for weights, ONNX Runtime for a student.onnx.
         format: `png`, `jpg` or `webp`; none: as the target is named, PNGs into a folder.
         side_by_side: write each picture beside what the student makes of it.
+        count: of a student of latent vectors, for which there is no source: how many pictures; none: 16.
+        seed: of the same: which ones; none: 0. Each is a function of the seed and its number.
+        truncation: of the same: numbers farther than this from 0 are drawn again; none: all numbers.
         progress: show how far it is.
 
     Returns:
@@ -71,6 +87,19 @@ def predict(
     target = Path(target)
     sources = [source] if isinstance(source, str | Path) else list(source)
     network, spec, sizes = open_student(student, original, runtime)
+    if spec.kind == "latent":
+        if sources or size is not None or tile is not None or side_by_side:
+            raise ValueError(
+                f"{printable(student)} makes pictures of latent vectors: leave pictures, --size, --tile and "
+                "--side-by-side out"
+            )
+        return _draw(network, spec, target, format, count or COUNT, seed or 0, truncation)
+    if (count, seed, truncation) != (None,) * 3:
+        raise ValueError("--count, --seed and --truncation are for students that take latent vectors")
+    if not sources:
+        raise ValueError(
+            "there is no picture to run the student on: name images, a folder or a film before OUT"
+        )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         in_all, in_one = bar.add_task("pictures"), bar.add_task("parts", visible=False)
@@ -112,6 +141,27 @@ def predict(
             f"{'; '.join(problems[:_SHOWN])}{more}"
         )
     return [written for _, written in pairs]
+
+
+def _draw(
+    network: nn.Module,
+    spec: InputSpec,
+    target: Path,
+    format: str | None,
+    count: int,
+    seed: int,
+    truncation: float | None,
+) -> list[Path]:
+    """Pictures of so many latent vectors, 0000.png and so on in a folder; of a single one perhaps the file that is named."""
+    latents = seeded_latents(spec, count, seed=seed, truncation=truncation)
+    with torch.inference_mode():
+        first = generate(network, latents[:1])
+        endings = _endings(first.shape[1], spec, format, side_by_side=False)
+        single = count == 1 and target.suffix.lower() in endings
+        written = [target if single else target / f"{number:04d}{endings[0]}" for number in range(count)]
+        for number, path in enumerate(written):
+            write_picture(path, generate(network, latents[number : number + 1])[0])
+    return written
 
 
 def _check_films(runner: Runner) -> None:

@@ -117,7 +117,11 @@ def check_suited(recipe: Recipe, images: Images) -> None:
     """Refuse data that lack what the task learns from: on unpaired images pix2pix would train, and learn nonsense."""
     lacking = recipe.task_type.needs - offered_by(images)
     if lacking:
-        words = {"pairs": "a target image for each input", "target": "images of the target domain"}
+        words = {
+            "pairs": "a target image for each input",
+            "target": "images of the target domain",
+            "latents": "latent vectors as inputs (data.name = 'latents')",
+        }
         raise ValueError(
             f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
             "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"

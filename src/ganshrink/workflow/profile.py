@@ -13,7 +13,7 @@ from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.overrides import parse_overrides
 
 
-def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)) -> dict[str, Any]:
+def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ()) -> dict[str, Any]:
     """Parameters, MACs in both conventions and memory of a network for one image, and how much of it can be pruned.
 
     Args and Raises: as `network_of`.
@@ -42,18 +42,21 @@ def network_of(
     Args:
         net: a network's name, or `MODULE:NAME` of the user's own, whose code is run.
         options: `key=value` for its constructor.
-        inputs: channels, height and width of each input of the network, such as `3x256x256`.
+        inputs: channels, height and width of each input of the network, such as `3x256x256`, or of a vector its length;
+            none: 3x256x256, or a latent vector where the network takes one.
 
     Raises:
         ValueError: for an unknown network or option, or sizes that do not parse or that the network cannot take.
     """
     for text in inputs:
-        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text):
-            raise ValueError(f"--input must be CxHxW, such as 3x256x256, got {text!r}")
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*x[1-9]\d*)?", text):
+            raise ValueError(f"--input must be CxHxW, such as 3x256x256, or C for a vector, got {text!r}")
+    given, known = parse_overrides(options), nets.net_options(net)
+    inputs = inputs or (str(given.get("latent", known["latent"])) if "latent" in known else "3x256x256",)
     sizes = [[int(number) for number in text.split("x")] for text in inputs]
-    given = parse_overrides(options)
-    if len(sizes) == 1 and "in_channels" in nets.net_options(net):
-        given.setdefault("in_channels", sizes[0][0])
+    if len(sizes) == 1:
+        for option in {"in_channels", "latent"} & known.keys():
+            given.setdefault(option, sizes[0][0])
     network = nets.build(net, **given)
     example = [torch.zeros(1, *size) for size in sizes]
     try:

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ganshrink.data import Images
-from ganshrink.data.images import stored_target
+from ganshrink.data import Images, Latents
+from ganshrink.data.images import stored_target, whole_of
 from ganshrink.data.overlap import trained_on
 from ganshrink.data.passes import all_batches
 from ganshrink.metrics import MetricsConfig
@@ -19,9 +19,12 @@ Trained = Sequence[Images | None] | None
 def said_of(
     images: Images, trained: Trained, networks: Iterable[nn.Module], config: MetricsConfig
 ) -> dict[str, str | int]:
-    """The start of the images' fingerprint; how many were trained on, where some were; the size of a batch, where a network
-    sees the other images in it."""
+    """The start of the images' fingerprint; which latent vectors images are made of, where that is so; how many were trained
+    on, where some were; the size of a batch, where a network sees the other images in it."""
     said: dict[str, str | int] = {"data": images.fingerprint()[:12]}
+    whole = whole_of(images)
+    if isinstance(whole, Latents):
+        said["latents"] = whole.said()
     if trained is None:
         said["trained_on"] = "unknown: the training images are not here"
     elif found := len(trained_on(images, *trained, limit=config.limit)):

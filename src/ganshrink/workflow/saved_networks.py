@@ -36,7 +36,7 @@ class NetworkSpec(BaseModel):
         plan: the cut, as in plan.json; None for a whole network.
         example: the shapes of the inputs that the plan was traced with.
         dtypes: their types; None where all are float32.
-        input: what pictures the network takes; None if unknown, or if its input is not one picture.
+        input: what pictures or latent vectors the network takes; None if unknown, or if its input is not one of these.
         values: black and white of what it takes and gives by itself; None: [-1, 1].
     """
 
@@ -60,7 +60,10 @@ class NetworkSpec(BaseModel):
 
 
 def example_input(spec: InputSpec) -> Tensor:
-    """One input (1, C, H, W) of the kind that a generator takes: a black picture, or a map of class 0."""
+    """One input (1, C, H, W) of the kind that a generator takes: a black picture, or a map of class 0; or a latent vector
+    (1, C) of zeros."""
+    if spec.kind == "latent":
+        return torch.zeros(1, spec.channels)
     example = torch.zeros(1, spec.channels, *spec.size)
     if spec.kind == "labels":
         example[:, 0] = 1
@@ -82,9 +85,13 @@ def network_spec(
 
 
 def picture_spec(example: Sequence[Tensor], images: Images | None) -> InputSpec | None:
-    """What pictures a network takes that was trained on these images; None if unknown, or its input is not one picture."""
-    picture = len(example) == 1 and example[0].ndim == 4 and example[0].is_floating_point()
-    return input_spec(images) if picture and images is not None else None
+    """What a network takes that was trained on these images: pictures, or latent vectors; None if unknown, or it is neither,
+    or several."""
+    if images is None or len(example) != 1 or not example[0].is_floating_point():
+        return None
+    spec = getattr(images, "spec", None)
+    latent = spec is not None and spec.kind == "latent"
+    return input_spec(images) if latent or example[0].ndim == 4 else None
 
 
 def save_network(path: str | Path, network: nn.Module, spec: NetworkSpec) -> None:

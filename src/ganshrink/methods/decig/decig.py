@@ -130,7 +130,8 @@ def decig(run: Run, job: Job, config: DecigConfig) -> Result:
 
     # To compare with; a task may have nothing else to learn from.
     teachers = {name: one.teacher() for name, one in jobs.items()}
-    task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
+    taught = job.task.needs_teacher or "latents" in job.task.needs  # whose own losses hold no L1 for alpha
+    task = job.task.as_student_task(teachers["G"]["G"]) if taught else job.task
 
     # Stage I
     condensed = _condense(run, job, task, config, factors)
@@ -264,7 +265,7 @@ def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapp
     method = config.for_stage("condense")
     method["condense"]["factor"] = dict(factors)  # what layers take on a device, whatever it is called
     stamp = {**job.original.describe(), "condensed": names, "method": method, **job.describe()}
-    after = None if task.needs_teacher else ()
+    after = () if task is job.task else None
     return train_stage(run, "condense", make, learn, made_from=stamp, after=after)[0]
 
 

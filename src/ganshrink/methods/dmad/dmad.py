@@ -52,7 +52,7 @@ class DistillConfig(Settings):
     lambda_att: NonNegativeFloat | None = Field(
         default=None,
         description="weight of the co-attention loss (Eq. 9); none: the paper's, 50 where images are in pairs (Pix2Pix; its "
-        "code: 10), else 100 (CycleGAN)",
+        "code: 10), 10 for latent vectors (SAGAN, StyleGAN2), else 100 (CycleGAN)",
     )
     attention_norm: Literal["mean", "sum"] = Field(
         default="mean",
@@ -120,6 +120,8 @@ class DmadConfig(MethodConfig):
     def for_task(self, task: Task) -> "DmadConfig":
         """These settings with the paper's weights for the task where none are given (section IV.A)."""
         lambda_spa, lambda_att = (0.01, 50.0) if "pairs" in task.needs else (0.001, 100.0)
+        if "latents" in task.needs:  # SAGAN, StyleGAN2
+            lambda_att = 10.0
         search, distill = self.search, self.distill
         if search.lambda_spa is None:
             search = search.model_copy(update={"lambda_spa": lambda_spa})

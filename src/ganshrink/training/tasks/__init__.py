@@ -10,6 +10,7 @@ from ganshrink.training.tasks.paired import PairedConfig, PairedLearning
 from ganshrink.training.tasks.pix2pix import Pix2Pix, Pix2PixConfig
 from ganshrink.training.tasks.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from ganshrink.training.tasks.task import Direction, RealImages, Target, Task, Term, WithTerms, with_settings
+from ganshrink.training.tasks.unconditional import Unconditional, UnconditionalConfig
 
 TASKS: Mapping[str, type[Task]] = {
     "pix2pix": Pix2Pix,
@@ -17,6 +18,7 @@ TASKS: Mapping[str, type[Task]] = {
     "gaugan": GauGAN,
     "cyclegan": CycleGAN,
     "image2image": Image2Image,
+    "unconditional": Unconditional,
 }
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "Target",
     "Task",
     "Term",
+    "Unconditional",
+    "UnconditionalConfig",
     "WithTerms",
     "GeneratorPass",
     "with_settings",

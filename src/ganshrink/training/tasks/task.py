@@ -23,7 +23,7 @@ Direction = Literal["AtoB", "BtoA"]
 
 TASK_NAMES = (
     "pix2pix, pix2pixhd, gaugan: pairs; cyclegan: two unpaired sets; image2image: your own trained generator and inputs for "
-    "it; or MODULE:NAME of your own"
+    "it; unconditional: latent vectors and photos; or MODULE:NAME of your own"
 )
 
 
@@ -32,7 +32,8 @@ class Task(Protocol):
 
     Config: ClassVar[type[BaseModel]]
     needs: ClassVar[frozenset[str]]
-    """Of {"target", "pairs"}: what the data must hold besides inputs; "pairs" is a target for each."""
+    """Of {"target", "pairs", "latents"}: what the data must hold besides inputs; "pairs" is a target for each; "latents":
+    inputs are vectors."""
     needs_teacher: ClassVar[bool]
     """Whether there is nothing to learn but what a trained generator does."""
     both_ways: ClassVar[bool]
