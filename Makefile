@@ -1,6 +1,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# one thread for each worker; and what is compiled is kept, also where the environment says otherwise: a suite starts
+# many processes
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-all test-formats quick lint clean
@@ -10,16 +14,16 @@ demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a
 
 # by file, so that what the tests of one share is made once
 test: $(INSTALLED)  ## the suite: every fact, for the cases that tell most
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not exhaustive and not formats"
+	$(PYTEST) $(TWO) -m "not exhaustive and not formats"
 
 test-all: $(INSTALLED)  ## every fact for every case
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not formats"
+	$(PYTEST) $(TWO) -m "not formats"
 
 test-formats: $(INSTALLED)  ## the page in a browser (fetches onnxruntime-web, needs Chromium), and files for other runtimes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m formats
+	$(PYTEST) -m formats
 
 quick: $(INSTALLED)  ## the tests without those that take more than about half a second
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not exhaustive and not formats"
+	$(PYTEST) $(TWO) -m "not slow and not exhaustive and not formats"
 
 lint: $(INSTALLED)  ## style, form and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

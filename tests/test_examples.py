@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ganshrink.methods import METHODS
+from telling import rest_exhaustive
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -15,7 +16,7 @@ def test_every_method_has_an_example():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", rest_exhaustive(METHODS, {"cat", "dmad", "ugc"}.__contains__))
 def test_an_example_runs(name, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     example = importlib.util.module_from_spec(spec)

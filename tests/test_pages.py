@@ -130,6 +130,7 @@ def test_the_python_of_every_page_is_run():
     assert found == here and elsewhere.keys() <= PYTHON.keys()
 
 
+@pytest.mark.slow
 def test_a_student_is_reconstructed():
     """reconstruct.md, which asserts by itself that it comes nearer."""
     [code] = PYTHON["docs/reconstruct.md"]

@@ -32,6 +32,7 @@ def test_each_row_of_a_main_table_has_a_recipe_or_a_reason():
     assert {row.path for row in ROWS} == set(Path("recipes/papers").rglob("*.toml"))
 
 
+@pytest.mark.slow
 def test_each_row_is_read_and_the_page_says_what_it_says():
     page = " ".join(PAGE.read_text().split())
     for row in ROWS:
@@ -52,6 +53,7 @@ def first(net: dict) -> bool:
     return net == {"name": "unet128", "ngf": 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "original",
     rest_exhaustive(ORIGINALS, lambda original: first(original["net"])),

@@ -56,6 +56,7 @@ def finished(tmp_path_factory):
     return folder, result, told
 
 
+@pytest.mark.slow
 def test_every_cell_is_an_ordinary_run_or_its_error(finished):
     folder, result, told = finished
     assert {row["entry"] for row in result["rows"]} == {*BASELINES, "cat"}
@@ -69,12 +70,14 @@ def test_every_cell_is_an_ordinary_run_or_its_error(finished):
     assert json.loads((folder / "compare.json").read_text()) == result
 
 
+@pytest.mark.slow
 def test_students_see_the_same_images_and_have_one_teacher(finished):
     _, result, _ = finished
     seen = {cell["images"]["student"] for row in result["rows"] for cell in row["cells"]}
     assert seen == {4} and result["left_out"] == {}
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_runs_with_their_spread_over_seeds(finished):
     folder, result, _ = finished
     for row in result["rows"]:
@@ -86,6 +89,7 @@ def test_values_are_those_of_the_runs_with_their_spread_over_seeds(finished):
             assert found["low"] <= found["value"] <= found["high"]
 
 
+@pytest.mark.slow
 def test_what_is_said_follows_from_the_intervals(finished):
     _, result, _ = finished
     for row in result["rows"]:
@@ -99,6 +103,7 @@ def test_what_is_said_follows_from_the_intervals(finished):
     assert "failed: broken" in said(result)
 
 
+@pytest.mark.slow
 def test_the_page_shows_places_pictures_failures_and_protocols(finished):
     folder, result, _ = finished
     page = (folder / "compare.html").read_text()
@@ -113,6 +118,7 @@ def test_the_page_shows_places_pictures_failures_and_protocols(finished):
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_the_same_call_trains_nothing_again_and_tries_failed_cells(finished):
     folder, result, _ = finished
     before = {file: file.stat().st_mtime_ns for file in folder.glob("cells/*/student.safetensors")}
@@ -123,6 +129,7 @@ def test_the_same_call_trains_nothing_again_and_tries_failed_cells(finished):
     assert again["rows"] == result["rows"] and told[-1] == "10 cells, 8 done, 0 to do"
 
 
+@pytest.mark.slow
 def test_cells_of_a_teacher_that_was_trained_anew_are_not_done(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "grid")
     weights = load_file(folder / "teacher/teacher.safetensors")
@@ -132,6 +139,7 @@ def test_cells_of_a_teacher_that_was_trained_anew_are_not_done(finished, tmp_pat
     assert told == ["10 cells, 0 done, 0 to do"]
 
 
+@pytest.mark.slow
 def test_runs_that_exist_are_joined_and_other_protocols_are_marked(finished, tmp_path):
     folder, _, _ = finished
     runs = [folder / "cells" / f"{name}_macs=60pct_seed=0" for name in ("cat", "uniform-distilled")]
@@ -151,6 +159,7 @@ def test_runs_that_exist_are_joined_and_other_protocols_are_marked(finished, tmp
     assert "measured otherwise" in (tmp_path / "joined/compare.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_student_that_saw_more_images_is_left_out(finished, tmp_path):
     folder, _, _ = finished
     longer = tmp_path / "longer"

@@ -25,6 +25,7 @@ def found(network: nn.Module, *targets: str, size: tuple[int, ...] = (3, 16, 16)
     return {(one["target"], one["severity"], one["operator"]): one["layers"] for one in answer["findings"]}
 
 
+@pytest.mark.slow
 def test_a_generator_is_told_what_its_runtimes_lack_and_which_options_avoid_it():
     answer = lint_net(
         "resnet9", ["ngf=4", "blocks=1"], runtimes=("litert", "executorch"), inputs=("3x16x16",)

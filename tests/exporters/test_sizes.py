@@ -59,6 +59,7 @@ def windows(net: Net, h: Tensor, x: Tensor) -> Tensor:
     return parts.reshape(b, c, height, width)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "multiple"),

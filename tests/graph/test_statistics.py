@@ -81,6 +81,7 @@ def test_modules_state_the_width_that_is_left():
     assert small.norm.weight.shape == (8,)
 
 
+@pytest.mark.slow
 def test_exact_keeps_what_norms_run_over_and_says_why():
     channels = trace(NETWORKS["AnimeGANv2"](), torch.randn(1, 3, 16, 16), exact=True)
     reasons = {group.frozen for group in channels.groups if group.frozen}

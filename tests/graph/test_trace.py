@@ -59,6 +59,7 @@ class Quantized(nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, 0.01, 0, -128, 127)
 
 
+@pytest.mark.slow
 def test_first_way_out_a_rule():
     model = nn.Sequential(conv(3, 8), nn.ReLU(), Quantized(), conv(8, 3))
     x = torch.randn(1, 3, 8, 8)

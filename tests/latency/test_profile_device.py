@@ -104,6 +104,7 @@ def test_every_layer_at_widths_that_the_device_likes(made_up) -> None:
             assert row == [round(blocks_of_8(times.shape, a, b, profile.place), 5) for b in wide]
 
 
+@pytest.mark.slow
 def test_the_fit_is_to_what_whole_networks_took(made_up) -> None:
     network, profile = made_up
     channels = trace(network, IMAGE)

@@ -157,6 +157,7 @@ def test_widths_between_multiples_take_as_long_as_the_next_one() -> None:
     assert at(1) < at(15) < at(16) < at(17) == at(32) < at(33) == at(40)
 
 
+@pytest.mark.slow
 def test_a_finer_step_reaches_faster_networks() -> None:
     """What `allowance` counts on where no network of liked widths is fast enough: half as wide as a step is faster, if not
     by half."""

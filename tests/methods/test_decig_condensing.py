@@ -159,6 +159,7 @@ def test_factors_are_those_printed(shape):
     assert channel_factors(512, shape).tolist() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_is_weighed_by_its_exact_macs():
     model = nets.build("unet128", ngf=4, downs=5)
     channels = trace(model, torch.randn(1, 3, 32, 64))

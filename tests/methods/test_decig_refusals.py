@@ -52,6 +52,7 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, make, 
     assert re.search(words, refusal(tmp_path, make(), **changes))
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_taken_up_where_what_is_cut_stays_the_same(tmp_path):
     for changes in ({"sensitivity": 0}, {"sensitivity": 0, "calibration_images": 3}):
         run = Run(tmp_path)

@@ -191,6 +191,7 @@ def test_what_is_set_by_hand_is_not_looked_at():
     assert layers["0"]["change"] is None and layers["3"]["change"] is not None
 
 
+@pytest.mark.slow
 def test_a_budget_moves_what_the_images_moved():
     """All hinges together, as without a look."""
     loose, _ = planned(normed(), sensitivity=0.02)

@@ -60,6 +60,7 @@ GOES_ON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", rest_exhaustive(GOES_ON, "trimmed".__eq__))
 def test_it_goes_on_from_the_search_that_is_there(missed, tmp_path, way):
     budget, training, search, wanted = GOES_ON[way]

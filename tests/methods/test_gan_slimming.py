@@ -143,6 +143,7 @@ class ByHand:
         return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "revive"),
     rest_exhaustive([("code", True), ("paper", True), ("code", False)], lambda case: case[0] == "paper"),

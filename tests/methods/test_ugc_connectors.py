@@ -57,6 +57,7 @@ def naive(nets: Nets, image: torch.Tensor) -> float:
     return total
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_formula_on_labelled_images_alone_and_teaches_student_and_connectors(work):
     config, task = few.settings(**CD), tiny.pix2pix(lambda_gan=0)
     nets = ready(work)

@@ -141,6 +141,7 @@ def test_updates_run_in_order_and_as_often_as_they_should(work, every):
     assert [len(u.optimizers) for u in found] == [1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", rest_exhaustive(["labelled", "unlabelled"], "unlabelled".__eq__))
 def test_the_student_learns_the_images_of_before_its_teachers_update(work, tmp_path, part):
     """Of the same step."""
@@ -225,6 +226,7 @@ def test_without_a_filter_or_before_it_begins_all_images_count(work, changes):
         )
 
 
+@pytest.mark.slow
 def test_the_filter_sees_the_mean_patch_score_of_the_image_beside_its_input(work):
     config = few.settings(**STRONG)
     nets = ready(config, work.task)

@@ -69,6 +69,7 @@ def kept(channels: Channels, plan: Plan) -> dict[str, tuple[int, int]]:
     return {group.name: (int(plan.keep[group.atoms].sum()), len(group.atoms)) for group in free}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [70, 40, 15, 5])
 def test_every_group_keeps_the_largest_share_that_fits_and_the_top_up_is_small(channels, percent):
     budget = channels.cost().macs * percent / 100
@@ -204,6 +205,7 @@ def test_an_infeasible_budget_fails_before_the_teacher_is_asked_for(tmp_path):
         uniform(Run(tmp_path), work, UniformConfig(floor=4))
 
 
+@pytest.mark.slow
 def test_a_student_starts_as_it_is_told(tmp_path):
     """Of no step of training comes out what it began with."""
     config, made = UniformConfig(lambda_dist=0), {}

@@ -142,6 +142,7 @@ def test_all_metrics_in_one_pass_and_the_batch_size_does_not_matter(weights: Pat
     assert frechet.network is kernel.network  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_perfect_generator(weights: Path) -> None:
     values = evaluate(
         nn.Identity(), batches(), build(MetricsConfig(names=("psnr", "fd_squeezenet", "kd_squeezenet")))

@@ -68,6 +68,7 @@ def network(file: Path) -> FeatureNetwork:
     return load_inception(file)
 
 
+@pytest.mark.slow
 def test_the_state_dict_is_the_released_one() -> None:
     """Structure of the release, taken from torch-fidelity 0.4.0, which loads it strictly."""
     state = Inception().state_dict()
@@ -94,6 +95,7 @@ def test_the_state_dict_is_the_released_one() -> None:
     assert {m.eps for m in Inception().modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_features_are_those_of_torch_fidelity(network: FeatureNetwork) -> None:
     """Pinned: what torch-fidelity 0.4.0's network gives for these weights and pytorch-fid's preprocessing.

@@ -130,6 +130,7 @@ def test_weights_that_judge_are_told_by_their_hash_and_must_be_there(weights, mo
     assert hashes_of("miou", missing) == [other]
 
 
+@pytest.mark.slow
 def test_a_network_that_is_scored_keeps_its_flags(weights):
     judge, network = (
         judge_of("fd_squeezenet", MetricsConfig(), shown, [pictures(4, 9)], nn.Identity),

@@ -90,6 +90,7 @@ def assert_same_picture(file: Path, ngf: int) -> None:
     torch.testing.assert_close(network(picture), wanted, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_released_weights_give_the_released_picture_in_rgb(released):
     assert_same_picture(released, ngf=64)
 

@@ -57,6 +57,7 @@ def test_parameters_and_macs_are_the_published_ones(name, options, params, macs)
     assert counter.get_total_flops() == 2 * macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "size", "params", "macs"),
     [

@@ -72,6 +72,7 @@ class Inception(nn.Module):
         return self.last(self.block(self.first(labels[:, :, ::2, ::2]), labels))
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
 def test_an_inception_block_under_a_map_is_cut_as_it_is_zeroed():
     torch.manual_seed(0)
@@ -83,6 +84,7 @@ def test_an_inception_block_under_a_map_is_cut_as_it_is_zeroed():
         torch.testing.assert_close(extract(model, channels, plan)(x), wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rest_exhaustive(SMALL, {"unet256", "srvgg", "patchgan"}.__contains__))
 @torch.no_grad()
 def test_extracted_equals_zeroed_and_costs_what_is_told(name):

@@ -238,6 +238,7 @@ def test_cut_s_generator_without_aliasing(norm, tmp_path):
     assert_same_pictures(theirs, ours, tmp_path / "latest_net_G.pth", 24)
 
 
+@pytest.mark.slow
 def test_pix2pixhd_s_global_generator(tmp_path):
     theirs = trained(ResnetGenerator(2, 9, nn.InstanceNorm2d, dropout=False, halvings=4))
     assert_same_pictures(theirs, nets.build("resnet9", ngf=2, halvings=4), tmp_path / "latest_net_G.pth", 48)
@@ -409,6 +410,7 @@ class SpadeGenerator(nn.Module):
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doublings", [pytest.param(5, marks=pytest.mark.exhaustive), 6])
 @torch.no_grad()
 def test_gaugan_s_generator(doublings, tmp_path):

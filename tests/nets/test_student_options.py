@@ -32,6 +32,7 @@ CASES = [
 TOLD = [("resnet9", "shuffle")]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "options"), rest_exhaustive(CASES, lambda case: (case[0], case[1]["upsample"]) in TOLD), ids=str
 )

@@ -56,6 +56,7 @@ def test_parameters_and_shapes():
     assert ResidualJudge(ndf=2, layers=2)(images).shape == (2, 1, 1, 1)
 
 
+@pytest.mark.slow
 def test_masks_act_behind_demodulation_and_leave_every_layer_free():
     """What multiplies a kernel is divided out again; the gain after it is felt."""
     model = nets.build("stylegan2", latent=4, ngf=2, size=8).eval()

@@ -124,6 +124,7 @@ def test_batch_statistics_are_cut_along():
     assert torch.equal(student.down[2].running_var, model.down[2].running_var[alive])
 
 
+@pytest.mark.slow
 def test_zeroed_silences_rows_biases_norms_and_columns():
     model = small_resnet()
     channels = trace(model, torch.randn(1, 3, 16, 16))

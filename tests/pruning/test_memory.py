@@ -85,12 +85,13 @@ def cut(channels):
     return Plan(keep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "options"),
     [
         ("resnet9", {"blocks": 1}),
-        ("unet256", {"downs": 5}),
-        ("incres9", {"blocks": 1}),
+        pytest.param("unet256", {"downs": 5}, marks=pytest.mark.exhaustive),
+        pytest.param("incres9", {"blocks": 1}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_to_the_byte(net, options):

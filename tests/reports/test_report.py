@@ -180,6 +180,7 @@ def test_every_group_and_every_term_is_drawn(run: Path, page: Page) -> None:
     assert len(labels) == 8 and labels[0].startswith("G_gan over 3,000 steps: from ")
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_named_with_its_command(build_run: Build, tmp_path: Path) -> None:
     folder = build_run(tmp_path / "run", rows=1)
     names = ("cost.json", "plan.json", "metrics.json", "latency.json", "parity.json", "env.json")

@@ -21,6 +21,7 @@ def averaged(directory, steps):
     return nets["G"], average, seen
 
 
+@pytest.mark.slow
 def test_it_is_the_average_that_is_written_down_and_survives_a_stop(tmp_path):
     network, average, seen = averaged(tmp_path / "whole", 12)
     wanted = [p.detach().double() for p in seen[0].parameters()]

@@ -31,6 +31,7 @@ def train(folder: Path, steps: int = 3, **settings):
     return nets
 
 
+@pytest.mark.slow
 def test_pictures_of_a_training_are_shown_and_change_nothing(tmp_path):
     plain = train(tmp_path / "plain")
     nets = train(tmp_path / "stages/teacher", sample_minutes=1e-9)

@@ -74,6 +74,7 @@ def test_a_training_that_is_validated_makes_the_same_steps(tmp_path):
     assert f"psnr {score(value)} on held-out images, at best" in shown["summary"]
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_survive_a_stop(tmp_path):
     high: dict = {"lr": 0.5, "validate_every": 1}  # scores go up and down
     whole = train(tmp_path / "whole", 8, keep="best", **high)["G"]

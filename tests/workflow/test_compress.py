@@ -198,6 +198,7 @@ def test_compress_takes_the_settings_of_a_data_set(tmp_path):
         compress(model, torch.zeros(1, 3, 32, 32), {"sise": 3}, run=tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_both_directions_share_one_teacher_and_each_student_has_its_own_generator(tmp_path, domains):
     raw = tiny_cycle(tmp_path / "run", domains, data={"direction": "both"})
     outcome = compress_recipe(resolve(raw), progress=False)

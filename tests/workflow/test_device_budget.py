@@ -163,6 +163,7 @@ def test_other_limits_hold_beside_it(method: str, budget: str, here: Path, tmp_p
     assert cost["student"]["macs"]["exact"] <= limits["macs"] < cost["teacher"]["macs"]["exact"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("steady")
 def test_widths_by_hand_count(here: Path, tmp_path: Path) -> None:
     recipe = recipe_of("cat", tmp_path / "run", "latency=60%@cpu", "method.round_to=12")

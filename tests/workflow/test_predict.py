@@ -210,6 +210,7 @@ def onnx_file(path, nodes, initializers, note, sides):
     onnx.save(model, path)
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_a_student_of_its_own(tmp_path, caplog, monkeypatch):
     network = nn.Sequential(conv(3, 3), nn.Sigmoid())
     weights = [from_array(t.detach().numpy().copy(), name) for name, t in network[0].named_parameters()]

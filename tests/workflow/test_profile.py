@@ -5,6 +5,7 @@ import pytest
 from ganshrink.workflow.profile import profile
 
 
+@pytest.mark.slow
 def test_input_channels_follow_the_input_unless_given():
     found = profile("resnet9", ["ngf=4", "blocks=1"], ["5x16x16"])
     assert found["options"] == {"ngf": 4, "blocks": 1, "in_channels": 5} and found["inputs"] == [[5, 16, 16]]
@@ -12,6 +13,7 @@ def test_input_channels_follow_the_input_unless_given():
         profile("resnet9", ["ngf=4", "blocks=1", "in_channels=3"], ["5x16x16"])
 
 
+@pytest.mark.slow
 def test_a_generator_of_latent_vectors_takes_a_length():
     small = ["ngf=8", "size=16"]
     assert profile("sagan", [*small, "latent=6"])["inputs"] == [[6]]

@@ -15,6 +15,7 @@ from tiny_recipe import tiny
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_a_teacher_can_be_that_of_another_run_if_it_goes_the_same_way(tmp_path):
     train_recipe(resolve(tiny(tmp_path / "a")), progress=False)
     taken = {"weights": str(tmp_path / "a"), "max_steps": 0}

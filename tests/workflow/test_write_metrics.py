@@ -86,6 +86,7 @@ def test_training_images_can_be_the_reals(tmp_path, reals, count):
         score(nn.Identity(), images, config)
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_its_batch_is_scored_at_a_size_that_is_named(tmp_path):
     images = TensorPairs([(torch.rand(3, 16, 16), torch.rand(3, 16, 16)) for _ in range(5)])
     values = {}

@@ -67,6 +67,7 @@ def test_a_single_scale_is_soft_thresholded():
     assert sum(len(scale) for scale in before) == 4 + 8 + 16 + 16 + 8 + 4
 
 
+@pytest.mark.slow
 def test_tied_scales_take_the_group_lasso_s_step():
     model, channels, gates = gated("resnet9", {"ngf": 4, "blocks": 2}, chosen=lambda g: len(g.producers) > 1)
     names = ["down.8", "blocks.0.body.6", "blocks.1.body.6"]
@@ -79,6 +80,7 @@ def test_tied_scales_take_the_group_lasso_s_step():
     assert gates.dead.sum() == (norm <= 0.4 * 3**0.5).sum() > 0
 
 
+@pytest.mark.slow
 def test_magnitudes_are_root_mean_squares_and_infinite_where_nothing_is_gated():
     model, channels, gates = gated("resnet9", {"ngf": 4, "blocks": 2}, chosen=lambda g: len(g.producers) > 1)
     scores = gates.magnitudes()
@@ -169,6 +171,7 @@ def soft(x, amount):
     return x.sign() * (x.abs() - amount).clamp_min(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", rest_exhaustive([0.0, 0.5], (0.5).__eq__))
 def test_coming_back_the_step_is_that_of_the_paper_s_equations(momentum):
     """Eqs. 12 to 14, transcribed beside it: the scales of a norm, and of a layer without one."""
@@ -206,6 +209,7 @@ def test_coming_back_the_step_is_that_of_the_paper_s_equations(momentum):
     assert (zeros[1:] & ~zeros[:-1]).any() and (zeros[:-1] & ~zeros[1:]).any()  # some went, some came back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), rest_exhaustive(NETS[1:5], lambda case: case[0] == "unet256"), ids=lambda v: str(v)
 )

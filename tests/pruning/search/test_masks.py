@@ -330,6 +330,7 @@ def test_their_state_survives_a_save():
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in masks.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_boundary_drawn_back_out_opens_what_settled_within_it_and_leaves_the_function():
     model, _, masks = masked()
     put(masks, between(-0.4, 0.6))

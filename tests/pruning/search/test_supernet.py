@@ -240,6 +240,7 @@ def test_layers_that_are_listed_twice(removed):
     assert_subnet_is_extracted(Supernet(network, channels), plan, [x])
 
 
+@pytest.mark.exhaustive
 def test_a_u_nets_decoder_reads_a_segment_of_each_tensor_that_was_joined():
     """Its input is [skip, up]: of a weight's rows those from 0, and those from the skip's full width on."""
     network, channels, space = grown("unet128")

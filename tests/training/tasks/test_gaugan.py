@@ -105,6 +105,7 @@ def test_a_student_learns_from_truth_with_its_teacher_looking_on():
         assert one.layers[0] is two.layers[0] and one.layers[2] is not two.layers[2]
 
 
+@pytest.mark.slow
 def test_vgg_19_sees_images_as_they_are(tmp_path):
     """Up to relu5_1, and in [-1, 1]."""
     torch.manual_seed(0)

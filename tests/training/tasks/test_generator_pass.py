@@ -153,6 +153,7 @@ def test_teachers_that_nothing_asks_and_taps_that_are_read_change_no_bit(tmp_pat
     assert [name for name in alone if not torch.equal(alone[name], watched[name])] == []
 
 
+@pytest.mark.slow
 def test_a_guided_training_is_the_same_each_time_and_leaves_its_teachers_as_they_were(tmp_path):
     guides = teachers()
     before = copy.deepcopy({name: net.state_dict() for name, net in guides.items()})

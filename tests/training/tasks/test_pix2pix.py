@@ -191,6 +191,7 @@ def test_the_first_losses_are_as_they_were(tmp_path):
     assert rest["G_recon"] < 0.95 * first["G_recon"]
 
 
+@pytest.mark.slow
 def test_the_whole_task_trains_in_bfloat16(tmp_path):
     first, _, rest = trajectory(tmp_path, precision="bf16-mixed")
     assert first == pytest.approx(PINNED[0], rel=0.05, abs=0.02)

@@ -265,7 +265,7 @@ def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapp
     method = config.for_stage("condense")
     method["condense"]["factor"] = dict(factors)  # what layers take on a device, whatever it is called
     stamp = {**job.original.describe(), "condensed": names, "method": method, **job.describe()}
-    after = () if task is job.task else None
+    after = () if task is job.task and not task.needs_teacher else None
     return train_stage(run, "condense", make, learn, made_from=stamp, after=after)[0]
 
 

@@ -151,7 +151,8 @@ class Unconditional(PairedLearning):
             yield {"D_real": d_real, "D_fake": d_fake}
 
         def calm(context: PairedContext) -> Iterator[dict[str, Tensor]]:
-            photos = context.real.detach().requires_grad_()
+            photos = context.real.detach()
+            photos.requires_grad_()
             penalty = gradient_penalty(context.scores(photos), photos)
             yield {"D_r1": config.lambda_r1 / 2 * config.r1_every * penalty}
 
