@@ -100,6 +100,8 @@ def export_run(
         ValueError: for an unknown format, a missing extra, or where a file computes something else than torch.
     """
     path, formats = Path(path), [formats] if isinstance(formats, str) else formats
+    if formats is not None and not formats:
+        raise ValueError("no format is named: write for example --format onnx,openvino, or leave it out")
     for name in formats or ():
         if name != formats_file.INT8:
             load_extra(exporter(name).extra)
