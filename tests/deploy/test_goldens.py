@@ -86,16 +86,47 @@ def test_what_cannot_be_verified_is_one_line(exported, tmp_path):
     np.save(tmp_path / "made.npy", np.zeros((1, 3, 12, 12), np.float32))
     [row] = verify(tmp_path, outputs=tmp_path / "made.npy")["files"]
     assert not row["passed"] and "outputs of shape (1, 3, 12, 12)" in row["error"]
-    (tmp_path / FILE).write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(ValueError, match="holds no goldens"):
-        verify(tmp_path)
+
+
+def test_damaged_goldens_are_one_line(exported, tmp_path):
+    path, whole = tmp_path / FILE, (exported / FILE).read_bytes()
+    arrays = dict(np.load(exported / FILE))
+    broken = bytearray(whole)
+    broken[60:75] = b"\x5a" * 15  # in what is compressed
+    damages = [
+        *(
+            lambda content=content: path.write_bytes(content)
+            for content in (b"", b"text", b"PK\x03\x04 cut off")
+        ),
+        *(lambda content=content: path.write_bytes(content) for content in (whole[:-200], bytes(broken))),
+        lambda: (np.save(tmp_path / "one.npy", arrays["output"]), (tmp_path / "one.npy").replace(path)),
+        *(
+            lambda changed=changed: np.savez(path, **(arrays | changed))
+            for changed in (
+                {"about": np.array("no JSON")},
+                {"output": arrays["output"][:2]},
+                {"input_0": np.zeros((), np.uint8)},
+                {"input_0": np.array(["text"] * 3)},
+                {"input_0": arrays["input_0"][:0], "output": arrays["output"][:0]},
+            )
+        ),
+        lambda: np.savez(path, **{name: array for name, array in arrays.items() if name != "output"}),
+    ]
+    for damage in damages:
+        damage()
+        with pytest.raises(
+            ValueError, match=r"goldens.npz holds no goldens \(.+\): ganshrink export RUN writes"
+        ):
+            verify(tmp_path)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("image_io", ["uint8", "float32"])
 def test_files_that_take_pictures_are_replayed_too(image_io, tmp_path):
     images = TensorInputs(list(torch.rand(4, 3, 8, 8) * 2 - 1))
-    outputs.write_export(Run(tmp_path), "onnx", Wide(), torch.zeros(1, 3, 8, 8), images, image_io=image_io)
+    run, student, example = Run(tmp_path), Wide(), torch.zeros(1, 3, 8, 8)
+    outputs.write_export(run, "onnx", student, example, images, image_io=image_io)
+    outputs.write_goldens(run, student, example, images)
     runtimes = ["onnxruntime", *["openvino"] * has_openvino()]
     rows = [verify(tmp_path, runtime=runtime)["files"][0] for runtime in runtimes]
     assert all(row["passed"] and row["most_levels"] <= 0.51 for row in rows)

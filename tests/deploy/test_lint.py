@@ -17,6 +17,7 @@ from ganshrink.metrics.checkerboard import repeating, smooth, smooth_inputs
 from ganshrink.nets.layers import doubling
 from ganshrink.workflow.lint import lint_net
 from ganshrink.workflow.outputs import _checkerboards
+from ganshrink.workflow.profile import network_of
 
 
 def found(network: nn.Module, *targets: str, size: tuple[int, ...] = (3, 16, 16), **options: object) -> dict:
@@ -177,3 +178,13 @@ def test_the_verb_fails_where_something_fails():
         "slow",
         "note",
     }
+
+
+def test_what_lint_would_ignore_is_refused_and_latent_vectors_need_no_size(tmp_path):
+    for target in (tmp_path, tmp_path / "weights.safetensors", tmp_path / "recipe.toml"):
+        with pytest.raises(ValueError, match="--input is of a network by its name"):
+            lint_net(target, inputs=("3x64x64",))
+    with pytest.raises(ValueError, match=r"student.onnx is exported already: lint reads"):
+        lint_net("runs/student.onnx")
+    _, example, _ = network_of("sagan", ("ngf=2", "latent=4", "size=16"))
+    assert [tuple(tensor.shape) for tensor in example] == [(1, 4)]

@@ -8,7 +8,7 @@ import pytest
 from ganshrink.training.stages import Run
 from ganshrink.workflow import outputs
 from ganshrink.workflow.compress import compress_recipe
-from ganshrink.workflow.output_stages import OutputStages, forget
+from ganshrink.workflow.output_stages import OutputStages, forget, note
 from ganshrink.workflow.recipe import resolve
 from tiny_recipe import tiny
 
@@ -47,6 +47,20 @@ def test_an_output_is_made_once_until_what_it_is_from_or_its_files_change(tmp_pa
     assert outcome(1) and not outcome(1)
     (tmp_path / "outputs.json").write_text("{half a reco")
     assert outcome(1) and not outcome(1)
+
+
+def test_what_a_verb_wrote_outlasts_another_call_while_it_is_of_the_same_student(tmp_path):
+    run = Run(tmp_path)
+    (tmp_path / "student-fp16.onnx").write_text("half")
+    run.write("parity.json", {"student-fp16.onnx": {"format": "onnx-fp16"}})
+    told = {"parity.json": "student-fp16.onnx"}
+    note(run, "student-fp16.onnx", "weights", files=("student-fp16.onnx",), entries=told)
+    for student, there in (("weights", True), ("weights", True), ("others", False), ("weights", False)):
+        outputs.clear(run)
+        stages = OutputStages(run)
+        stages.keep(student)
+        stages.close()
+        assert (tmp_path / "student-fp16.onnx").is_file() == (tmp_path / "parity.json").is_file() == there
 
 
 FILES = ("metrics.json", "samples/samples.json", "student.onnx", "latency.json", "report.html")

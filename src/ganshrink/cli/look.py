@@ -95,9 +95,7 @@ def lint(
     """Say before training what runtimes lack of a network or run slowly, at which layers, and what avoids it."""
     from ganshrink.workflow.lint import lint_net
 
-    found = lint_net(
-        net, overrides or (), runtimes=target or (), inputs=inputs or ("3x256x256",), original=uncut
-    )
+    found = lint_net(net, overrides or (), runtimes=target or (), inputs=inputs or (), original=uncut)
     answer(found, json_, linted(found))
     if any(one["severity"] == "fails" for one in found["findings"]):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ levels (value = level / 127.5 - 1), others as they are. `output`: what torch mad
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +101,17 @@ def read_goldens(path: str | Path) -> Goldens:
             f"there is no {printable(path)}: ganshrink export RUN writes it beside student.onnx; copy both"
         )
     arrays = _arrays(path)
-    if "output" not in arrays or "input_0" not in arrays:
-        raise ValueError(f"{printable(path)} holds no goldens: no input_0 and output")
-    about = json.loads(str(arrays.pop("about", "{}")))
-    parts = [torch.from_numpy(arrays.pop(name)) for name in sorted(arrays) if name.startswith("input_")]
+    try:
+        about = dict(json.loads(str(arrays.pop("about", "{}"))))
+        parts = [torch.from_numpy(arrays.pop(name)) for name in sorted(arrays) if name.startswith("input_")]
+        made = {name: torch.from_numpy(array.astype(np.float64) / STEPS) for name, array in arrays.items()}
+        count = len(made["output"])
+        if not count or {len(part) for part in parts} != {count}:
+            raise ValueError(f"{count} outputs, of inputs {[len(part) for part in parts]}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_goldens(path, error) from None
     parts = [from_picture(part) if part.dtype == torch.uint8 else part for part in parts]
-    inputs = [tuple(part[n : n + 1] for part in parts) for n in range(len(parts[0]))]
-    made = {name: torch.from_numpy(array.astype(np.float64) / STEPS) for name, array in arrays.items()}
-    return Goldens(inputs, made, about)
+    return Goldens([tuple(part[n : n + 1] for part in parts) for n in range(count)], made, about)
 
 
 def verify(
@@ -206,8 +210,14 @@ def _outputs(path: Path) -> Tensor:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
         raise ValueError(f"{printable(path)} is no .npy file: {one_line(error)}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 4 or array.dtype.kind not in "fu":
-        raise ValueError(f"{printable(path)} must hold one array (N, C, H, W), in [-1, 1] or of uint8 levels")
+    if (
+        not isinstance(array, np.ndarray)
+        or array.ndim != 4
+        or not (array.dtype.kind == "f" or array.dtype == np.uint8)
+    ):
+        raise ValueError(
+            f"{printable(path)} must hold one array (N, C, H, W), floats in [-1, 1] or uint8 levels"
+        )
     made = torch.from_numpy(array.astype(np.float64))
     return made if array.dtype == np.uint8 else (made.clamp(-1, 1) + 1) * 127.5
 
@@ -218,10 +228,15 @@ def _stored(levels: Tensor) -> np.ndarray:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as held, np.load(held, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{printable(path)} holds no goldens: {one_line(error)}") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _no_goldens(path, error) from None
+
+
+def _no_goldens(path: Path, error: Exception) -> ValueError:
+    why = one_line(error)
+    return ValueError(f"{printable(path)} holds no goldens ({why}): ganshrink export RUN writes them anew")
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

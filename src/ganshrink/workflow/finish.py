@@ -24,7 +24,7 @@ from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
 from ganshrink.system.machine import core_count, device_name
 from ganshrink.system.values import raw, values_of
-from ganshrink.training.stages import Run, file_hash
+from ganshrink.training.stages import Run, file_hash, tensors_hash
 from ganshrink.training.stamps import sources, stamp
 from ganshrink.training.train import Nets, length_of
 from ganshrink.workflow import int8, outputs
@@ -133,6 +133,7 @@ def _make_outputs(
     }
     example = [[str(tensor.dtype), *tensor.shape] for tensor in job.example]
     options, licence = recipe.export.options, recipe.export.licence
+    stages.keep(tensors_hash(networks["student"].state_dict()))  # what other verbs wrote
     if settings.mode != "none":
         trained = result.quantization
         made_from = {
@@ -151,8 +152,9 @@ def _make_outputs(
                 files=(int8.FILE, "quantization.json"),
                 entries={"parity.json": int8.FILE, "cost.json": "int8"},
             )
-            networks["int8"] = int8.open_int8(run.path)
-            shown["networks"]["int8"] = file_hash(run.path / int8.FILE)
+    if (run.path / int8.FILE).is_file():
+        networks["int8"] = int8.open_int8(run.path)
+        shown["networks"]["int8"] = file_hash(run.path / int8.FILE)
     split = "held out: every tenth of the given samples"
     if recipe.data is not None:
         split = split_said(recipe.data, recipe.metrics.split)

@@ -17,7 +17,7 @@ def lint_net(
     overrides: Sequence[str] = (),
     *,
     runtimes: Sequence[str] = (),
-    inputs: Sequence[str] = ("3x256x256",),
+    inputs: Sequence[str] = (),
     original: Uncut = None,
 ) -> dict[str, Any]:
     """What `ganshrink.deploy.lint` finds of a network; `of` is what was looked at, `trained` whether its weights are.
@@ -26,16 +26,22 @@ def lint_net(
         target: a recipe's file; a network's name, or `MODULE:NAME` of your own; weights (.safetensors) or a run's folder.
         overrides: `key=value` of the recipe, or for the network's constructor.
         runtimes: targets, as faults.toml names them; none: all.
-        inputs: of a network by its name, such as `3x256x256`.
+        inputs: of a network by its name, as `network_of` takes them.
         original: for weights of a network of your own, that network uncut, or its MODULE:NAME.
 
     Raises:
-        ValueError: for an unknown network, option or target, or a network that cannot be exported.
+        ValueError: for an unknown network, option or target, a network that cannot be exported, or an exported file.
         FileNotFoundError: if the folder holds no student.
     """
     targets_of(runtimes)
     path, text = Path(target), str(target)
     trained = path.suffix == ".safetensors" or path.is_dir()
+    if inputs and (trained or path.suffix == ".toml"):
+        raise ValueError(f"--input is of a network by its name: {target} says itself what it takes")
+    if path.suffix == ".onnx":
+        raise ValueError(
+            f"{target} is exported already: lint reads a network, a recipe, or the run that it is of"
+        )
     if trained:
         if overrides:
             raise ValueError(

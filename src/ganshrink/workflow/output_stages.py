@@ -62,15 +62,11 @@ class OutputStages:
             return False
         self.record.pop(name, None)
         make()
-        folder = self.run.path
-        found = [path for pattern in (files or [name]) for path in folder.glob(pattern) if path.is_file()]
-        made = {path.relative_to(folder).as_posix(): file_hash(path) for path in found}
-        told = {file: {entry: self.run.read(file)[entry]} for file, entry in (entries or {}).items()}
-        self.record[name] = {"key": key, "files": made, "entries": told}
+        self.record[name] = {"key": key, **_written(self.run, files or [name], entries or {})}
         self.run.write(RECORD, self.record)
         return True
 
-    def _take_back(self, earlier: Mapping[str, Any], key: str) -> bool:
+    def _take_back(self, earlier: Mapping[str, Any], key: str | None) -> bool:
         """Put an output's files back where they belong, if they are still what was written, and from the same."""
         folder, places = self.run.path, {}
         if earlier.get("key") != key or not earlier["files"]:
@@ -89,6 +85,14 @@ class OutputStages:
             content = self.run.read(file) if (folder / file).is_file() else {}
             self.run.write(file, content | told)
         return True
+
+    def keep(self, student: str) -> None:
+        """Take back what verbs wrote (`note`) of the student with weights of this hash."""
+        self.asked += [
+            name
+            for name, made in self.record.items()
+            if made.get("student") == student and self._take_back(made, None)
+        ]
 
     def close(self) -> None:
         """Remove what none of the outputs asked for is made of."""
@@ -110,6 +114,25 @@ def set_aside(folder: Path, files: Sequence[str]) -> None:
             (folder / file).replace(aside)
         else:
             (folder / file).unlink(missing_ok=True)
+
+
+def note(run: Run, name: str, student: str, *, files: Sequence[str], entries: Mapping[str, str]) -> None:
+    """Let what a verb wrote of a student outlast another call on its run, while it is the same student's.
+
+    Args:
+        student: the hash of its weights.
+        files, entries: as for `OutputStages.once`.
+    """
+    made = {"key": None, "student": student, **_written(run, files, entries)}
+    run.write(RECORD, _record(run.path) | {name: made})
+
+
+def _written(run: Run, files: Sequence[str], entries: Mapping[str, str]) -> dict[str, Any]:
+    """The files of an output with their hashes, and its entries in others."""
+    found = [path for pattern in files for path in run.path.glob(pattern) if path.is_file()]
+    made = {path.relative_to(run.path).as_posix(): file_hash(path) for path in found}
+    told = {file: {entry: run.read(file)[entry]} for file, entry in entries.items()}
+    return {"files": made, "entries": told}
 
 
 def forget(folder: Path, name: str) -> None:

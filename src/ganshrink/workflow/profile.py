@@ -35,7 +35,7 @@ def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ()) -
 
 
 def network_of(
-    net: str, options: Sequence[str] = (), inputs: Sequence[str] = ("3x256x256",)
+    net: str, options: Sequence[str] = (), inputs: Sequence[str] = ()
 ) -> tuple[nn.Module, list[torch.Tensor], dict[str, Any]]:
     """A network with fresh weights, inputs that it takes, and the options it was built with.
 

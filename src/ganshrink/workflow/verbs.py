@@ -21,9 +21,10 @@ from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget
 from ganshrink.reports import write_report
 from ganshrink.system.copies import in_evaluation
-from ganshrink.training.stages import Run
+from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow import formats as formats_file
+from ganshrink.workflow.output_stages import note
 from ganshrink.workflow.overrides import parse_overrides, put
 from ganshrink.workflow.recipe import Recipe, read_recipe
 from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
@@ -100,6 +101,8 @@ def export_run(
         ValueError: for an unknown format, a missing extra, or where a file computes something else than torch.
     """
     path, formats = Path(path), [formats] if isinstance(formats, str) else formats
+    if formats is not None and not formats:
+        raise ValueError("no format is named: write for example --format onnx,openvino, or leave it out")
     for name in formats or ():
         if name != formats_file.INT8:
             load_extra(exporter(name).extra)
@@ -120,9 +123,16 @@ def export_run(
             formats_file.time_format(
                 run, name, networks["teacher"], example, image_io=options["image_io"], **_timing(recipe)
             )
+        _note(run, outputs.file_of(name), networks["student"], outputs.files_of(name), "parity.json")
     outputs.write_goldens(run, networks["student"], example, images)
     write_report(path)
     return run.read("parity.json")
+
+
+def _note(run: Run, file: str, student: nn.Module, files: Sequence[str], *told: str) -> None:
+    """Let a file outlast another `compress` on the run, with its entries in others."""
+    entries = {name: "int8" if name == "cost.json" else file for name in told}
+    note(run, file, tensors_hash(student.state_dict()), files=files, entries=entries)
 
 
 def _timing(recipe: Recipe) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def quantize_run(
             student was trained; without a mode, ranges are calibrated and nothing is trained.
 
     Returns:
-        int8.json.
+        quantization.json.
 
     Raises:
         ValueError: if the student cannot be quantized, or the file computes something else in ONNX Runtime.
@@ -177,6 +187,7 @@ def quantize_run(
         licence=recipe.export.licence,
         **options,
     )
+    _note(run, int8.FILE, networks["student"], (int8.FILE, "quantization.json"), "parity.json", "cost.json")
     outputs.add_int8_goldens(run)
     assert recipe.data is not None
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
