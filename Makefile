@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-formats quick lint clean
+.PHONY: demo test test-all test-formats quick lint docs clean
 
 demo: $(INSTALLED)  ## the main job on the embedded data: a generator goes in, a small one comes out
 	$(BIN)/ganshrink compress recipes/cat/demo.toml run=runs/demo
@@ -19,7 +19,7 @@ test: $(INSTALLED)  ## the suite: every fact, for the cases that tell most
 test-all: $(INSTALLED)  ## every fact for every case
 	$(PYTEST) $(TWO) -m "not formats"
 
-test-formats: $(INSTALLED)  ## the page in a browser (fetches onnxruntime-web, needs Chromium), and files for other runtimes
+test-formats: $(INSTALLED) docs  ## the page in a browser (fetches onnxruntime-web, needs Chromium), files for other runtimes, the site
 	$(PYTEST) -m formats
 
 quick: $(INSTALLED)  ## the tests without those that take more than about half a second
@@ -27,6 +27,16 @@ quick: $(INSTALLED)  ## the tests without those that take more than about half a
 
 lint: $(INSTALLED)  ## style, form and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# pages link to files beside docs/, so these lie beside it in the site too
+docs: $(VENV)/.docs  ## the site of docs/, in site/: a warning is an error
+	$(BIN)/zensical build --clean --strict
+	git ls-files src recipes results benchmarks | tar -c -T - | tar -x -C site
+	echo '<meta http-equiv="refresh" content="0; url=docs/">' > site/index.html
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 # torch comes first and alone: whatever is installed after it must take the pinned build that is already there
 $(INSTALLED): pyproject.toml constraints.txt
@@ -36,4 +46,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

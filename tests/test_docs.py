@@ -15,7 +15,7 @@ from ganshrink.nets import NETS
 from ganshrink.training.tasks import TASKS
 from ganshrink.workflow.recipe import resolve
 
-PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md"))]
+PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").rglob("*.md"))]
 RECIPES = [
     pytest.param(block, id=f"{path.stem}-{number}")
     for path in PAGES

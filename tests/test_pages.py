@@ -20,7 +20,7 @@ from ganshrink.methods import METHODS
 from ganshrink.methods.base import Settings
 from ganshrink.workflow.recipe import read_recipe
 
-PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md"))]
+PAGES = [*sorted(Path().glob("*.md")), *sorted(Path("docs").rglob("*.md"))]
 PAGES = [
     path for path in PAGES if path.stem not in ("CHANGELOG", "ROADMAP", "CONTRIBUTING")
 ]  # what is no more, not yet, or run by a test of its own
@@ -125,6 +125,7 @@ def run_python(code: str, **names: Any) -> dict[str, Any]:
 def test_the_python_of_every_page_is_run():
     """Here, or where it is said."""
     elsewhere = {"README.md": "test_readme.py", "docs/bring-your-own-model.md": "test_tutorial.py"}
+    elsewhere["docs/browser.md"] = "browser/test_cookbook.py"
     here = {"docs/decig.md": 1, "docs/export.md": 1, "docs/int8.md": 1, "docs/reconstruct.md": 1}
     found = {page: len(blocks) for page, blocks in PYTHON.items() if blocks and page not in elsewhere}
     assert found == here and elsewhere.keys() <= PYTHON.keys()

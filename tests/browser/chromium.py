@@ -6,11 +6,15 @@ import select
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ganshrink.browser import open_server
 
 PATIENCE = 120  # seconds to wait for its next word
 BINARY = next(
@@ -109,3 +113,12 @@ def chromium() -> Iterator[Tab]:
             process.wait()
             os.close(our_read)
             os.close(our_write)
+
+
+def served(folder: Path) -> Iterator[str]:
+    with open_server(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chromium import BINARY, Tab, chromium
+from chromium import Tab, served
 from PIL import Image
 from torch import nn
 
-from ganshrink.browser import open_server, write_page
+from ganshrink.browser import write_page
 from ganshrink.browser.runtime import runtime_files
 from ganshrink.data import InputSpec, class_colours
 from ganshrink.exporters import export_onnx
@@ -23,15 +22,6 @@ from ganshrink.system.values import ValueRange, Values, converting
 from ganshrink.workflow.predict import predict
 
 CLASSES = 5
-
-
-def served(folder: Path) -> Iterator[str]:
-    with open_server(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -89,18 +79,6 @@ def conv(*sizes: int) -> nn.Module:
     for size, out in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Conv2d(size, out, 3, padding=1), nn.InstanceNorm2d(out), nn.ReLU()]
     return nn.Sequential(*layers[:-2]).eval()
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Tab]:
-    if BINARY is None:
-        pytest.skip("no Chromium is installed")
-    try:
-        runtime_files()
-    except (ConnectionError, FileNotFoundError) as error:
-        pytest.skip(str(error))
-    with chromium() as opened:
-        yield opened
 
 
 def picture_of(tab: Tab, canvas: str) -> np.ndarray:

@@ -28,6 +28,7 @@ EXTRAS = {  # the modules of each extra, as in pyproject.toml
     "cluster": ("distributed",),
     "video": ("av",),
     "hub": ("huggingface_hub",),
+    "docs": ("zensical", "mkdocstrings"),
 }
 FOLDERS = ("GANSHRINK_DATA", "GANSHRINK_WEIGHTS")
 TOLERANCE = 1e-4  # between two float32 networks that compute the same, with outputs in [-1, 1]
