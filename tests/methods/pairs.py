@@ -16,7 +16,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "pix2pixhd": ({"ngf": 2, "blocks": 1}, (3, 32, 32)),
     "gaugan": ({"in_channels": 3, "ngf": 2, "hidden": 4, "doublings": 5}, (3, 32, 32)),
     "incres_gaugan": ({"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}, (3, 32, 32)),
-    "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (3, 32, 32)),
+    "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (3, 64, 64)),
     "cartoongan": ({"ngf": 4, "blocks": 1}, (3, 16, 16)),
     "rrdb": ({"ngf": 8, "growth": 4, "blocks": 1, "scale": 2}, (3, 16, 16)),
     "srvgg": ({"ngf": 8, "convs": 2}, (3, 16, 16)),

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ganshrink import nets
-from ganshrink.training import Taps, activations, check_maps
+from ganshrink.training import Taps, activations, check_maps, default_taps
 
 
 def test_taps_give_what_passed_through_once():
@@ -91,3 +92,11 @@ def test_activations_are_found_in_order_or_missed_by_name():
     assert activations(network) == ["1", "2.0"]
     with pytest.raises(ValueError, match="a Tanh, has no activation to look at"):
         activations(network[3])
+
+
+def test_what_makes_a_weight_is_never_tapped():
+    """A kernel of 4 input channels is a tensor (B, 4, H, W) too."""
+    layers = [nn.Conv2d(3, 4, 3), *(spectral_norm(nn.Conv2d(4, 4, 3)) for _ in range(3))]
+    network = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in layers))
+    taps = default_taps(network, [torch.zeros(1, 3, 12, 12)], 4, count=9)
+    assert taps and not [tap for tap in taps if "parametrizations" in tap]

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.spelling import did_you_mean
@@ -91,7 +92,7 @@ def default_taps(
 
     On a residual generator with the width of its trunk these are the papers' four: the end of the stem, and three
     blocks. Maps less than `least` high or wide do not count. Within a chain of single layers only the last counts, and
-    nothing inside a module that itself counts.
+    nothing inside a module that itself counts; what makes a weight, such as a spectral norm, makes no features.
 
     Raises:
         ValueError: if no submodule has an output of that width.
@@ -112,7 +113,16 @@ def default_taps(
         return hook
 
     flags = [(module, module.training) for module in model.modules()]
-    hooks = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
+    of_weights = {
+        id(part)
+        for module in model.modules()
+        if isinstance(module, ParametrizationList)
+        for part in module.modules()
+    }
+    watched = [
+        (path, module) for path, module in model.named_modules() if path and id(module) not in of_weights
+    ]
+    hooks = [module.register_forward_hook(watch(path)) for path, module in watched]
     try:
         with torch.no_grad():
             in_evaluation(model)(*example)
