@@ -49,8 +49,7 @@ def test_doctor_knows_the_extras_of_the_package():
     declared = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
     del declared["dev"]
     modules = {
-        name: [re.split("[<>=!]", package)[0].replace("-", "_") for package in packages]
-        for name, packages in declared.items()
+        name: [re.split(r"[\[<>=!]", package)[0].replace("-", "_") for package in packages]
         for name, packages in declared.items()
     }
     assert {name: list(known) for name, known in doctor.EXTRAS.items()} == modules
