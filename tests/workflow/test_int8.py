@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ import ganshrink
 from ganshrink import nets
 from ganshrink.data import open_dataset, to_uint8
 from ganshrink.exporters.int8 import ParityError
+from ganshrink.exporters.note import read_note
 from ganshrink.quant import Grid, LayerGrids, QuantConfig, QuantizationConfig
 from ganshrink.workflow.compress import compress, compress_recipe
 from ganshrink.workflow.int8 import _relieved
 from ganshrink.workflow.recipe import resolve
-from ganshrink.workflow.verbs import load_networks, quantize_run
+from ganshrink.workflow.verbs import export_run, load_networks, quantize_run
 from tiny_recipe import tiny
 
 pytestmark = pytest.mark.slow
@@ -125,6 +127,14 @@ def test_a_layer_that_is_not_there_is_missed_before_anything_is_trained(tmp_path
     with pytest.raises(ValueError, match="exclude: the network has no convolution 'up.99'"):
         compress_recipe(resolve(small(tmp_path, quantization=quantization)), progress=False)
     assert not list((tmp_path / "stages").iterdir())
+
+
+@pytest.mark.exhaustive
+def test_what_an_export_asks_for_holds_for_its_file_in_integers_too(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    export_run(run, formats="onnx-int8", image_io="float32", licence="MIT")
+    assert read(run / "parity.json")[FILE]["image_io"] == "float32"
+    assert read_note(run / FILE).provenance["licence"] == "MIT"
 
 
 @pytest.mark.exhaustive

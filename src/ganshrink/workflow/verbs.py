@@ -90,8 +90,8 @@ def export_run(
     """Write the files of a run's student again; what is not given is as in the recipe.
 
     Args:
-        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it; None: onnx
-            and the recipe's formats.
+        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it, and is
+            timed as that says; None: onnx and the recipe's formats.
         timed: also time each of these files beside the teacher's in the same format, which is written for it.
 
     Returns:
@@ -109,14 +109,11 @@ def export_run(
     recipe, run = _recipe(path, (), own), Run(path)
     networks = load_networks(path, net)
     images = None if recipe.data is None else _held_out(recipe, path)
-    options = {
-        "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
-        "image_io": recipe.export.image_io if image_io is None else image_io,
-    }
+    options = _options(recipe, dynamic_size, image_io)
     example, licence = example_for(path), licence or recipe.export.licence
     for name in dict.fromkeys(("onnx", *recipe.export.formats) if formats is None else formats):
         if name == formats_file.INT8:
-            quantize_run(path, net=net, own=own)
+            quantize_run(path, licence=licence, net=net, own=own, **options)
             continue
         outputs.write_export(run, name, networks["student"], example, images, licence=licence, **options)
         if timed:
@@ -135,6 +132,14 @@ def _note(run: Run, file: str, student: nn.Module, files: Sequence[str], *told: 
     note(run, file, tensors_hash(student.state_dict()), files=files, entries=entries)
 
 
+def _options(recipe: Recipe, dynamic_size: bool | None, image_io: str | None) -> dict[str, Any]:
+    """Of an exporter: as given, else as in the recipe."""
+    return {
+        "dynamic_size": recipe.export.dynamic_size if dynamic_size is None else dynamic_size,
+        "image_io": recipe.export.image_io if image_io is None else image_io,
+    }
+
+
 def _timing(recipe: Recipe) -> dict[str, Any]:
     return recipe.latency.model_dump(include={"threads", "seconds"})
 
@@ -143,6 +148,9 @@ def quantize_run(
     path: str | Path,
     overrides: Sequence[str] = (),
     *,
+    dynamic_size: bool | None = None,
+    image_io: str | None = None,
+    licence: str | None = None,
     net: Uncut = None,
     own: Sequence[str] = (),
     progress: bool = True,
@@ -152,6 +160,7 @@ def quantize_run(
     Args:
         overrides: of [quantization], such as `quantization.mode=finetune`. What is not given is as in the recipe, or as the
             student was trained; without a mode, ranges are calibrated and nothing is trained.
+        dynamic_size, image_io, licence: of the file; None: as in the recipe.
 
     Returns:
         quantization.json.
@@ -175,7 +184,7 @@ def quantize_run(
         quantized, settings = int8.finetune(run, job, settings, quantized)
         made = run.read("stages.json") if (path / "stages.json").is_file() else []
         run.write("stages.json", [stage for stage in made if stage["name"] != "int8"] + run.stages())
-    options = recipe.export.model_dump(include={"dynamic_size", "image_io"})
+    options = _options(recipe, dynamic_size, image_io)
     networks["int8"] = int8.write_int8(
         run,
         quantized,
@@ -184,7 +193,7 @@ def quantize_run(
         images,
         held_out,
         trained=trained,
-        licence=recipe.export.licence,
+        licence=licence or recipe.export.licence,
         **options,
     )
     _note(run, int8.FILE, networks["student"], (int8.FILE, "quantization.json"), "parity.json", "cost.json")
