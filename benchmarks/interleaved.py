@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = 7, *, warmup: int = 1) -> None:
-    """Print of each contender the median and quartiles of its milliseconds and of its ratio to the first one."""
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]], rounds: int = 7, *, warmup: int = 1
+) -> dict[str, np.ndarray]:
+    """Print of each contender the median and quartiles of its milliseconds and of its ratio to the first one.
+
+    Returns:
+        the ratios by processor time, one a round.
+    """
     for _ in range(warmup):
         for run in runs.values():
             run()
@@ -25,11 +31,13 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = 7, *, warmu
         cells = [1e3 * times[:, place, 1], *(times[:, place, clock] / times[:, 0, clock] for clock in (1, 0))]
         print(
             f"{name:34} "
-            + " ".join(f"{_told(cell):>{width}}" for cell, width in zip(cells, (30, 22, 22), strict=True))
+            + " ".join(f"{told(cell):>{width}}" for cell, width in zip(cells, (30, 22, 22), strict=True))
         )
+    return {name: times[:, place, 1] / times[:, 0, 1] for place, name in enumerate(runs)}
 
 
-def _told(values: np.ndarray) -> str:
+def told(values: np.ndarray) -> str:
+    """Median and quartiles."""
     low, middle, high = np.percentile(values, (25, 50, 75))
     return f"{middle:.4g} ({low:.4g} to {high:.4g})"
 

@@ -372,6 +372,7 @@ def shipped(tmp_path, monkeypatch) -> None:
     files |= {f"celebamask/{{0}}_{side}/{{1}}": ("train test", (32, 32, 3)) for side in ("masks", "photos")}
     flat = ("CelebAMask-HQ/CelebA-HQ-img", "CelebAMask-HQ/cartoons", "celeba/img_align_celeba")
     files |= {f"{name}/{{1}}": (". .", (32, 32, 3)) for name in flat}
+    files["cifar10/{0}/{1}"] = "train test", (32, 32, 3)
     for name, (splits, size) in files.items():
         for number, split in enumerate(splits.split() * 8):
             path = root / f"{name.format(split, number)}.png"
@@ -395,6 +396,7 @@ def made_small(recipe: Recipe, folder: Path) -> Recipe:
     smaller = {"ngf": 24 if recipe.method.name == "cat" else 12}  # CAT's floor of widths needs room above it
     if recipe.data.height_width < (256, 256):
         families = {"unet": {"downs": 5}, "gaugan": {"ngf": 6, "hidden": 12, "doublings": 5}}
+        families |= {"sagan": {}, "stylegan2": {}}  # which have no depth of their own
         smaller |= next((of for name, of in families.items() if name in recipe.net.name), {"blocks": 2})
     narrow = NetConfig(name=recipe.net.name, **recipe.net.options | smaller)
     judged = recipe.task.model_copy(
@@ -456,8 +458,8 @@ def test_every_recipe_takes_two_steps(path, tmp_path, streets, domains):
 def test_every_row_of_a_paper_takes_two_steps(path, tmp_path, shipped):
     """On its own data set, as that ships."""
     text = path.read_text()
-    deep = "taps" in text and "unet" in text
-    small = [] if deep else ["data.size=64", "data.load_size=64"]  # taps are of eight halvings
+    own_size = "latents" in text or ("taps" in text and "unet" in text)  # taps are of eight halvings
+    small = [] if own_size else ["data.size=64", "data.load_size=64"]
     small += ["data.label_size=64"] if "label_size" in text else []
     small += ["method.condense.factor=cpu"] if '"cuda"' in text and not torch.cuda.is_available() else []
     recipe = made_small(read_recipe(path, [f"run={tmp_path / 'run'}", *TWO_STEPS, *small]), tmp_path)

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 import ganshrink
 from ganshrink.cli.main import main
+from ganshrink.data import open_dataset
 from ganshrink.metrics.value import Value
+from ganshrink.training.stages import Run
 from ganshrink.workflow.missing import missing
-from ganshrink.workflow.preflight import PASSED, check_repeatable
+from ganshrink.workflow.preflight import PASSED, check_repeatable, passed, preflight
 from ganshrink.workflow.recipe import dump, resolve
 from tiny_recipe import tiny
 
@@ -209,6 +211,22 @@ def test_a_late_failure_costs_a_file_and_is_told(tmp_path, monkeypatch, caplog):
     assert not missing(tmp_path / "other")
 
 
+def test_what_passed_is_not_tried_again_until_something_else_is_asked(tmp_path):
+    raw = tiny(tmp_path / "run")
+    recipe, run = resolve(raw), Run(tmp_path / "run", seed=0)
+    images = open_dataset(recipe.data, "test")
+    preflight(run, recipe, Net(), (EXAMPLE,), images)
+    assert passed(run.path, recipe, Net(), (EXAMPLE,), images)
+    other = {
+        "recipe": resolve(tiny(tmp_path / "run", metrics={"names": ["psnr"]})),
+        "network": Net(nn.Tanh()),
+    }
+    other |= {"example": (EXAMPLE[..., :8],), "images": open_dataset(recipe.data, "val")}
+    for name, value in other.items():
+        asked = {"recipe": recipe, "network": Net(), "example": (EXAMPLE,), "images": images} | {name: value}
+        assert not passed(run.path, **asked), name
+
+
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_command_line_ends_with_what_is_missing(tmp_path, monkeypatch, capsys):
@@ -237,7 +255,6 @@ def test_the_command_line_ends_with_what_is_missing(tmp_path, monkeypatch, capsy
 
 
 def test_what_was_missing_and_is_made_by_a_verb_is_missing_no_more(tmp_path):
-    from ganshrink.training.stages import Run
     from ganshrink.workflow.missing import found, losing
 
     run = Run(tmp_path)

@@ -122,7 +122,7 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
 
     def begin() -> None:
         if is_main_process():
-            preflight(run, recipe, new(), example)
+            preflight(run, recipe, new(), example, held_out)
         _note(run, whole)
 
     @cache
@@ -301,7 +301,7 @@ def compress(
     @cache
     def teacher() -> Nets:
         if is_main_process():
-            preflight(opened, recipe, given, inputs)
+            preflight(opened, recipe, given, inputs, held_out)
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})

@@ -1,6 +1,7 @@
 """What would fail after a training, tried before it: on the untrained generator, once for a run."""
 
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ganshrink.data import Images
 from ganshrink.exporters import exporter
 from ganshrink.exporters.runtime import has_openvino, open_openvino, runtime_version
 from ganshrink.pruning.folding import copy_of
@@ -22,6 +24,7 @@ from ganshrink.system.spelling import one_line
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import sources
 from ganshrink.workflow import outputs
+from ganshrink.workflow.output_stages import stamp_of_metrics
 from ganshrink.workflow.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -70,18 +73,19 @@ def check_repeatable(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     )
 
 
-def preflight(run: Run, recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...]) -> None:
+def preflight(
+    run: Run, recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images: Images
+) -> None:
     """Try the files that the recipe asks for. What passed is noted in the run and not tried again.
 
     Args:
         network: the original generator, whose weights play no part.
+        images: those that networks are scored on.
 
     Raises:
         ValueError: what would be missing in the end, and why.
     """
-    asked = _asked(recipe, network, example)
-    key = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
-    if (run.path / PASSED).is_file() and run.read(PASSED).get("key") == key:
+    if passed(run.path, recipe, network, example, images):
         return
     if recipe.quantization.mode != "none":
         with _told("quantization", "set quantization.mode = 'none'"):
@@ -93,17 +97,33 @@ def preflight(run: Run, recipe: Recipe, network: nn.Module, example: tuple[Tenso
                 outputs.export_to(file, name, network, example, (), **recipe.export.options)
             if name == "onnx" and recipe.latency.enabled and has_openvino():
                 _try_openvino(file)
-    run.write(PASSED, {"key": key})
+    run.write(PASSED, {"key": _key(recipe, network, example, images)})
+
+
+def passed(
+    folder: Path, recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images: Images
+) -> bool:
+    """Whether all that is tried before a training passed in a run already, for the same recipe, generator and images."""
+    file = folder / PASSED
+    return file.is_file() and json.loads(file.read_bytes()).get("key") == _key(
+        recipe, network, example, images
+    )
+
+
+def _key(recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images: Images) -> str:
+    asked = _asked(recipe, network, example) | {"images": images.fingerprint()}
+    return hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
 
 
 def _asked(recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
-    """What decides whether the files can be made."""
+    """What decides whether the files can be made, and the pictures scored."""
     return {
         "network": [repr(network), sources(network)],
         "example": [list(tensor.shape) for tensor in example],
         "export": recipe.export.model_dump(mode="json"),
         "quantization": [recipe.quantization.mode != "none", recipe.quantization.exclude],
         "latency": recipe.latency.enabled,
+        "metrics": stamp_of_metrics(recipe.metrics),
         "versions": [torch.__version__, runtime_version("onnxruntime") if recipe.export.onnx else None],
     }
 

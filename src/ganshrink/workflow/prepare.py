@@ -21,7 +21,7 @@ from ganshrink.training.stamps import with_source
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
-from ganshrink.workflow.preflight import check_repeatable, check_single
+from ganshrink.workflow.preflight import check_repeatable, check_single, passed
 from ganshrink.workflow.recipe import Recipe
 from ganshrink.workflow.validation import validation_of
 
@@ -67,7 +67,7 @@ def prepare(
 
     Args:
         build: makes the original generator, freshly initialised.
-        shared: the folder where profiles of this machine are kept.
+        shared: the folder where profiles of this machine are kept, and what passed before a training.
 
     Raises:
         ValueError: for what cannot work.
@@ -77,8 +77,9 @@ def prepare(
         warn_trained_on(held_out, images, unlabelled, limit=recipe.metrics.limit)
         network = build()
         check_single(network)
-        outputs.check_ready(recipe, network, held_out)
-        check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
+        if not passed(shared, recipe, network, example, held_out):
+            outputs.check_ready(recipe, network, held_out)
+            check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
     original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
     sample = images.sample(0, None)
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them
