@@ -161,16 +161,19 @@ def write_result(
     sections: Sequence[Any],
     inserted: Sequence[str],
     training: Mapping[str, int],
+    nets: Mapping[str, str] | None = None,
 ) -> None:
     """What the method tells of how the student came about: its files, and result.json, which names them.
 
     Args:
         training: how many steps the student was trained for, and how many an epoch has.
         files: names and their JSON.
+        nets: what `teacher` and `student` are called, where the student is cut out of another network.
         sections: of the report.
         inserted: paths of the modules that the method put into the original generator.
     """
-    told = {"files": list(files), "sections": list(sections), "inserted": list(inserted)}
+    told: dict[str, Any] = {"files": list(files), "sections": list(sections), "inserted": list(inserted)}
+    told |= {"nets": dict(nets)} if nets else {}
     run.write("result.json", told | {"training": dict(training)})
     for name, content in files.items():
         run.write(name, content)

@@ -23,6 +23,7 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
 from ganshrink.workflow.preflight import check_repeatable, check_single
 from ganshrink.workflow.recipe import Recipe
+from ganshrink.workflow.student_net import check_student_network
 from ganshrink.workflow.validation import validation_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ class Prepared:
         method: the method's settings, with what the budget's device decides filled in.
         job: what the method is given.
         held_out: images that networks are scored on.
-        net: what builds the original generator again; none: it is the user's own.
     """
 
     run: Run
@@ -46,7 +46,6 @@ class Prepared:
     method: MethodConfig
     job: Job
     held_out: Images
-    net: dict[str, Any] | None
 
 
 def prepare(
@@ -60,6 +59,7 @@ def prepare(
     unlabelled: Images | None,
     example: tuple[Tensor, ...],
     net: dict[str, Any] | None,
+    student_net: Original | None,
     shared: Path,
     progress: bool,
 ) -> Prepared:
@@ -67,6 +67,8 @@ def prepare(
 
     Args:
         build: makes the original generator, freshly initialised.
+        net: what builds it again; none: it is the user's own.
+        student_net: what the student is cut out of, where that is another network.
         shared: the folder where profiles of this machine are kept.
 
     Raises:
@@ -79,12 +81,17 @@ def prepare(
         check_single(network)
         outputs.check_ready(recipe, network, held_out)
         check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
-    original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
+        if student_net is not None:
+            check_student_network(student_net, network, recipe, held_out)
+    original = Original(build, example, recipe.method.transforms(), recipe.method.exact, net)
+    whole = student_net or original
     sample = images.sample(0, None)
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them
         with torch.no_grad():
             images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
-    budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
+    budget, method, device, stopwatch = resolve_budget(
+        recipe, original, whole, folder=run.path, shared=shared
+    )
     of_teacher: Any = {"teacher": lambda: teacher()["G"]}
     trained_on, validation = validation_of(recipe, images, recipe.student, **of_teacher)
     job = Job(
@@ -100,8 +107,9 @@ def prepare(
         unlabelled=unlabelled,
         metrics=recipe.metrics,
         validation=validation,
+        student_net=student_net,
     )
-    return Prepared(run, recipe, method, job, held_out, net)
+    return Prepared(run, recipe, method, job, held_out)
 
 
 def open_data(recipe: Recipe) -> tuple[Images, Images]:
