@@ -13,6 +13,7 @@ from ganshrink.data.passes import spread_inputs
 from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
 from ganshrink.methods.base import Job, Settings
+from ganshrink.nets.branches import branched, merged
 from ganshrink.pruning import Channels, initialise, reconstruct
 from ganshrink.pruning.fresh import trainable
 from ganshrink.system.copies import copied
@@ -75,8 +76,8 @@ def start_of(job: Job, own: Start) -> Start:
 
 
 def begun(student: nn.Module, start: Start) -> nn.Module:
-    """The student with fresh weights, or as it was cut, in place."""
-    return initialise(student) if start == "fresh" else trainable(student)
+    """The student with fresh weights, and branches where its convolutions are trained so; or as it was cut. In place."""
+    return initialise(branched(student)) if start == "fresh" else trainable(student)
 
 
 def refit(student: nn.Module, whole: nn.Module, job: Job, start: Start) -> Artefacts:
@@ -156,7 +157,7 @@ def distill(
             fit_nets(stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, **how)
         return kept
 
-    return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
+    return merged(train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"])
 
 
 def train_alone(
@@ -172,7 +173,7 @@ def train_alone(
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
 
     def make() -> Nets:
-        return task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+        return task.nets(begun(student, "fresh"), job.data.in_channels, job.data.out_channels)
 
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("training the student's architecture from scratch")
@@ -181,4 +182,4 @@ def train_alone(
 
     after = ("teacher",) if job.task.needs_teacher else ()
     nets, _ = train_stage(run, name, make, learn, made_from={**made_from, **job.describe()}, after=after)
-    return task.one_way(nets, "AtoB")["G"]
+    return merged(task.one_way(nets, "AtoB")["G"])

@@ -8,9 +8,12 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
+from ganshrink.data.passes import spread_inputs
 from ganshrink.metrics.config import Wanted
+from ganshrink.nets.branches import has_branches
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.average import WeightAverage, generators
+from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.config import FitConfig
 from ganshrink.training.devices import open_machine
 from ganshrink.training.loop import EVENTS, Forward, fit, total_steps
@@ -23,6 +26,7 @@ from ganshrink.training.update import Update
 from ganshrink.training.validation import Validation, Validator
 
 Nets = dict[str, nn.Module]
+SEEN = 64  # training images that the norms of branches are counted on
 Start = Literal["fresh", "inherit", "reconstruct"]
 
 # Settings that came later decide where they are set: what was made before them is not made again.
@@ -224,6 +228,11 @@ def fit_nets(
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
+    for name in ("G", "G_A"):  # what the way back takes is not among the inputs
+        if name in nets and has_branches(
+            nets[name]
+        ):  # whose norms become weights: counted with those handed out
+            recalibrate(nets[name], spread_inputs(data, SEEN, batch_size=SEEN // 4))
 
 
 def _validator(
