@@ -9,6 +9,7 @@ from torch import nn
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.nets.branches import Branches, branched, has_branches, merged
+from ganshrink.nets.devicenet import Unit
 from ganshrink.pruning import initialise
 from telling import rest_exhaustive
 
@@ -40,6 +41,14 @@ def test_one_convolution_computes_what_the_branches_do(conv):
     assert (branches.identity_norm is not None) == (conv.stride == (1, 1))
     torch.testing.assert_close(one(x), branches(x), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(one(x), naive(branches, x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 4, padding=2)])
+def test_what_has_no_place_for_the_identity_is_refused(conv):
+    with pytest.raises(
+        ValueError, match="branches take odd kernels that are padded by half of them, not Conv2d"
+    ):
+        branched(Unit(conv, branched=True))
 
 
 def naive(branches: Branches, x: torch.Tensor) -> torch.Tensor:

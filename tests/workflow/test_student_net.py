@@ -95,7 +95,8 @@ def test_a_network_given_in_python_is_replaced_by_one_of_this_package(tmp_path):
     draw = torch.Generator().manual_seed(0)
     pairs = [(torch.rand(3, 16, 16, generator=draw) * 2 - 1,) * 2 for _ in range(10)]
     off = {"export": {"onnx": False}, "latency": {"enabled": False}}
-    student = {"max_steps": 2, "net": OWN}
+    off["task"] = {"name": "pix2pix", "ndf": 4, "d_layers": 1}
+    student = {"max_steps": 2, "batch_size": 2, "net": OWN}
     run = ganshrink.compress(
         teacher, data=pairs, method="uniform", budget="macs=10%", student=student, run=tmp_path, **off
     )

@@ -27,10 +27,16 @@ class Branches(nn.Module):
 
     Args:
         conv: a convolution with an odd kernel, padded by half of it.
+
+    Raises:
+        ValueError: for another one.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
+        halves = tuple(d * (size // 2) for d, size in zip(conv.dilation, conv.kernel_size, strict=True))
+        if conv.padding not in ("same", halves) or not all(size % 2 for size in conv.kernel_size):
+            raise ValueError(f"branches take odd kernels that are padded by half of them, not {conv}")
         inside, outside, stride = conv.in_channels, conv.out_channels, conv.stride
         self.conv = nn.Conv2d(**{name: getattr(conv, name) for name in SHAPE}, bias=False)
         self.conv_norm = nn.BatchNorm2d(outside)

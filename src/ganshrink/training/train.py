@@ -1,5 +1,6 @@
 """How a task's nets are trained in a stage of a run: the same for teachers, searches and students."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -24,6 +25,8 @@ from ganshrink.training.taps import Taps
 from ganshrink.training.tasks import Task, Term
 from ganshrink.training.update import Update
 from ganshrink.training.validation import Validation, Validator
+
+logger = logging.getLogger(__name__)
 
 Nets = dict[str, nn.Module]
 SEEN = 64  # training images that the norms of branches are counted on
@@ -190,6 +193,11 @@ def fit_nets(
         forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
         validation: what the generator is scored on, where `training` asks for that.
     """
+    if training.batch_size * rank_and_world()[1] == 1 and any(map(has_branches, nets.values())):
+        logger.warning(
+            "batch norms of the branches see one image at a time, and are folded as if they saw all: raise batch_size to 4 "
+            "or more"
+        )
     watching = (*task.frozen, *frozen)
     pairs, trial = batches_of(data, training, whole=whole), stage.trial
     steps = list(task.updates(nets, terms) if updates is None else updates)

@@ -7,9 +7,10 @@ from ganshrink.data import Images
 from ganshrink.methods import METHODS
 from ganshrink.methods.original import Original
 from ganshrink.nets import build
+from ganshrink.nets.branches import branched
 from ganshrink.pruning.untouched import random_numbers_kept
 from ganshrink.quant.layers import check_excluded
-from ganshrink.system.copies import in_evaluation
+from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.workflow.net_config import with_channels
 from ganshrink.workflow.parts import settings_type
@@ -59,6 +60,7 @@ def check_student_network(whole: Original, teacher: nn.Module, recipe: Recipe, i
         with torch.no_grad():
             made = generate(whole.network, inputs)
         check_repeatable(whole.network, inputs)
+        branched(copied(whole.network))
     except Exception as error:  # whatever a network of the user's own raises
         shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in inputs)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
