@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message) as told:
         recipe = recipe_of(tmp_path, **changes)
         whole = student_network(recipe, PAIRS, EXAMPLE)
-        check_student_network(whole, nets.build("resnet9", ngf=4, blocks=1), recipe, PAIRS)
+        check_student_network(whole, nets.build("resnet9", ngf=4, blocks=1), PAIRS)
     assert "\n" not in str(told.value)
 
 

@@ -19,7 +19,6 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, Pictures, build
 from ganshrink.metrics.checkerboard import PERIOD, repeating, smooth_inputs
 from ganshrink.pruning import Budget, Channels, Plan
-from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import VERDICT
 from ganshrink.reports.page import load_extra as load_page
 from ganshrink.system.copies import in_evaluation
@@ -75,7 +74,6 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         FileNotFoundError: if a weights file of a metric is missing.
     """
     metrics = build(recipe.metrics, offered=offered_by(images))
-    check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     if recipe.metrics.reals.endswith("-stored"):
         stored_target(images, 0)

@@ -14,6 +14,7 @@ from ganshrink.data.images import offered_by
 from ganshrink.data.overlap import warn_trained_on
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
+from ganshrink.quant.layers import check_excluded
 from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.training.stages import Run
@@ -82,7 +83,8 @@ def prepare(
         outputs.check_ready(recipe, network, held_out)
         check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
         if student_net is not None:
-            check_student_network(student_net, network, recipe, held_out)
+            check_student_network(student_net, network, held_out)
+        check_excluded(student_net.network if student_net else network, recipe.quantization.exclude)
     original = Original(build, example, recipe.method.transforms(), recipe.method.exact, net)
     whole = student_net or original
     sample = images.sample(0, None)

@@ -9,7 +9,6 @@ from ganshrink.methods.original import Original
 from ganshrink.nets import build
 from ganshrink.nets.branches import branched
 from ganshrink.pruning.untouched import random_numbers_kept
-from ganshrink.quant.layers import check_excluded
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.workflow.net_config import with_channels
@@ -48,7 +47,7 @@ def student_network(recipe: Recipe, images: Images, example: tuple[Tensor, ...])
     return Original(lambda: built(net, values), example, {}, recipe.method.exact, made_of)
 
 
-def check_student_network(whole: Original, teacher: nn.Module, recipe: Recipe, images: Images) -> None:
+def check_student_network(whole: Original, teacher: nn.Module, images: Images) -> None:
     """Refuse a network that does not make of the data's inputs what the teacher makes of them.
 
     Raises:
@@ -72,4 +71,3 @@ def check_student_network(whole: Original, teacher: nn.Module, recipe: Recipe, i
             f"{name} makes images {tuple(made.shape[1:])}, the teacher's are {tuple(wanted.shape[1:])}: give it options, or "
             "take a network, that make the same"
         )
-    check_excluded(whole.network, recipe.quantization.exclude)
