@@ -68,7 +68,12 @@ def _tables() -> Iterator[Table]:
                 if hasattr(kind, "model_fields") and not issubclass(kind, Settings):
                     yield f"[method.{key}] of `{name}`", kind, _about(kind)
     yield "[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"
-    yield "[student]", StudentConfig, "how the student is trained; what it leaves open is as in [teacher]"
+    yield (
+        "[student]",
+        StudentConfig,
+        "how the student is trained; what it leaves open is as in [teacher]; [student.net] is another network than the "
+        "teacher's for it, with keys as in [net], see [student-net.md](student-net.md)",
+    )
     yield "[metrics]", MetricsConfig, "how networks are scored"
     yield "[export]", ExportConfig, "how the student is exported"
     yield "[latency]", LatencyConfig, "how networks are timed"
