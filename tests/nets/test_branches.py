@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 from ganshrink import nets
-from ganshrink.graph import trace
 from ganshrink.nets.branches import Branches, branched, has_branches, merged
 from ganshrink.nets.devicenet import Unit
 from ganshrink.pruning import initialise
-from telling import rest_exhaustive
 
 
 def shaken(network: nn.Module) -> nn.Module:
@@ -82,18 +80,6 @@ def test_the_network_is_built_plain_trained_in_branches_and_delivered_plain():
     assert not has_branches(branched(nets.build("devicenet", ngf=4, blocks=1, branches=False)))
 
 
-@pytest.mark.parametrize("downs", rest_exhaustive([1, 2, 3], lambda downs: downs == 2))
-def test_its_cost_is_that_of_its_plain_convolutions(downs):
-    ngf, blocks, out = 4, 2, 3
-    network = nets.build("devicenet", ngf=ngf, blocks=blocks, downs=downs)
-    channels = trace(network, torch.zeros(1, 3, 2**downs * 8, 2**downs * 8))
-    widths = [ngf * 2**level for level in range(downs)]
-    pixels = [(8 * 2 ** (downs - 1 - level)) ** 2 for level in range(downs)]
-    ins = [3, *widths[:-1]]
-    macs = sum(9 * a * b * at for a, b, at in zip(ins, widths, pixels, strict=True))
-    macs += blocks * 9 * widths[-1] ** 2 * pixels[-1]
-    macs += sum(9 * widths[level] * 4 * widths[level - 1] * pixels[level] for level in range(1, downs))
-    macs += 9 * ngf * 4 * out * pixels[0]
-    assert channels.cost().macs == macs
+def test_a_network_without_halvings_is_refused():
     with pytest.raises(ValueError, match="downs must be 1 or more, got 0"):
         nets.build("devicenet", downs=0)
