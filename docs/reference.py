@@ -27,8 +27,15 @@ from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.metrics.config import NEEDS
 from ganshrink.quant import QuantizationConfig
 from ganshrink.training.tasks import TASKS
-from ganshrink.training.train import StudentTraining, Training
-from ganshrink.workflow.recipe import ExportConfig, LatencyConfig, NetConfig, Recipe, TeacherConfig
+from ganshrink.training.train import Training
+from ganshrink.workflow.recipe import (
+    ExportConfig,
+    LatencyConfig,
+    NetConfig,
+    Recipe,
+    StudentConfig,
+    TeacherConfig,
+)
 
 PAGE = Path(__file__).with_suffix(".md")
 TEXT = Path(__file__).with_name("reference.txt")
@@ -61,7 +68,12 @@ def _tables() -> Iterator[Table]:
                 if hasattr(kind, "model_fields") and not issubclass(kind, Settings):
                     yield f"[method.{key}] of `{name}`", kind, _about(kind)
     yield "[teacher]", TeacherConfig, "how the teacher comes to be; these keys and those of [student]"
-    yield "[student]", StudentTraining, "how the student is trained; what it leaves open is as in [teacher]"
+    yield (
+        "[student]",
+        StudentConfig,
+        "how the student is trained; what it leaves open is as in [teacher]; [student.net] is another network than the "
+        "teacher's for it, with keys as in [net], see [student-net.md](student-net.md)",
+    )
     yield "[metrics]", MetricsConfig, "how networks are scored"
     yield "[export]", ExportConfig, "how the student is exported"
     yield "[latency]", LatencyConfig, "how networks are timed"

@@ -60,6 +60,12 @@ def test_a_recipe_file_lends_its_method_and_its_tables(tmp_path):
     assert {cell.recipe.budget for cell in found} == {"macs=30%"}
 
 
+def test_an_entry_may_have_a_network_of_its_own(tmp_path):
+    method = {"other": {"name": "uniform", "student_net": {"name": "devicenet", "ngf": 16}}}
+    nets = {c.entry: c.recipe.student.net for c in cells(matrix(tmp_path, methods=["other"], method=method))}
+    assert nets.pop("other").options == {"ngf": 16} and set(nets.values()) == {None}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

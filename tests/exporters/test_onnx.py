@@ -21,6 +21,7 @@ NETS = {
     "unet128": (32, {"downs": 5}),
     "mobile_resnet9": (32, {"blocks": 1}),
     "cartoongan": (32, {"blocks": 1}),
+    "devicenet": (32, {"blocks": 2}),
     "pix2pixhd": (32, {"blocks": 1, "ngf": 2}),
     "gaugan": (32, {"in_channels": 3, "hidden": 4, "doublings": 5}),
     "incres_gaugan": (64, {"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}),

@@ -18,6 +18,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "incres_gaugan": ({"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}, (3, 32, 32)),
     "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (3, 64, 64)),
     "cartoongan": ({"ngf": 4, "blocks": 1}, (3, 16, 16)),
+    "devicenet": ({"ngf": 4, "blocks": 2}, (3, 16, 16)),
     "rrdb": ({"ngf": 8, "growth": 4, "blocks": 1, "scale": 2}, (3, 16, 16)),
     "srvgg": ({"ngf": 8, "convs": 2}, (3, 16, 16)),
     "sagan": ({"latent": 6, "ngf": 16, "size": 16}, (6,)),

@@ -69,7 +69,7 @@ OTHER: dict[str, dict[str, Any]] = {
 ROADS = {
     "gan_slimming": {"variant"},
     "ugc": {"nas", "extra_blocks", "finetune.lambda_cd"},
-    "uniform": {"teaching"},
+    "uniform": {"teaching", "student_taps"},
 }
 
 

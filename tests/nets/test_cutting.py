@@ -26,6 +26,7 @@ SMALL = {  # options, and the size of pictures: none where latent vectors come i
     "gaugan": ({"in_channels": 3, "ngf": 2, "hidden": 4, "doublings": 5}, (32, 64)),
     "incres_gaugan": ({"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}, (32, 64)),
     "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (32, 64)),
+    "devicenet": ({"ngf": 4, "blocks": 2, "downs": 3}, (16, 24)),
     "rrdb": ({"ngf": 8, "growth": 4, "blocks": 1, "scale": 2}, (16, 24)),
     "srvgg": ({"ngf": 8, "convs": 2}, (16, 24)),
     "sagan": ({"latent": 6, "ngf": 16, "size": 16}, None),

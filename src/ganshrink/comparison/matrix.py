@@ -21,6 +21,7 @@ from ganshrink.system.spelling import did_you_mean
 from ganshrink.workflow.overrides import put
 from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 
+STUDENT_NET = "student_net"  # of an entry's settings, what is student.net in a recipe
 PER_CELL = ("run", "seed", "budget", "method", "scratch")  # of a recipe: what a matrix decides
 
 
@@ -40,7 +41,9 @@ class Matrix(BaseModel):
         "describes",
     )
     method: dict[str, dict[str, Any]] = Field(
-        default={}, description="settings of a method under a name of your own, such as [method.small-floor]"
+        default={},
+        description="settings of a method under a name of your own, such as [method.small-floor]; "
+        "[method.NAME.student_net] is its [student.net]",
     )
     budgets: tuple[str, ...] = Field(
         default=("macs=10%",), min_length=1, description="what students may cost"
@@ -189,8 +192,14 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
         matrix.seeds, matrix.label_fractions, matrix.budgets, chosen
     ):
         name = _slug(f"{entry}_{budget}" + f"_labels={fraction:g}" * (fraction < 1) + f"_seed={seed}")
-        raw = copy.deepcopy(shared) | {"method": settings, "budget": budget, "seed": seed}
-        raw["student"] = {**raw.get("student", {}), "seed": seed}  # a teacher's own seed is not for students
+        method = copy.deepcopy(settings)
+        net = {"net": method.pop(STUDENT_NET)} if STUDENT_NET in method else {}
+        raw = copy.deepcopy(shared) | {"method": method, "budget": budget, "seed": seed}
+        raw["student"] = {
+            **raw.get("student", {}),
+            **net,
+            "seed": seed,
+        }  # a teacher's own seed is not for students
         if fraction < 1:
             raw["data"] = {**raw.get("data", {}), "label_fraction": fraction}
         own: dict[str, Any] = {"run": str((matrix.run / "cells" / name).resolve())}

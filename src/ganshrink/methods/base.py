@@ -46,6 +46,8 @@ class MethodConfig(Settings):
 
     both_ways: ClassVar[bool] = False
     """Whether the method makes the students of both directions at once, in one training."""
+    student_net: ClassVar[bool] = False
+    """Whether the student may be cut out of another network than the teacher, with fresh weights."""
     renamed: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Keys of earlier versions, and where in `[method]` their values stand now."""
 
@@ -89,6 +91,7 @@ class Job:
             fingerprint to its stamps.
         metrics: what the result will be scored by, and where the judging networks' weights are.
         validation: what the student is scored on while it is trained; none: it is not.
+        student_net: another network that the student is cut out of, untrained; none: the original.
     """
 
     original: Original
@@ -104,6 +107,12 @@ class Job:
     unlabelled: Images | None = None
     metrics: MetricsConfig = MetricsConfig()
     validation: Validation | None = None
+    student_net: Original | None = None
+
+    @property
+    def whole(self) -> Original:
+        """The network that the student is cut out of."""
+        return self.student_net or self.original
 
     @property
     def channels(self) -> Channels:
@@ -193,7 +202,7 @@ class Job:
         return {
             "device": profile.describe(),
             "runtime": profile.runtime,
-            "original_ms": profile.original,
+            "uncut_ms" if self.student_net else "original_ms": profile.original,
             "estimated_ms": limit.times(channels, channels.widths(plan)),
             **dict(zip(("measured_ms", "q1_ms", "q3_ms"), measured, strict=True)),
         }

@@ -13,6 +13,7 @@ from ganshrink.data.passes import spread_inputs
 from ganshrink.losses import kernel_alignment
 from ganshrink.losses.gka import Alignment
 from ganshrink.methods.base import Job, Settings
+from ganshrink.nets.branches import branched, merged
 from ganshrink.pruning import Channels, initialise, reconstruct
 from ganshrink.pruning.fresh import trainable
 from ganshrink.system.copies import copied
@@ -75,8 +76,8 @@ def start_of(job: Job, own: Start) -> Start:
 
 
 def begun(student: nn.Module, start: Start) -> nn.Module:
-    """The student with fresh weights, or as it was cut, in place."""
-    return initialise(student) if start == "fresh" else trainable(student)
+    """The student with fresh weights, and branches where its convolutions are trained so; or as it was cut. In place."""
+    return initialise(branched(student)) if start == "fresh" else trainable(student)
 
 
 def refit(student: nn.Module, whole: nn.Module, job: Job, start: Start) -> Artefacts:
@@ -111,13 +112,17 @@ def distill(
     paths: tuple[str, ...],
     made_from: Mapping[str, Any],
     start: Start = "fresh",
+    of_student: tuple[str, ...] | None = None,
 ) -> nn.Module:
     """The student, trained as a stage of the run: the task's losses, plus `lambda_dist` times the distillation loss (Eq. 3
     and 5) that draws its features at `paths` to the teacher's.
 
     Args:
         start: what it begins with where `student.start` says nothing.
+        of_student: where the student's features are, one place for each of `paths`; none: at the same paths. Where there
+            are none at all, its images alone teach.
     """
+    own_paths = paths if of_student is None else of_student
     task, start = job.task.as_student_task(teacher["G"]), start_of(job, start)
     if start == "reconstruct":
         made_from = {**made_from, "start_images": job.training.start_images}
@@ -131,8 +136,8 @@ def distill(
     def alignment(context: Any) -> dict[str, Tensor]:
         taught, learnt = context.features("teacher"), context.features("G")
         indices = [
-            kernel_alignment(taught[path], learnt[path], mode=config.alignment, total=sum_over_processes)
-            for path in paths
+            kernel_alignment(taught[path], learnt[own], mode=config.alignment, total=sum_over_processes)
+            for path, own in zip(paths, own_paths, strict=True)
         ]
         return {"G_dist": -config.lambda_dist * torch.stack(indices).sum()}
 
@@ -141,16 +146,18 @@ def distill(
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
         how: Any = {"validation": job.validation, "progress": job.progress}
-        if not config.lambda_dist:  # then nobody asks for the teacher's features, and its images can be kept
+        if not (
+            config.lambda_dist and paths
+        ):  # then nobody asks for the teacher's features, and its images can be kept
             fit_nets(stage, nets, task, job.data, job.training, **how)
             return kept
         logger.info("distilling, with features compared at %s", ", ".join(paths))
-        with Taps(teacher["G"], paths) as of_teacher, Taps(student, paths) as of_student:
-            taps = {"teacher": of_teacher, "G": of_student}
+        with Taps(teacher["G"], paths) as of_teacher, Taps(student, own_paths) as learns:
+            taps = {"teacher": of_teacher, "G": learns}
             fit_nets(stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, **how)
         return kept
 
-    return train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"]
+    return merged(train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"])
 
 
 def train_alone(
@@ -166,7 +173,7 @@ def train_alone(
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
 
     def make() -> Nets:
-        return task.nets(initialise(student), job.data.in_channels, job.data.out_channels)
+        return task.nets(begun(student, "fresh"), job.data.in_channels, job.data.out_channels)
 
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("training the student's architecture from scratch")
@@ -175,4 +182,4 @@ def train_alone(
 
     after = ("teacher",) if job.task.needs_teacher else ()
     nets, _ = train_stage(run, name, make, learn, made_from={**made_from, **job.describe()}, after=after)
-    return task.one_way(nets, "AtoB")["G"]
+    return merged(task.one_way(nets, "AtoB")["G"])

@@ -12,6 +12,7 @@ from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Channels, add_affine
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.system.copies import in_evaluation
+from ganshrink.system.values import raw
 from ganshrink.training.stamps import sources
 
 # What may be done to a generator before it is cut, by name: a copy of the network that computes the same. Each gets the
@@ -48,12 +49,19 @@ class Original:
         example: inputs of the size at which costs count.
         transforms: what the method does to it before it is cut.
         exact: no cut changes the statistics of norms over channels (see `trace`).
+        net: name and options of what builds it again; none: it is the user's own.
     """
 
     build: Callable[[], nn.Module]
     example: tuple[Tensor, ...]
     transforms: Transforms
     exact: bool = False
+    net: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called: by its recipe, or else its class."""
+        return type(raw(self.network)).__name__ if self.net is None else str(self.net["name"])
 
     def transform(self, network: nn.Module) -> nn.Module:
         """A network like the original, such as the trained teacher, as the method cuts it."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ganshrink.nets.cartoongan import CartoonGAN
+from ganshrink.nets.devicenet import DeviceNet
 from ganshrink.nets.incres import IncRes
 from ganshrink.nets.incres_spade import IncGauGAN
 from ganshrink.nets.mobile_resnet import MobileResNet
@@ -34,6 +35,7 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
     "incres_gaugan": IncGauGAN,
     "mobile_gaugan": MobileGauGAN,
     "cartoongan": CartoonGAN,
+    "devicenet": DeviceNet,
     "rrdb": RRDBNet,
     "srvgg": SRVGG,
     "sagan": SAGAN,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ganshrink.reports.files import read_run
+from ganshrink.reports.files import dig, read_run
 from ganshrink.reports.page import verdict_of
 from ganshrink.reports.summary import PAPERS, network_names, table
 
@@ -45,7 +45,7 @@ def model_card(
     return "\n".join(
         [
             *head, "", f"# {_cell(name)}", "", verdict_of(run).sentence, "",
-            "A student made by ganshrink: channels of a teacher were cut, and what is left was trained.", "",
+            _made(dig(run.optional("result.json"), "nets")), "",
             "## Results", "", *results, "",
             "Each metric's protocol (split, count, size, networks) is in `metrics.json`.", "",
             "## Use", "", "```python", "import ganshrink", "",
@@ -55,6 +55,15 @@ def model_card(
             "## Files", "", *(f"- `{file}`: {what}" for file, what in files.items()), "",
         ]
     )  # fmt: skip
+
+
+def _made(nets: Any) -> str:
+    if isinstance(nets, dict):
+        return (
+            f"A student made by ganshrink: {nets.get('student')}, a network of its own, was cut to the budget and taught by "
+            f"a teacher, {nets.get('teacher')}."
+        )
+    return "A student made by ganshrink: channels of a teacher were cut, and what is left was trained."
 
 
 def _cell(text: Any) -> str:

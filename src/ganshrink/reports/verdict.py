@@ -189,7 +189,9 @@ def _latency_check(results: Results, name: str, limit: float) -> list[Check]:
     """A limit in milliseconds: the final timing decides; where that is unsure, the one by which the plan was accepted."""
     timing = dig(results.get("cost.json", {}), "budget", "timing")
     measured, estimated = number(timing, "measured_ms"), number(timing, "estimated_ms")
-    whole, runtime = number(timing, "original_ms") or 0.0, str(dig(timing, "runtime"))
+    whole, runtime = number(timing, "original_ms"), str(dig(timing, "runtime"))
+    beside = "the original" if whole else "the uncut network"
+    takes = whole or number(timing, "uncut_ms") or 0.0
     given = f"The budget {name} ({milliseconds(limit)}) is"
     if measured is None:
         if estimated is None:
@@ -201,13 +203,11 @@ def _latency_check(results: Results, name: str, limit: float) -> list[Check]:
     accepted = Span(measured, min(measured, low), max(measured, high))
     state = _state(accepted, limit)
     texts = [f"{_span(accepted)} when its plan was accepted"]
-    if final := _final(results, str(dig(timing, "device")), runtime, whole):
+    if whole and (final := _final(results, str(dig(timing, "device")), runtime, whole)):
         again = _state(final, limit * (1 + AGAIN))
         state = state if again == "not measurable here" else again
         texts.append(f"{_span(final)} at the end")
-    how = (
-        f"measured in {RUNTIMES.get(runtime, runtime)} beside the original, which takes {milliseconds(whole)}"
-    )
+    how = f"measured in {RUNTIMES.get(runtime, runtime)} beside {beside}, which takes {milliseconds(takes)}"
     busy = "; the machine was busy, measure again" * (state == "not measurable here")
     return [Check(name, state, f"{given} {state}: {', '.join(texts)}, {how}{busy}.")]
 

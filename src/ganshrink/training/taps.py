@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -80,9 +80,16 @@ def widths_at(model: nn.Module, paths: Sequence[str], example: Sequence[Tensor])
     Raises:
         ValueError: for a path that is not there.
     """
+    return {path: shape[1] for path, shape in shapes_at(model, paths, example).items()}
+
+
+def shapes_at(
+    model: nn.Module, paths: Sequence[str], example: Sequence[Tensor]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the outputs of submodules, by path; raises as `widths_at`."""
     with Taps(model, paths) as taps, torch.no_grad():
         in_evaluation(model)(*example)
-        return {path: features.shape[1] for path, features in taps.take().items()}
+        return {path: tuple(features.shape) for path, features in taps.take().items()}
 
 
 def default_taps(
@@ -97,6 +104,48 @@ def default_taps(
     Raises:
         ValueError: if no submodule has an output of that width.
     """
+
+    def fits(features: Tensor) -> bool:
+        return features.shape[1] == width and min(features.shape[2:]) >= least
+
+    ends = list(_places(model, example, fits))
+    if not ends:
+        raise ValueError(
+            f"no submodule has an output {width} channels wide: name taps, such as taps=['blocks.2']"
+        )
+    return tuple(_spaced(ends, min(count, len(ends))))
+
+
+def taps_of_sizes(
+    model: nn.Module, example: Sequence[Tensor], sizes: Sequence[tuple[int, ...]]
+) -> tuple[str | None, ...]:
+    """Places to tap in a network, beside features of another one: for each of these a place with maps of its size (H, W),
+    None where there is none. Of one size they are evenly spaced among those as wide as most of that size."""
+    chosen: list[str | None] = [None] * len(sizes)
+    for size in dict.fromkeys(sizes):
+
+        def fits(features: Tensor, size: tuple[int, ...] = size) -> bool:
+            return tuple(features.shape[2:]) == size
+
+        found = _places(model, example, fits)
+        if not found:
+            continue
+        [(usual, _)] = Counter(found.values()).most_common(1)
+        wanted = [place for place, other in enumerate(sizes) if other == size]
+        spaced = _spaced([path for path, width in found.items() if width == usual], len(wanted))
+        for place, path in zip(wanted, spaced, strict=True):
+            chosen[place] = path
+    return tuple(chosen)
+
+
+def _spaced(paths: Sequence[str], count: int) -> list[str]:
+    """So many of them, evenly spaced, the first among them."""
+    return [paths[place] for place in torch.linspace(0, len(paths) - 1, count).round().int().tolist()]
+
+
+def _places(model: nn.Module, example: Sequence[Tensor], fits: Callable[[Tensor], bool]) -> dict[str, int]:
+    """The submodules whose output, a map (B, C, H, W), fits, in the order of their calls, with its channels; see
+    `default_taps` for what does not count."""
     found: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
@@ -106,8 +155,7 @@ def default_taps(
             known = any(
                 output is other for other in found.values()
             )  # a container's output is its last layer's
-            fits = isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == width
-            if fits and min(output.shape[2:]) >= least and not known:
+            if isinstance(output, Tensor) and output.ndim == 4 and fits(output) and not known:
                 found[path] = output
 
         return hook
@@ -134,12 +182,7 @@ def default_taps(
     once = [path for path in found if calls[path] == 1]  # a tap on a shared module would catch its last call
     outer = [path for path in once if not any(path.startswith(f"{other}.") for other in once)]
     ends = [path for path, after in itertools.pairwise([*outer, ""]) if not _chained(model, path, after)]
-    if not ends:
-        raise ValueError(
-            f"no submodule has an output {width} channels wide: name taps, such as taps=['blocks.2']"
-        )
-    places = torch.linspace(0, len(ends) - 1, min(count, len(ends))).round().int().tolist()
-    return tuple(ends[place] for place in places)
+    return {path: found[path].shape[1] for path in ends}
 
 
 def activations(network: nn.Module) -> list[str]:

@@ -1,5 +1,6 @@
 """How a task's nets are trained in a stage of a run: the same for teachers, searches and students."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -8,9 +9,12 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from ganshrink.data import Batches, Images, PairedWithUnlabelled
+from ganshrink.data.passes import spread_inputs
 from ganshrink.metrics.config import Wanted
+from ganshrink.nets.branches import has_branches
 from ganshrink.system.distributed import rank_and_world
 from ganshrink.training.average import WeightAverage, generators
+from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.config import FitConfig
 from ganshrink.training.devices import open_machine
 from ganshrink.training.loop import EVENTS, Forward, fit, total_steps
@@ -22,7 +26,10 @@ from ganshrink.training.tasks import Task, Term
 from ganshrink.training.update import Update
 from ganshrink.training.validation import Validation, Validator
 
+logger = logging.getLogger(__name__)
+
 Nets = dict[str, nn.Module]
+SEEN = 64  # training images that the norms of branches are counted on
 Start = Literal["fresh", "inherit", "reconstruct"]
 
 # Settings that came later decide where they are set: what was made before them is not made again.
@@ -186,6 +193,11 @@ def fit_nets(
         forward: makes the context of a step in place of the task's own, for `updates` that ask for more.
         validation: what the generator is scored on, where `training` asks for that.
     """
+    if training.batch_size * rank_and_world()[1] == 1 and any(map(has_branches, nets.values())):
+        logger.warning(
+            "batch norms of the branches see one image at a time, and are folded as if they saw all: raise batch_size to 4 "
+            "or more"
+        )
     watching = (*task.frozen, *frozen)
     pairs, trial = batches_of(data, training, whole=whole), stage.trial
     steps = list(task.updates(nets, terms) if updates is None else updates)
@@ -224,6 +236,11 @@ def fit_nets(
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
+    for name in ("G", "G_A"):  # what the way back takes is not among the inputs
+        if name in nets and has_branches(
+            nets[name]
+        ):  # whose norms become weights: counted with those handed out
+            recalibrate(nets[name], spread_inputs(data, SEEN, batch_size=SEEN // 4))
 
 
 def _validator(

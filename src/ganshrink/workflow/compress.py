@@ -38,6 +38,7 @@ from ganshrink.workflow.prepare import Prepared, check_suited, open_data, prepar
 from ganshrink.workflow.python_inputs import example_of, in_single, open_beside, open_given
 from ganshrink.workflow.recipe import Recipe, dump, read_recipe, resolve
 from ganshrink.workflow.saved_networks import NetworkSpec, example_input, save_network
+from ganshrink.workflow.student_net import student_network
 from ganshrink.workflow.teacher import recipe_values, trained_teacher
 from ganshrink.workflow.validation import validation_of
 from ganshrink.workflow.values import built, values_for
@@ -116,13 +117,14 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
     task = recipe.new_task()
     part = run if recipe is whole else run.part(recipe.direction)
     example = (example_input(input_spec(images)),)
+    student_net = student_network(recipe, images, example)
 
     def new() -> nn.Module:
         return built(net, values)
 
     def begin() -> None:
         if is_main_process():
-            preflight(run, recipe, new(), example, held_out)
+            preflight(run, recipe, student_net.build() if student_net else new(), example, held_out)
         _note(run, whole)
 
     @cache
@@ -143,6 +145,7 @@ def _prepare(run: Run, recipe: Recipe, whole: Recipe, *, progress: bool) -> Prep
         unlabelled=_open_unlabelled(recipe, images),
         example=example,
         net={"name": net.name, **net.options},
+        student_net=student_net,
         shared=run.path,
         progress=progress,
     )
@@ -296,12 +299,13 @@ def compress(
     beside = _open_unlabelled(recipe, images, unlabelled)
     inputs = example_of(example, images, recipe)
     given = converting(given, values_for(recipe.net, given, images, trained=True))
+    student_net = student_network(recipe, images, inputs)
     opened = _open_run(recipe, retrain=retrain)
 
     @cache
     def teacher() -> Nets:
         if is_main_process():
-            preflight(opened, recipe, given, inputs, held_out)
+            preflight(opened, recipe, student_net.build() if student_net else given, inputs, held_out)
         _note(opened, recipe)
         state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
         opened.stage("teacher", lambda stage: {"G": state}, made_from={"net": stamp(given)})
@@ -318,6 +322,7 @@ def compress(
             unlabelled=beside,
             example=inputs,
             net=None,
+            student_net=student_net,
             shared=opened.path,
             progress=progress,
         )
@@ -325,11 +330,15 @@ def compress(
 
 
 def original_of(recipe: Recipe) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The generator of a recipe with fresh weights, and an input of the size at which costs count."""
+    """What plans of a recipe cut, its generator or the student's own network, with fresh weights, and an input of the size
+    at which costs count."""
     images, _ = open_data(recipe)
+    example = (example_input(input_spec(images)),)
+    if (whole := student_network(recipe, images, example)) is not None:
+        return whole.build(), example
     net = with_channels(recipe.net, images)
     values = recipe_values(net, recipe.teacher, images)
-    return built(net, values), (example_input(input_spec(images)),)
+    return built(net, values), example
 
 
 def _open_unlabelled(recipe: Recipe, images: Images, given: Any = None) -> Images | None:

@@ -29,11 +29,13 @@ STEP = "round_to"  # a method's setting, in whichever of its tables: widths are 
 
 
 def resolve_budget(
-    recipe: Recipe, original: Original, *, folder: Path, shared: Path
+    recipe: Recipe, original: Original, whole: Original, *, folder: Path, shared: Path
 ) -> tuple[Budget, MethodConfig, Callable[[str], DeviceProfile], Stopwatch | None]:
     """The budget of a recipe for its original generator.
 
     Args:
+        original: what percentages are of.
+        whole: what plans are of: the original, or the student's own network.
         folder: of the run, or of one direction of it, where measurements of candidates are kept.
         shared: of the run, where profiles of this machine are kept.
 
@@ -45,22 +47,30 @@ def resolve_budget(
     Raises:
         ValueError: for a budget that does not parse, or a device that cannot be opened.
     """
-    network = in_evaluation(original.build())
+    network = in_evaluation(whole.build())
 
     @cache
     def device(name: str) -> DeviceProfile:
         runtime, threads = recipe.latency.runtime, recipe.latency.threads
-        return open_profile(name, network, original.example, runtime=runtime, threads=threads, folder=shared)
+        return open_profile(name, network, whole.example, runtime=runtime, threads=threads, folder=shared)
 
-    budget, channels = Budget.parse(recipe.limits), original.untouched
+    budget = Budget.parse(recipe.limits)
     limit = budget.latency
     if limit is None:
-        return budget.resolve(channels), _with_step(recipe.method, 1), device, None
-    profile = device(limit.device)
+        return budget.resolve(original.untouched), _with_step(recipe.method, 1), device, None
+    if whole is not original:
+        if limit.percent:
+            raise ValueError(
+                f"budget = {recipe.limits}: with student.net the time of the teacher is not measured; write milliseconds, "
+                "such as latency=30ms"
+            )
+        others = tuple(one for one in budget.limits if one.kind != "latency")
+        budget = Budget((limit, *Budget(others).resolve(original.untouched).limits))
+    channels, profile = whole.untouched, device(limit.device)
     budget = with_times(budget, profile, channels)
     stopwatch = None
     if is_here(profile, where=limit.device):
-        stopwatch = Stopwatch(profile, network, original.example, folder / MEASURED)
+        stopwatch = Stopwatch(profile, network, whole.example, folder / MEASURED)
     else:
         logger.warning(
             "so no plan can be timed here: what %s says decides alone, and it is off by up to %.0f %%",

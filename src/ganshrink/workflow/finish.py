@@ -95,12 +95,20 @@ def _leave(
     plan_json = plan.to_json(channels, basis=result.basis)
     run.write("plan.json", plan_json)
     sections = [section.to_json() for section in result.sections.get(name, ())]
-    files, inserted = result.files.get(name, {}), job.original.inserted
+    files, inserted = result.files.get(name, {}), job.whole.inserted
     training = length_of(job.data, job.training)
-    outputs.write_result(run, files=files, sections=sections, inserted=inserted, training=training)
+    replaced = {"teacher": job.original.name, "student": job.whole.name} if job.student_net else None
+    outputs.write_result(
+        run, files=files, sections=sections, inserted=inserted, training=training, nets=replaced
+    )
     run.write("stages.json", run.stages())
-    whole = network_spec(prepared.net, job.example, job.data, values_of(networks["teacher"]))
-    cut = whole.model_copy(update={"plan": plan_json, "transforms": dict(job.original.transforms)})
+    whole, uncut = (
+        network_spec(
+            None if one.net is None else dict(one.net), job.example, job.data, values_of(networks[of])
+        )
+        for of, one in (("teacher", job.original), ("student", job.whole))
+    )
+    cut = uncut.model_copy(update={"plan": plan_json, "transforms": dict(job.whole.transforms)})
     for of, network in networks.items():
         save_network(
             run.path / f"{of}.safetensors", in_evaluation(network), whole if of == "teacher" else cut

@@ -54,7 +54,7 @@ def lint_net(
         recipe = read_recipe(path, overrides)
         network, given = original_of(recipe)
         example = list(given)
-        name = recipe.net.name
+        name = (recipe.student.net or recipe.net).name
     else:
         network, example, _ = network_of(text, overrides, inputs)
         name = text

@@ -1,4 +1,4 @@
-"""The table [net] of a recipe: which network, and what values it takes and gives."""
+"""The tables [net] and [student.net] of a recipe: which network, and what values it takes and gives."""
 
 from typing import Any, Self
 
@@ -66,8 +66,9 @@ class NetConfig(BaseModel):
         return {key: value for key, value in handler(self).items() if key not in new}
 
 
-def with_channels(net: NetConfig, images: Images) -> NetConfig:
-    """The net with as many input and output channels as the images have, unless the recipe says otherwise."""
+def with_channels(net: NetConfig, images: Images, *, table: str = "net") -> NetConfig:
+    """The net of a table of a recipe with as many input and output channels as the images have, unless the recipe says
+    otherwise."""
     known = nets.net_options(net.name)
     wanted = {"in_channels": images.in_channels, "out_channels": images.out_channels}
     spec = getattr(images, "spec", None)
@@ -75,15 +76,15 @@ def with_channels(net: NetConfig, images: Images) -> NetConfig:
     if net.name in nets.NETS and latent != ("latent" in known):
         takes = ("pictures", "latent vectors")["latent" in known]
         raise ValueError(
-            f"net.name = {net.name!r} takes {takes}, and these data have {'latent vectors' if latent else 'pictures'}: "
-            "data.name = 'latents' goes with net.name = 'sagan' or 'stylegan2'"
+            f"{table}.name = {net.name!r} takes {takes}, and these data have {'latent vectors' if latent else 'pictures'}: "
+            f"data.name = 'latents' goes with {table}.name = 'sagan' or 'stylegan2'"
         )
     if latent:
         wanted = {"latent": spec.channels, "out_channels": images.out_channels}  # type: ignore[union-attr]
     for key, value in wanted.items():
         if net.options.get(key, value) != value:
             raise ValueError(
-                f"net.{key} = {net.options[key]}, but the data have {value}; leave net.{key} out"
+                f"{table}.{key} = {net.options[key]}, but the data have {value}; leave {table}.{key} out"
             )
     given = {key: value for key, value in wanted.items() if key in known}
     return NetConfig(**{**net.model_dump(), **given})

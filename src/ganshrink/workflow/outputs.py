@@ -19,7 +19,6 @@ from ganshrink.latency import measure_latency
 from ganshrink.metrics import Metric, Pictures, build
 from ganshrink.metrics.checkerboard import PERIOD, repeating, smooth_inputs
 from ganshrink.pruning import Budget, Channels, Plan
-from ganshrink.quant.layers import check_excluded
 from ganshrink.reports.page import VERDICT
 from ganshrink.reports.page import load_extra as load_page
 from ganshrink.system.copies import in_evaluation
@@ -75,7 +74,6 @@ def check_ready(recipe: Recipe, original: nn.Module, images: Images) -> None:
         FileNotFoundError: if a weights file of a metric is missing.
     """
     metrics = build(recipe.metrics, offered=offered_by(images))
-    check_excluded(original, recipe.quantization.exclude)
     sample = images.sample(0, None)
     if recipe.metrics.reals.endswith("-stored"):
         stored_target(images, 0)
@@ -161,16 +159,19 @@ def write_result(
     sections: Sequence[Any],
     inserted: Sequence[str],
     training: Mapping[str, int],
+    nets: Mapping[str, str] | None = None,
 ) -> None:
     """What the method tells of how the student came about: its files, and result.json, which names them.
 
     Args:
         training: how many steps the student was trained for, and how many an epoch has.
         files: names and their JSON.
+        nets: what `teacher` and `student` are called, where the student is cut out of another network.
         sections: of the report.
         inserted: paths of the modules that the method put into the original generator.
     """
-    told = {"files": list(files), "sections": list(sections), "inserted": list(inserted)}
+    told: dict[str, Any] = {"files": list(files), "sections": list(sections), "inserted": list(inserted)}
+    told |= {"nets": dict(nets)} if nets else {}
     run.write("result.json", told | {"training": dict(training)})
     for name, content in files.items():
         run.write(name, content)

@@ -14,6 +14,7 @@ from ganshrink.data.images import offered_by
 from ganshrink.data.overlap import warn_trained_on
 from ganshrink.methods.base import Job, MethodConfig
 from ganshrink.methods.original import Original
+from ganshrink.quant.layers import check_excluded
 from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.training.stages import Run
@@ -23,6 +24,7 @@ from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
 from ganshrink.workflow.preflight import check_repeatable, check_single, passed
 from ganshrink.workflow.recipe import Recipe
+from ganshrink.workflow.student_net import check_student_network
 from ganshrink.workflow.validation import validation_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ class Prepared:
         method: the method's settings, with what the budget's device decides filled in.
         job: what the method is given.
         held_out: images that networks are scored on.
-        net: what builds the original generator again; none: it is the user's own.
     """
 
     run: Run
@@ -46,7 +47,6 @@ class Prepared:
     method: MethodConfig
     job: Job
     held_out: Images
-    net: dict[str, Any] | None
 
 
 def prepare(
@@ -60,6 +60,7 @@ def prepare(
     unlabelled: Images | None,
     example: tuple[Tensor, ...],
     net: dict[str, Any] | None,
+    student_net: Original | None,
     shared: Path,
     progress: bool,
 ) -> Prepared:
@@ -67,6 +68,8 @@ def prepare(
 
     Args:
         build: makes the original generator, freshly initialised.
+        net: what builds it again; none: it is the user's own.
+        student_net: what the student is cut out of, where that is another network.
         shared: the folder where profiles of this machine are kept, and what passed before a training.
 
     Raises:
@@ -77,15 +80,21 @@ def prepare(
         warn_trained_on(held_out, images, unlabelled, limit=recipe.metrics.limit)
         network = build()
         check_single(network)
-        if not passed(shared, recipe, network, example, held_out):
+        if student_net or not passed(shared, recipe, network, example, held_out):
             outputs.check_ready(recipe, network, held_out)
             check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
-    original = Original(build, example, recipe.method.transforms(), recipe.method.exact)
+        if student_net is not None:
+            check_student_network(student_net, network, held_out)
+        check_excluded(student_net.network if student_net else network, recipe.quantization.exclude)
+    original = Original(build, example, recipe.method.transforms(), recipe.method.exact, net)
+    whole = student_net or original
     sample = images.sample(0, None)
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them
         with torch.no_grad():
             images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
-    budget, method, device, stopwatch = resolve_budget(recipe, original, folder=run.path, shared=shared)
+    budget, method, device, stopwatch = resolve_budget(
+        recipe, original, whole, folder=run.path, shared=shared
+    )
     of_teacher: Any = {"teacher": lambda: teacher()["G"]}
     trained_on, validation = validation_of(recipe, images, recipe.student, **of_teacher)
     job = Job(
@@ -101,8 +110,9 @@ def prepare(
         unlabelled=unlabelled,
         metrics=recipe.metrics,
         validation=validation,
+        student_net=student_net,
     )
-    return Prepared(run, recipe, method, job, held_out, net)
+    return Prepared(run, recipe, method, job, held_out)
 
 
 def open_data(recipe: Recipe) -> tuple[Images, Images]:

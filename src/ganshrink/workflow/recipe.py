@@ -68,6 +68,17 @@ class TeacherConfig(Training):
         return self
 
 
+class StudentConfig(StudentTraining):
+    """How the student is trained, and what it is cut out of."""
+
+    net: NetConfig | None = Field(
+        default=None,
+        description="another network than the teacher's, [student.net] with a name and options as [net] has them: the "
+        "student is cut out of it, to the budget, and starts with fresh weights; none: it is cut out of the teacher (see "
+        "student-net.md)",
+    )
+
+
 class ExportConfig(Config):
     onnx: bool = Field(default=True, description="write student.onnx and check it against torch")
     formats: tuple[str, ...] = Field(
@@ -128,7 +139,7 @@ class Recipe(Config, Generic[DataOptions, TaskOptions, MethodOptions]):
     task: TaskOptions
     method: MethodOptions
     teacher: TeacherConfig = TeacherConfig()
-    student: StudentTraining = StudentTraining()
+    student: StudentConfig = StudentConfig()
     metrics: MetricsConfig = MetricsConfig()
     export: ExportConfig = ExportConfig()
     latency: LatencyConfig = LatencyConfig()
@@ -257,6 +268,8 @@ def resolve(raw: Mapping[str, Any], *, source: str = "recipe", terms: Sequence[T
     given: dict[str, Any] = {"terms": tuple(terms)}
     data, task, method = (_chosen(filled, table, given, source) for table in ("data", "task", "method"))
     filled["method"] = _in_tables(filled["method"], method, source)
+    if isinstance(filled["student"].get("net"), str):
+        filled["student"] = {**filled["student"], "net": {"name": filled["student"]["net"]}}
     inherited = {key: value for key, value in filled["teacher"].items() if key in Training.model_fields}
     filled["teacher"] = {"seed": filled.get("seed", 0), **filled["teacher"]}
     filled["student"] = {"seed": filled.get("seed", 0), **inherited, **filled["student"]}

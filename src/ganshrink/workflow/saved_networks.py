@@ -125,7 +125,7 @@ def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, N
     Args:
         path: a .safetensors file.
         original: for files of a network of the user's own, that network uncut, or its MODULE:NAME, which is called
-            with the options that the file has for it.
+            with the options that the file has for it. A network of this package is built by what its file says alone.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -159,6 +159,8 @@ def read_spec(path: str | Path) -> NetworkSpec:
 
 def build_network(spec: NetworkSpec, original: Uncut = None, *, source: str = "spec") -> nn.Module:
     """The network that a spec describes, freshly initialised; `original` as for `load_network`."""
+    if spec.net is not None and spec.net["name"] in nets.NETS:
+        original = None  # of a run, the teacher's may be the user's own and the student's not
     if original is None:
         if spec.net is None:
             raise ValueError(

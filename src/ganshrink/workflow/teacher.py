@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.data import Images
 from ganshrink.metrics.weights import find_weights
+from ganshrink.nets.branches import branched, merged
 from ganshrink.pruning import initialise
 from ganshrink.system.values import Values, raw, values_of
 from ganshrink.training.stages import Artefacts, Run, Stage, finished_stage, tensors_hash
@@ -67,11 +68,12 @@ def trained_teacher(
     def make(stage: Stage) -> Artefacts:
         logger.info("training the teacher, %s", net.name)
         fresh = built(net, values)  # here, where the seed is set: some of it no `initialise` touches
-        whole = task.nets(initialise(fresh), images.in_channels, images.out_channels)
+        fresh = initialise(fresh if start else branched(fresh))
+        whole = task.nets(fresh, images.in_channels, images.out_channels)
         if start:
             _loaded(whole, start, of="teacher.start")
         fit_nets(stage, whole, task, images, config, validation=validation, progress=progress)
-        return {name: network.state_dict() for name, network in whole.items()}
+        return {name: merged(network).state_dict() for name, network in whole.items()}
 
     begin()
     # `after`: on nothing, itself included, where it is called for a second direction.
