@@ -116,7 +116,7 @@ class OutputStages:
     def kept(self, name: str, of: Any) -> bool:
         """Take back what a verb wrote (`note`) of just this; whether there was such."""
         made = self.record.get(name, {})
-        found = "of" in made and made["of"] == of and self._take_back(made, None)
+        found = bool("of" in made and made["of"] == of and self._take_back(made, None))
         self.asked += [name] * found
         return found
 
