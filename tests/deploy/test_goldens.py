@@ -16,9 +16,9 @@ from torch import nn
 
 from ganshrink.data import InputSpec, TensorInputs
 from ganshrink.deploy.goldens import FILE, add_made, read_goldens, verify, write_goldens
-from ganshrink.exporters import export_onnx
+from ganshrink.exporters import EXPORTERS, export_onnx
 from ganshrink.exporters.note import FileNote
-from ganshrink.exporters.runtime import has_openvino
+from ganshrink.exporters.runtime import EXTRAS, has_openvino
 from ganshrink.training.stages import Run
 from ganshrink.workflow import outputs
 
@@ -78,8 +78,11 @@ def test_what_cannot_be_verified_is_one_line(exported, tmp_path):
     shutil.copy(exported / FILE, tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no exported student"):
         verify(tmp_path)
-    with pytest.raises(ValueError, match="--runtime ncnn: write onnxruntime or openvino"):
-        verify(exported, runtime="ncnn")
+    with pytest.raises(ValueError, match="--runtime litert: write onnxruntime, openvino, ncnn or executorch"):
+        verify(exported, runtime="litert")
+    for runtime, file in {"ncnn": "student.ncnn.param", "executorch": "student.pte"}.items():
+        with pytest.raises(FileNotFoundError, match=f"for {runtime}: none of {file} beside goldens.npz"):
+            verify(exported, runtime=runtime)
     (tmp_path / "made.npy").write_bytes(b"no numbers")
     with pytest.raises(ValueError, match="made.npy is no .npy file"):
         verify(tmp_path, outputs=tmp_path / "made.npy")
@@ -171,3 +174,22 @@ def test_the_verb_says_passed_or_fails(exported, tmp_path):
     assert fine.returncode == 0 and fine.stdout.startswith("passed  student.onnx in onnxruntime: at most")
     strict = subprocess.run([*words, str(exported), "--levels", "0"], capture_output=True, text=True)
     assert strict.returncode == 1 and "FAILED" in strict.stdout
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize("name", ["openvino", "ncnn", "executorch"])
+def test_files_of_other_formats_are_replayed_too(name, exported, tmp_path):
+    found = EXPORTERS[name]
+    for module in EXTRAS[found.extra]:
+        pytest.importorskip(module, reason=f"extra {found.extra}")
+    shutil.copy(exported / FILE, tmp_path)
+    torch.manual_seed(0)  # the weights of the goldens
+    found.export(Wide().eval(), torch.zeros(1, 3, 12, 12), tmp_path / found.file)
+    [row] = verify(tmp_path, runtime=found.runtime)["files"]
+    assert row["passed"] and row["file"] == found.file and row["most_levels"] < 0.01
+    found.export(Wide().eval(), torch.zeros(1, 3, 12, 12), tmp_path / found.file)
+    assert not verify(tmp_path, runtime=found.runtime)["passed"]
+    for file in found.beside:
+        (tmp_path / file).unlink()
+    [row] = verify(tmp_path, runtime=found.runtime)["files"]
+    assert not row["passed"] and row["error"]

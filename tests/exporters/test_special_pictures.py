@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.exporters import check_parity, export_int8, export_onnx
+from ganshrink.exporters.instance_norm import centred
+from ganshrink.exporters.parity import compare
 from ganshrink.exporters.probes import probes, special
 from ganshrink.exporters.runtime import open_session, run_session
 from telling import rest_exhaustive
@@ -81,6 +83,49 @@ def test_what_torch_cannot_compute_twice_is_not_asked_of_a_file(tmp_path: Path) 
     torch.manual_seed(0)
     entry = export_onnx(nn.Sequential(*norms, nn.Tanh()), EXAMPLE, tmp_path / "net.onnx", image_io="uint8")
     assert entry["psnr_db"] > 60
+
+
+class Enlarging(nn.Module):
+    """What is left of a picture less its mean, a thousand times as large."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.tensor(1e3)), shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.gain * (x - x.mean()) + self.shift / 127.5).clamp(-1, 1)
+
+
+def test_a_file_may_be_as_far_off_as_rounding_explains() -> None:
+    """A millionth of the input is an eighth of a level here, of the largest of noise half a one: 0.7 may be rounding, 20 are
+    a fault. On other pictures half a level is all, whatever rounding does."""
+    net, black = Enlarging().eval(), {"black": torch.full((1, 3, 8, 8), -1.0)}
+
+    def off(levels: float):
+        return lambda batch: Enlarging(levels).eval()(*batch).detach()
+
+    assert compare(off(0.7), net, [], black)
+    with pytest.raises(ValueError, match=r"by 20 of 255 .*\(black\); rounding explains [01]\.\d+ there"):
+        compare(off(20.0), net, [], black)
+    with pytest.raises(ValueError, match="by 0.7 of 255 levels .* at most 0.5"):
+        compare(off(0.7), net, [EXAMPLE / 1e4])
+
+
+def test_norms_of_nearly_constant_maps_are_centred_first() -> None:
+    """A runtime that misses the mean of a map by a hundred thousandth computes torch's norm all the same."""
+    x = torch.full((1, 2, 16, 16), 7.0)
+    x[:, :, 8, 8] += 1e-2
+    norm, mean = nn.InstanceNorm2d(2, affine=True), Tensor.mean
+
+    def careless(h: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        h = h - mean(h, (2, 3), keepdim=True) * (1 + 1e-5)
+        return h * torch.rsqrt(h.square().mean((2, 3), keepdim=True) + eps)
+
+    off = [
+        (careless(form(x), norm.weight, norm.bias, 1e-5) - norm(x)).abs().max()
+        for form in (Tensor.clone, centred)
+    ]
+    assert off[0] > 1e-2 and off[1] < 1e-4
 
 
 @pytest.mark.exhaustive

@@ -206,6 +206,23 @@ def test_initialise_reaches_through_parametrizations():
     assert abs(float(model[0].parametrizations.weight.original.detach().std()) - 0.02) < 1e-3
 
 
+def test_a_pixel_shuffle_starts_without_a_checkerboard():
+    """The kernels whose outputs it puts side by side are alike, so that one colour stays one."""
+    torch.manual_seed(0)
+    chain = [
+        nn.Conv2d(3, 8, 3),
+        nn.PixelShuffle(2),
+        nn.Conv2d(2, 27, 1),
+        nn.PixelShuffle(3),
+        nn.Conv2d(3, 3, 1),
+    ]
+    model = initialise(nn.Sequential(*chain))
+    spread = model(torch.rand(1, 3, 1, 1).expand(1, 3, 6, 6)).detach().flatten(2).std(2)
+    assert float(spread.max()) < 1e-9 < float(model[0].weight.detach().std())
+    assert model[0].weight.unique(dim=0).shape[0] == 2 and model[2].weight.unique(dim=0).shape[0] == 3
+    assert model[4].weight.unique(dim=0).shape[0] == 3
+
+
 @pytest.mark.slow
 def test_another_network_is_refused():
     model = small_resnet()

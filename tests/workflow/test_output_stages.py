@@ -63,6 +63,37 @@ def test_what_a_verb_wrote_outlasts_another_call_while_it_is_of_the_same_student
         assert (tmp_path / "student-fp16.onnx").is_file() == (tmp_path / "parity.json").is_file() == there
 
 
+def test_times_outlast_another_call_while_what_was_timed_is_the_same(tmp_path):
+    run, told = Run(tmp_path), {"parity.json": "student.onnx"}
+    (tmp_path / "latency.json").write_text("{}")
+    note(run, "latency.json", "weights", files=("latency.json",), entries={}, of={"files": 1})
+    for of, there in (
+        ({"files": 1}, True),
+        ({"files": 1}, True),
+        ({"files": 2}, False),
+        ({"files": 1}, False),
+    ):
+        outputs.clear(run)
+        stages = OutputStages(run)
+        stages.keep("weights")
+        assert stages.kept("latency.json", of) == (tmp_path / "latency.json").is_file() == there
+        stages.close()
+    (tmp_path / "student.onnx").write_text("file")
+    run.write("parity.json", {"student.onnx": {"bytes": 4, "latency": {"ratio": 2.0}}})
+    note(run, "student.onnx", "weights", files=("student.onnx",), entries=told)
+    for text, latency in (("file", {"ratio": 2.0}), ("file", {"ratio": 2.0}), ("another", None)):
+
+        def make(text: str = text) -> None:
+            (tmp_path / "student.onnx").write_text(text)
+            run.write("parity.json", {"student.onnx": {"bytes": len(text)}})
+
+        outputs.clear(run)
+        stages = OutputStages(run)
+        stages.once("student.onnx", make, {"asked": text}, entries=told)
+        stages.close()
+        assert run.read("parity.json")["student.onnx"].get("latency") == latency
+
+
 FILES = ("metrics.json", "samples/samples.json", "student.onnx", "latency.json", "report.html")
 TIMED = {"latency": {"enabled": True, "seconds": 0.1}}
 CHANGES = [

@@ -316,7 +316,8 @@ def verify(
         ),
     ],
     runtime: Annotated[
-        str, typer.Option(metavar="onnxruntime|openvino", help="what runs the files here")
+        str,
+        typer.Option(metavar="onnxruntime|openvino|ncnn|executorch", help="what runs its files here"),
     ] = "onnxruntime",
     levels: Annotated[
         float | None,

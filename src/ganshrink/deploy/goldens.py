@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ganshrink.data.pictures import printable
-from ganshrink.exporters.network import OnnxGenerator
+from ganshrink.exporters import EXPORTERS, Exporter
+from ganshrink.exporters.network import ExportedGenerator, OnnxGenerator
 from ganshrink.exporters.note import read_note
 from ganshrink.exporters.parity import psnr_of_mse
 from ganshrink.exporters.picture import are_pictures, from_picture, to_picture
@@ -33,7 +34,9 @@ COUNT = 3
 STEPS = 256  # of a level
 LEVELS = 1.0  # by which a file may be off: rounding to whole levels on either side
 LEAST_PSNR = 40.0  # of a file in integers, whose kernels round otherwise on other processors
-RUNTIMES = ("onnxruntime", "openvino")
+ONNX = ".onnx"
+ONNX_RUNTIMES = ("onnxruntime", "openvino")  # that run ONNX files
+RUNTIMES = tuple(dict.fromkeys(one.runtime for one in EXPORTERS.values() if one.open))
 OTHERS = "teacher"  # files of these networks are not the student's
 
 Inputs = tuple[Tensor, ...]
@@ -121,10 +124,10 @@ def verify(
     levels: float | None = None,
     outputs: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Replay the goldens of a folder in a runtime here, in every exported file of the student that is beside them.
+    """Replay the goldens of a folder in a runtime here, in every file of the student beside them that it runs.
 
     Args:
-        runtime: `onnxruntime` or `openvino`.
+        runtime: `onnxruntime`, `openvino`, which also takes the ONNX files, `ncnn` or `executorch`.
         levels: of 255 that an output may be off; none: 1, and of files in integers at least 40 dB instead.
         outputs: a .npy of what another runtime made of the goldens elsewhere, (N, C, H, W) in [-1, 1] or uint8 levels;
             nothing is then run here.
@@ -143,12 +146,15 @@ def verify(
         return _answer([_judged(Path(outputs).name, "elsewhere", goldens, _outputs(Path(outputs)), levels)])
     if runtime not in RUNTIMES:
         raise ValueError(
-            f"--runtime {runtime}: write {' or '.join(RUNTIMES)}; for others run the goldens there, and give what was made "
-            "by --outputs"
+            f"--runtime {runtime}: write {', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}; for others run the goldens there, "
+            "and give what was made by --outputs"
         )
-    files = sorted(file for file in folder.glob("*.onnx") if not file.name.startswith(OTHERS))
+    files = files_for(folder, runtime)
     if not files:
-        raise FileNotFoundError(f"{printable(folder)} holds no exported student: no .onnx file beside {FILE}")
+        names = ", ".join(_names(runtime))
+        raise FileNotFoundError(
+            f"{printable(folder)} holds no exported student for {runtime}: none of {names} beside {FILE}"
+        )
     rows = []
     for file in files:
         try:
@@ -160,10 +166,31 @@ def verify(
     return _answer(rows)
 
 
+def files_for(folder: Path, runtime: str) -> list[Path]:
+    """The student's files in a folder that a runtime runs: those of its formats, and ONNX files of any name."""
+    found = {file for name in _names(runtime) for file in folder.glob(name)}
+    return sorted(file for file in found if not file.name.startswith(OTHERS))
+
+
+def _names(runtime: str) -> list[str]:
+    """Patterns of the names of files."""
+    own = [one.file for one in _formats(runtime) if Path(one.file).suffix != ONNX]
+    return [f"*{ONNX}"] * (runtime in ONNX_RUNTIMES) + own
+
+
+def _formats(runtime: str) -> list[Exporter]:
+    return [one for one in EXPORTERS.values() if one.runtime == runtime]
+
+
 def open_file(file: Path, runtime: str) -> Callable[..., Tensor]:
     """An exported file as a network in [-1, 1] on both sides."""
     note = read_note(file)
-    network = OnnxGenerator(file, image_io=note.image_io, runtime=runtime)  # type: ignore[arg-type]
+    if file.suffix == ONNX:
+        network: nn.Module = OnnxGenerator(file, image_io=note.image_io, runtime=runtime)  # type: ignore[arg-type]
+    else:
+        [opened] = [one.open for one in _formats(runtime) if one.file == file.name]
+        assert opened is not None
+        network = ExportedGenerator(opened(file, None), image_io=note.image_io)
     return converting(network, note.values)
 
 

@@ -14,6 +14,7 @@ from ganshrink.data import InputSpec
 from ganshrink.exporters.case import single_case
 from ganshrink.exporters.exporter import Exporter
 from ganshrink.exporters.graph import silence
+from ganshrink.exporters.instance_norm import OwnNorms, centred_norm
 from ganshrink.exporters.note import KEY
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.runtime import load_optional
@@ -66,8 +67,9 @@ def export_coreml(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
         try:
-            with silence():
+            with silence(), OwnNorms(centred_norm):
                 program = torch.export.export(case.graph, case.example, strict=False).run_decompositions({})
+            with silence():
                 converted = coreml.convert(
                     program, convert_to="mlprogram", minimum_deployment_target=coreml.target.iOS16
                 )

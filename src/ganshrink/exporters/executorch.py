@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ganshrink.data import InputSpec
 from ganshrink.exporters.case import single_case
 from ganshrink.exporters.exporter import Exporter, Runner
 from ganshrink.exporters.graph import silence
+from ganshrink.exporters.instance_norm import OwnNorms, centred
 from ganshrink.exporters.picture import ImageIO
 from ganshrink.exporters.probes import Inputs
 from ganshrink.exporters.runtime import load_optional
@@ -27,39 +27,27 @@ from ganshrink.system.spelling import one_line
 JOINED = 4  # XNNPACK joins so many tensors at once
 
 
-class Delegable(TorchFunctionMode):
+class Delegable(OwnNorms):
     """Norms of the image itself as means and rsqrt, mirrored borders as slices that are joined: XNNPACK has these, and
     leaves torch's own operators for them to slower code."""
+
+    def __init__(self) -> None:
+        super().__init__(_norm)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is functional.instance_norm and kwargs.get("use_input_stats", True):
-            return _norm(*args, **kwargs)
         if func is functional.pad and "reflect" in (*args[2:3], kwargs.get("mode")):
             return _mirrored(*args[:2], **{k: v for k, v in kwargs.items() if k == "pad"})
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
 
 
-def _norm(
-    x: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """What `functional.instance_norm` takes."""
-    if not use_input_stats:
-        return functional.instance_norm(
-            x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-        )
+def _norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """As `centred_norm`, in operators that XNNPACK has."""
     axes, shape = tuple(range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
-    centred = x - x.mean(axes, keepdim=True)
-    normed = centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+    flat = centred(centred(x))  # the second mean is of what the first one missed
+    normed = flat * torch.rsqrt((flat * flat).mean(axes, keepdim=True) + eps)
     if weight is not None:
         normed = normed * weight.view(shape)
     return normed if bias is None else normed + bias.view(shape)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.exporters.instance_norm import WholeInstanceNorms, translations
+from ganshrink.exporters.instance_norm import OwnNorms, translations, whole
 from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs, free_sides
@@ -104,7 +104,7 @@ def _traced(
     # As in torch.onnx: without it a bottleneck of one pixel would be a promise that it always has one.
     oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     try:
-        with silence(), oblivious, WholeInstanceNorms():
+        with silence(), oblivious, OwnNorms(whole):
             return torch.export.export(graph, batch, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # tracing passes on whatever the network raises
         hint = "; try a fixed size" if dynamic_size else ""

@@ -15,6 +15,7 @@ from ganshrink.system.spelling import one_line
 from ganshrink.system.values import Values, values_of
 
 KEY = "ganshrink"  # in a file's metadata
+FORMS = {".xml": "OpenVINO", ".param": "ncnn", ".pte": "ExecuTorch"}  # other suffixes are ONNX's
 
 
 class FileNote(BaseModel):
@@ -75,29 +76,43 @@ def note_of(
 
 
 def read_note(path: str | Path) -> FileNote:
-    """What an ONNX file says of itself.
+    """What an exported file says of itself: in its metadata, or in `NAME.json` beside it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no ONNX file, or was not written by this package.
+        ValueError: if it cannot be read, or was not written by this package.
     """
     path = Path(path)
+    beside = path.with_name(f"{path.name}.json")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no ONNX file {path}")
+        raise FileNotFoundError(f"there is no {FORMS.get(path.suffix, 'ONNX')} file {path}")
+    found = beside.read_text(encoding="utf-8") if beside.is_file() else _metadata(path)
+    if found is None:
+        raise ValueError(
+            f"{path} does not say what pictures it takes: it was written by another program or an earlier version, or the "
+            f"{beside.name} beside it is gone; write it again with ganshrink export RUN"
+        )
+    try:
+        return FileNote.model_validate_json(found)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} says what it takes in a form that is not known: {one_line(error)}"
+        ) from None
+
+
+def _metadata(path: Path) -> str | None:
+    if path.suffix == ".xml":
+        core = load_optional("openvino", extra="openvino").Core()
+        try:
+            model = core.read_model(str(path))
+            return str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+        except Exception as error:  # OpenVINO's own classes
+            raise ValueError(f"{path} is not a readable OpenVINO file: {one_line(error)}") from None
+    if path.suffix in FORMS:
+        return None
     onnx = load_optional("onnx")
     try:
         properties = onnx.load(str(path), load_external_data=False).metadata_props
     except Exception as error:  # protobuf's own classes
         raise ValueError(f"{path} is not a readable ONNX file: {one_line(error)}") from None
-    found = {entry.key: entry.value for entry in properties}
-    if KEY not in found:
-        raise ValueError(
-            f"{path} does not say what pictures it takes: it was written by another program or an earlier version; "
-            "write it again with ganshrink export RUN"
-        )
-    try:
-        return FileNote.model_validate_json(found[KEY])
-    except ValidationError as error:
-        raise ValueError(
-            f"{path} says what it takes in a form that is not known: {one_line(error)}"
-        ) from None
+    return {entry.key: entry.value for entry in properties}.get(KEY)

@@ -31,7 +31,7 @@ from ganshrink.workflow import int8, outputs
 from ganshrink.workflow.formats import write_formats
 from ganshrink.workflow.measured_devices import keep_current
 from ganshrink.workflow.missing import losing, missing
-from ganshrink.workflow.output_stages import OutputStages, stamp_of_metrics, stamp_of_report
+from ganshrink.workflow.output_stages import OutputStages, stamp_of_metrics, stamp_of_report, stamp_of_times
 from ganshrink.workflow.prepare import Prepared
 from ganshrink.workflow.saved_networks import network_spec, save_network
 from ganshrink.workflow.scoring import write_metrics
@@ -212,7 +212,7 @@ def _make_outputs(
                 lambda: outputs.write_goldens(run, networks["student"], job.example, held_out),
                 {"networks": student, "images": shown["images"], "example": example},
             )
-    if recipe.latency.enabled:
+    if not stages.kept("latency.json", stamp_of_times(run.path)) and recipe.latency.enabled:
         timed = {name: shown["networks"][name] for name in ("teacher", "student")}
         _time(prepared, networks, stages, {"networks": timed, "example": example})
     write_formats(run)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ganshrink import nets
 from ganshrink.deploy.lint import lint, targets_of
+from ganshrink.pruning import initialise
 from ganshrink.workflow.compress import original_of
 from ganshrink.workflow.profile import network_of
 from ganshrink.workflow.recipe import read_recipe
@@ -59,4 +60,6 @@ def lint_net(
         network, example, _ = network_of(text, overrides, inputs)
         name = text
     options = nets.net_options(name) if name in nets.NETS else {}  # those of others mean other things
+    if options and not trained:
+        initialise(network)  # as a training begins
     return {"of": text, "trained": trained, **lint(network, example, targets=runtimes, options=options)}

@@ -5,17 +5,21 @@ import hashlib
 import json
 import os
 import shutil
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.metrics.segmenters import drn, espnet
 from ganshrink.metrics.weights import weights_path
 from ganshrink.reports.files import stage_folders
 from ganshrink.system.atomic import write_json
+from ganshrink.system.machine import core_count, device_name
 from ganshrink.system.own import chosen
 from ganshrink.training.environment import code_hash
 from ganshrink.training.stages import Run, file_hash
@@ -23,6 +27,7 @@ from ganshrink.training.stamps import sources, stamp
 
 RECORD = "outputs.json"
 ASIDE = ".outputs"  # where an earlier student's outputs wait until it is known which are this one's too
+INT8 = "student-int8.onnx"
 UNSHOWN = (RECORD, "env.json", "preflight.json", "verdict.json")  # of the folder's files, in the report
 PACKAGES = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "stlpips-pytorch")
 
@@ -60,11 +65,25 @@ class OutputStages:
         self.asked.append(name)
         if self._take_back(self.record.get(name, {}), key):
             return False
-        self.record.pop(name, None)
+        earlier = self.record.pop(name, {})
         make()
-        self.record[name] = {"key": key, **_written(self.run, files or [name], entries or {})}
+        made = _written(self.run, files or [name], entries or {})
+        if made["files"] == earlier.get("files"):
+            made["entries"] = self._timed(made["entries"], earlier["entries"])
+        self.record[name] = {"key": key, **made}
         self.run.write(RECORD, self.record)
         return True
+
+    def _timed(self, made: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """Entries of a file, with the times of that file in earlier ones."""
+        found = {}
+        for file, told in made.items():
+            old = earlier.get(file, {})
+            times = {entry: old[entry]["latency"] for entry in told if "latency" in old.get(entry, {})}
+            found[file] = {entry: told[entry] | {"latency": times[entry]} for entry in times} or told
+            if times:
+                self.run.write(file, self.run.read(file) | found[file])
+        return found
 
     def _take_back(self, earlier: Mapping[str, Any], key: str | None) -> bool:
         """Put an output's files back where they belong, if they are still what was written, and from the same."""
@@ -91,8 +110,15 @@ class OutputStages:
         self.asked += [
             name
             for name, made in self.record.items()
-            if made.get("student") == student and self._take_back(made, None)
+            if made.get("student") == student and "of" not in made and self._take_back(made, None)
         ]
+
+    def kept(self, name: str, of: Any) -> bool:
+        """Take back what a verb wrote (`note`) of just this; whether there was such."""
+        made = self.record.get(name, {})
+        found = bool("of" in made and made["of"] == of and self._take_back(made, None))
+        self.asked += [name] * found
+        return found
 
     def close(self) -> None:
         """Remove what none of the outputs asked for is made of."""
@@ -116,14 +142,24 @@ def set_aside(folder: Path, files: Sequence[str]) -> None:
             (folder / file).unlink(missing_ok=True)
 
 
-def note(run: Run, name: str, student: str, *, files: Sequence[str], entries: Mapping[str, str]) -> None:
+def note(
+    run: Run,
+    name: str,
+    student: str,
+    *,
+    files: Sequence[str],
+    entries: Mapping[str, str],
+    of: Any = None,
+) -> None:
     """Let what a verb wrote of a student outlast another call on its run, while it is the same student's.
 
     Args:
         student: the hash of its weights.
         files, entries: as for `OutputStages.once`.
+        of: JSON of what else must be the same (`OutputStages.kept`); None: nothing.
     """
     made = {"key": None, "student": student, **_written(run, files, entries)}
+    made |= {} if of is None else {"of": of}
     run.write(RECORD, _record(run.path) | {name: made})
 
 
@@ -151,6 +187,15 @@ def stamp_of_metrics(config: MetricsConfig) -> Any:
     found = [path for path in map(weights_path, files) if path.is_file()]
     weights = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in found]
     return [stamp(config), sources(*own), weights]
+
+
+def stamp_of_times(folder: Path) -> Any:
+    """What must be the same for times in latency.json to stay true: the files timed, this machine, and what the recipe asks
+    for."""
+    timed = [folder / name for name in ("teacher.safetensors", "student.safetensors", "student.onnx", INT8)]
+    asked = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8")).get("latency")
+    files = {path.name: file_hash(path) for path in timed if path.is_file()}
+    return {"files": files, "machine": [device_name(torch.device("cpu")), core_count()], "asked": asked}
 
 
 def stamp_of_report(folder: Path) -> Any:

@@ -24,7 +24,7 @@ from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import Run, tensors_hash
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow import formats as formats_file
-from ganshrink.workflow.output_stages import note
+from ganshrink.workflow.output_stages import note, stamp_of_times
 from ganshrink.workflow.overrides import parse_overrides, put
 from ganshrink.workflow.recipe import Recipe, read_recipe
 from ganshrink.workflow.saved_networks import Uncut, example_of, load_network, read_spec, student_file
@@ -90,9 +90,10 @@ def export_run(
     """Write the files of a run's student again; what is not given is as in the recipe.
 
     Args:
-        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it, and is
-            timed as that says; None: onnx and the recipe's formats.
-        timed: also time each of these files beside the teacher's in the same format, which is written for it.
+        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it; None: onnx
+            and the recipe's formats.
+        timed: also time each of these files beside the teacher's in the same format, which is written for it; `onnx-int8`
+            beside the teacher in float32, as `measure_run` does.
 
     Returns:
         parity.json.
@@ -113,7 +114,7 @@ def export_run(
     example, licence = example_for(path), licence or recipe.export.licence
     for name in dict.fromkeys(("onnx", *recipe.export.formats) if formats is None else formats):
         if name == formats_file.INT8:
-            quantize_run(path, licence=licence, net=net, own=own, **options)
+            quantize_run(path, licence=licence, timed=timed, net=net, own=own, **options)
             continue
         outputs.write_export(run, name, networks["student"], example, images, licence=licence, **options)
         if timed:
@@ -151,6 +152,7 @@ def quantize_run(
     dynamic_size: bool | None = None,
     image_io: str | None = None,
     licence: str | None = None,
+    timed: bool = False,
     net: Uncut = None,
     own: Sequence[str] = (),
     progress: bool = True,
@@ -161,6 +163,7 @@ def quantize_run(
         overrides: of [quantization], such as `quantization.mode=finetune`. What is not given is as in the recipe, or as the
             student was trained; without a mode, ranges are calibrated and nothing is trained.
         dynamic_size, image_io, licence: of the file; None: as in the recipe.
+        timed: measure times also where the recipe does not.
 
     Returns:
         quantization.json.
@@ -202,10 +205,8 @@ def quantize_run(
     split, seen = split_said(recipe.data, recipe.metrics.split), _trained(path, own)
     write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen)
     outputs.write_samples(run, networks, held_out)
-    if recipe.latency.enabled:
-        outputs.write_latency(
-            run, networks, example_for(path), **recipe.latency.model_dump(include={"threads", "seconds"})
-        )
+    if timed or recipe.latency.enabled:
+        _measure(run, networks, **_timing(recipe))
     write_report(path)
     return run.read("quantization.json")
 
@@ -217,8 +218,16 @@ def measure_run(
     path = Path(path)
     networks = load_networks(path, net)
     run = Run(path)
-    latency = outputs.write_latency(run, networks, example_for(path), threads=threads, seconds=seconds)
+    latency = _measure(run, networks, threads=threads, seconds=seconds)
     write_report(path)
+    return latency
+
+
+def _measure(run: Run, networks: Mapping[str, nn.Module], **options: Any) -> dict[str, Any]:
+    """latency.json, which outlasts another `compress` on the run while what was timed is the same."""
+    latency = outputs.write_latency(run, networks, example_for(run.path), **options)
+    student, files = tensors_hash(networks["student"].state_dict()), ("latency.json", outputs.TEACHER)
+    note(run, "latency.json", student, files=files, entries={}, of=stamp_of_times(run.path))
     return latency
 
 
