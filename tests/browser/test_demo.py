@@ -120,7 +120,7 @@ def test_a_page_runs_pictures_of_any_size_and_measures(tab: Tab, tmp_path: Path)
         tab.value("demo.ready")
         check(tab, files, pictures[0], tmp_path)
         assert tab.value("self.crossOriginIsolated") is True
-        assert tab.value("document.querySelector('h1').textContent") == "10× <smaller>."
+        assert tab.value("document.querySelector('h1').textContent") == "10×\u00a0<smaller>."
         content = base64.b64encode(pictures[1].read_bytes()).decode()
         tab.value(
             f"""(async () => {{
@@ -142,7 +142,10 @@ def test_a_page_runs_pictures_of_any_size_and_measures(tab: Tab, tmp_path: Path)
                 const wait = () => new Promise(done => setTimeout(done, 20)), button = document.getElementById("camera");
                 const frames = new Set();
                 button.click();
-                while (frames.size < 2 && !demo.error) { await wait(); frames.add(document.getElementById("input").toDataURL()); }
+                while (frames.size < 2 && !demo.error) {
+                    await wait();
+                    frames.add(document.getElementById("input").toDataURL());
+                }
                 const [running, canvas] = [button.textContent, document.getElementById("first")];
                 button.click();
                 await busy;

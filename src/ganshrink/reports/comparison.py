@@ -9,7 +9,7 @@ from ganshrink.reports.files import RunFiles, data_uri, dicts, number
 from ganshrink.reports.numbers import MINUS, duration, file_size, integer, milliseconds, quantity, rate, score
 from ganshrink.reports.page import filled, shown
 from ganshrink.reports.summary import arrow
-from ganshrink.reports.words import NETWORKS, figure, in_a_sentence, in_words
+from ganshrink.reports.words import figure, in_a_sentence, in_words
 from ganshrink.system.atomic import write_text
 
 PICTURES = 4  # rows of them for each budget

@@ -70,26 +70,25 @@ def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
 
 def strip(run: RunFiles) -> list[dict[str, str]]:
     """A handful of figures, student's large, teacher's beside: label, before, after, and a smaller one beside that."""
-    found = []
+    found: list[tuple[str, str, str, str]] = []  # label, before, after, beside
     for kind, label in (("exact", "Multiply-accumulates (MACs)"), ("params", "Parameters")):
-        ends = [cost_of(run, network, kind) for network in ("teacher", "student")]
-        found.append((label, *(value if value is None else quantity(value) for value in ends), ""))
+        before, after = (cost_of(run, network, kind) for network in ("teacher", "student"))
+        if after is not None:
+            found.append((label, "" if before is None else quantity(before), quantity(after), ""))
     p50 = {(row.get("network"), row.get("runtime")): row["p50_ms"] for row in latency_rows(run)}
     for runtime in ("onnxruntime", "torch"):
-        if ("student", runtime) in p50:
-            before, after = (p50.get((network, runtime)) for network in ("teacher", "student"))
-            told = f"{milliseconds(before)}, {rate(before)}" if before else None
-            found.append((f"Time of a picture, {RUNTIMES[runtime]}", told, milliseconds(after), rate(after)))
+        if student := p50.get(("student", runtime)):
+            teacher = p50.get(("teacher", runtime))
+            told = f"{milliseconds(teacher)}, {rate(teacher)}" if teacher else ""
+            label = f"Time of a picture, {RUNTIMES[runtime]}"
+            found.append((label, told, milliseconds(student), rate(student)))
             break
     for name in list(_metrics(run))[:1]:
-        ends = [_metric(run, network, name) for network in ("teacher", "student")]
-        label = f"{in_words(name)} {arrow(_metrics(run)[name])}"
-        found.append((label, *(value if value is None else figure(name, value) for value in ends), ""))
-    return [
-        {"label": label, "before": before or "", "after": after, "beside": beside}
-        for label, before, after, beside in found
-        if after is not None
-    ]
+        before, after = (_metric(run, network, name) for network in ("teacher", "student"))
+        if after is not None:
+            label = f"{in_words(name)} {arrow(_metrics(run)[name])}"
+            found.append((label, "" if before is None else figure(name, before), figure(name, after), ""))
+    return [dict(zip(("label", "before", "after", "beside"), one, strict=True)) for one in found]
 
 
 def arrow(better: str) -> str:
@@ -157,7 +156,10 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         first = next(iter(mine.values()))
         size = _size(first["input"]) if isinstance(first.get("input"), list) else ""
         threads = first.get("threads", "?")
-        note = f"median, and p95, which 19 of 20 stay below; batch {first.get('batch', 1)}, {size}, {threads} thread{'s' * (threads != 1)}"
+        note = (
+            f"median, and p95, which 19 of 20 stay below; batch {first.get('batch', 1)}, {size}, {threads} "
+            f"thread{'s' * (threads != 1)}"
+        )
         ratio, change = speedup(run.json, runtime), Cell("")
         if ratio:
             spread = f"{times(ratio.low)} to {times(ratio.high)}"
