@@ -95,6 +95,7 @@ def chromium() -> Iterator[Tab]:
         # Chromium reads from descriptor 3 and writes to 4.
         command = f'exec "$0" "$@" 3<&{their_read} 4>&{their_write}'
         options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
+        options += ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a camera
         process = subprocess.Popen(
             ["bash", "-c", command, BINARY, *options, f"--user-data-dir={profile}"],
             pass_fds=(their_read, their_write),

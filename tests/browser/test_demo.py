@@ -120,7 +120,7 @@ def test_a_page_runs_pictures_of_any_size_and_measures(tab: Tab, tmp_path: Path)
         tab.value("demo.ready")
         check(tab, files, pictures[0], tmp_path)
         assert tab.value("self.crossOriginIsolated") is True
-        assert tab.value("document.querySelector('h1').textContent") == "10× <smaller>."
+        assert tab.value("document.querySelector('h1').textContent") == "10×\u00a0<smaller>."
         content = base64.b64encode(pictures[1].read_bytes()).decode()
         tab.value(
             f"""(async () => {{
@@ -137,6 +137,22 @@ def test_a_page_runs_pictures_of_any_size_and_measures(tab: Tab, tmp_path: Path)
         assert all(len(row["ms"]) == 20 and row["bytes"] for row in measured["networks"])
         assert measured["input"] == [3, 33, 24] and measured["ratio"] > 0
         assert tab.value("document.getElementById('save').disabled") is False
+        seen = tab.value(
+            """(async () => {
+                const wait = () => new Promise(done => setTimeout(done, 20)), button = document.getElementById("camera");
+                const frames = new Set();
+                button.click();
+                while (frames.size < 2 && !demo.error) {
+                    await wait();
+                    frames.add(document.getElementById("input").toDataURL());
+                }
+                const [running, canvas] = [button.textContent, document.getElementById("first")];
+                button.click();
+                await busy;
+                return [running, button.textContent, canvas.width > 32, String(demo.error)];
+            })()"""
+        )
+        assert seen == ["Stop the camera", "Use the camera", True, "undefined"] and tab.complaints == []
 
 
 @pytest.mark.formats

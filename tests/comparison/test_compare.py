@@ -101,12 +101,17 @@ def test_what_is_said_follows_from_the_intervals(finished):
     placed = [name for names in result["ranking"][0]["places"] for name in names]
     assert sorted(placed) == sorted(row["entry"] for row in result["rows"])
     assert "failed: broken" in said(result)
+    told = result["rows"][0]["cells"][0]
+    verdict = json.loads((finished[0] / told["folder"] / "verdict.json").read_text())
+    assert told["verdict"] == {key: verdict[key] for key in ("grade", "sentence")}
+    assert f"verdict: {verdict['grade']}. {verdict['sentence']}" in said(result)
 
 
 @pytest.mark.slow
 def test_the_page_shows_places_pictures_failures_and_protocols(finished):
     folder, result, _ = finished
     page = (folder / "compare.html").read_text()
+    assert page.index('class="lead verdict') < page.index("<nav") < page.index("<table")
     assert page.count("<img") >= 2 * (3 + len(result["rows"])) and "<svg" in page
     for words in (
         "These cells failed",

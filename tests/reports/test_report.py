@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 import ganshrink.reports
+from ganshrink.metrics import METRICS as OFFERED
 from ganshrink.reports import numbers, write_report
 from ganshrink.reports.curves import smoothed
 from ganshrink.reports.differences import difference
 from ganshrink.reports.files import read_run
-from ganshrink.reports.words import explained, in_words
+from ganshrink.reports.words import METRICS, explained, figure, in_a_sentence, in_words
 
 Build = Callable[..., Path]
 VOID = {"meta", "img", "link", "br", "hr", "input", "path", "use", "rect", "col"}
@@ -94,16 +95,16 @@ def test_the_verdict_and_the_numbers(page: Page) -> None:
     verdict = (
         "10.1× fewer MACs, 9.9× fewer parameters, 4.1× faster in ONNX Runtime, and as good as its teacher"
     )
-    assert verdict in text and verdict in page.title and "good:" in text
+    assert verdict in page.title and "good: 10.1× fewer" in text
     assert "The budget macs=10% (3.62 G exact MACs) is met: 3.60 G." in text
     for number in (
-        "36.24 G 36,242,644,992 3.60 G 3,601,227,008 3.60 G 3,601,227,008",  # exact, all three networks
+        "36.24 G 36,242,644,992 3.60 G 3,601,227,008 10.1× fewer 3.60 G 3,601,227,008",  # exact, all three networks
         "43.49 G 43,490,402,304 4.26 G 4,255,108,096",
         "8.15 M 8,154,255 823 k 823,117",
         "3.30 MB",
         "p95 90.4 ms",
-        "41.37 40.02 36.55 4.100 2.600 −1.35 worse",
-        "17.42 17.51 17.10 13.02 9.800 +0.09 better",
+        "41.37 % 40.02 % −1.35 % worse 36.55 % 4.100 % 2.600 %",
+        "17.42 dB 17.51 dB +0.09 dB better 17.10 dB 13.02 dB 9.800 dB",
         "61.77",
         "134.7 dB",
         "sha256 b8a52dc0",
@@ -126,14 +127,33 @@ def test_a_missed_budget_is_said(build_run: Build, tmp_path: Path) -> None:
 
 def test_metrics_are_in_plain_words_with_their_names_on_hover(page: Page) -> None:
     hovers = {attributes["title"] for tag, attributes in page.tags if tag == "abbr"}
-    assert {
-        "psnr",
-        "ssim",
-        "fd_squeezenet",
-        in_words("miou"),
-    } <= hovers  # the last in the verdict, the other way round
+    assert {"psnr", "ssim", "fd_squeezenet", "miou"} <= hovers
+    assert "psnr" not in page.text.split("How it was measured")[0] and in_words("my_own") == "my_own"
     assert "Likeness to the target, in structure" in page.text and "11.8 fps, p95 90.4 ms" in page.text
-    assert explained("my_own <1>, miou_x", ["my_own", "miou_x"]) == "my_own &lt;1&gt;, miou_x"
+    assert figure("psnr", 14.7) == "14.70 dB" and figure("my_own", 0.5) == "0.500"
+    assert (
+        explained(f"<1> {in_a_sentence('ssim')} 0.5, my_own")
+        == '&lt;1&gt; <abbr title="ssim">likeness in structure</abbr> 0.5, my_own'
+    )
+
+
+def test_every_metric_has_words_of_its_own() -> None:
+    labels = [words.label for words in METRICS.values()]
+    assert len(set(labels)) == len(labels) and not any("," in words.phrase for words in METRICS.values())
+    assert set(METRICS) >= set(OFFERED)
+
+
+def test_the_parts_of_the_page_are_in_order_and_the_navigation_leads_to_all(page: Page) -> None:
+    order = [tag for tag, _ in page.tags if tag in ("h1", "nav", "main", "script")]
+    assert order == ["h1", "nav", "main", "script"]
+    links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"}
+    assert {attributes["id"] for tag, attributes in page.tags if tag == "h2"} <= links
+    hero = [attributes.get("data-column") for tag, attributes in page.tags if tag == "img"][:3]
+    assert hero == ["input", "student", "teacher"]
+    cells = [attributes.get("data-column") for tag, attributes in page.tags if tag == "td"]
+    assert {"input", "teacher", "student", "difference"} <= set(cells)  # what the window of a picture offers
+    ranges = [attributes for tag, attributes in page.tags if tag == "input"]
+    assert [one["type"] for one in ranges] == ["range"] and ranges[0]["aria-label"]
 
 
 def test_a_difference_is_of_the_worst_channel_four_times_as_bright() -> None:

@@ -11,6 +11,7 @@ from ganshrink.reports import write_report
 from ganshrink.reports.verdict import verdict
 from planted_runs import PLANTED, changed, good, metric, metrics, timed, worse_than_scratch
 
+SSIM = "likeness in structure (ssim)"
 COST = "10.0× fewer MACs, 10.0× fewer parameters"
 
 
@@ -20,30 +21,30 @@ COST = "10.0× fewer MACs, 10.0× fewer parameters"
         (
             "good",
             "good",
-            f"{COST}, 4.0× faster in ONNX Runtime, and as good as its teacher: ssim 0.478, its teacher's 0.483.",
+            f"{COST}, 4.0× faster in ONNX Runtime, and as good as its teacher: {SSIM} 0.478, its teacher's 0.483.",
         ),
         (
             "worse_than_scratch",
             "doubtful",
-            f"{COST}, 4.0× faster in ONNX Runtime, but the same size without a teacher is better: ssim 0.512, its own "
+            f"{COST}, 4.0× faster in ONNX Runtime, but the same size without a teacher is better: {SSIM} 0.512, its own "
             "0.478, its teacher's 0.483.",
         ),
         (
             "three_steps",
             "bad",
-            f"{COST}, 4.0× faster in ONNX Runtime, but no better than the mean picture: ssim 0.0500, the mean picture "
+            f"{COST}, 4.0× faster in ONNX Runtime, but no better than the mean picture: {SSIM} 0.0500, the mean picture "
             "0.310, its teacher's 0.483; trained for 3 steps, of 400 in an epoch.",
         ),
         (
             "noisy_machine",
             "doubtful",
             f"{COST}, about 2.1× to 6.1× faster in ONNX Runtime (the machine was busy, measure again), and as good as its "
-            "teacher: ssim 0.478, its teacher's 0.483.",
+            f"teacher: {SSIM} 0.478, its teacher's 0.483.",
         ),
         (
             "over_budget",
             "doubtful",
-            f"{COST}, 1.5× faster in ONNX Runtime, and as good as its teacher: ssim 0.478, its teacher's 0.483; over its "
+            f"{COST}, 1.5× faster in ONNX Runtime, and as good as its teacher: {SSIM} 0.478, its teacher's 0.483; over its "
             "budget latency=26%@cpu.",
         ),
     ],
@@ -55,7 +56,9 @@ def test_planted_runs(name: str, grade: str, sentence: str, tmp_path: Path) -> N
     assert (found.grade, found.sentence) == (grade, sentence)
     for file, content in run.items():
         (tmp_path / file).write_text(json.dumps(content))
-    page = html.unescape(re.sub("</?abbr[^>]*>", "", write_report(tmp_path).read_text(encoding="utf-8")))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = re.sub('<abbr title="multiply[^>]*>(MACs)</abbr>', r"\1", page)
+    page = html.unescape(re.sub('<abbr title="([a-z_]+)">(.*?)</abbr>', r"\2 (\1)", page))
     assert f'<h1 class="{grade}">' in page and sentence.replace("× ", "×\u00a0") in page
     kept = json.loads((tmp_path / "verdict.json").read_text())
     assert (kept["grade"], kept["sentence"]) == (grade, sentence)
@@ -81,7 +84,7 @@ def quality_of(**named: dict) -> tuple[str, str]:
 def test_how_far_from_nothing_to_the_teacher(student: float, grade: str, said: str) -> None:
     psnr = metric("higher", 0.2, teacher=20.0, student=student, mean=8.0, untrained=10.0)
     told = quality_of(psnr=psnr)
-    assert told[0] == grade and told[1].startswith(f"{said}: psnr ")
+    assert told[0] == grade and told[1].startswith(f"{said}: likeness pixel by pixel (psnr) ")
     # A distance says the same by its logarithm.
     values = {name: 10 ** (-entry["value"] / 10) for name, entry in psnr.items()}
     distance = metric("lower", None, **values)
@@ -94,10 +97,12 @@ def test_how_far_from_nothing_to_the_teacher(student: float, grade: str, said: s
 def test_the_first_metric_that_knows_the_teacher_from_nothing_counts() -> None:
     blind = metric("lower", 30.0, teacher=205.0, student=190.0, identity=211.0, untrained=400.0)
     ssim = metric("higher", 0.01, teacher=0.6, student=0.45, identity=0.2, untrained=0.1)
-    assert quality_of(kd_squeezenet=blind, ssim=ssim)[1].startswith("worse than its teacher: ssim 0.450")
+    assert quality_of(kd_squeezenet=blind, ssim=ssim)[1].startswith(
+        "worse than its teacher: likeness in structure (ssim) 0.450"
+    )
     sharp = metric("lower", 3.0, teacher=55.0, student=56.0, identity=211.0, untrained=400.0)
     assert quality_of(ssim=ssim, kd_squeezenet=sharp)[1].startswith(
-        "as good as its teacher: kd_squeezenet 56.00"
+        "as good as its teacher: distance from real pictures (kd_squeezenet) 56.00"
     )
     few = metric("lower", 1.0, teacher=5.0, student=50.0, identity=211.0)
     for entry in few.values():
@@ -110,7 +115,7 @@ def test_another_metric_may_object() -> None:
     ssim = metric("higher", 0.01, teacher=0.6, student=0.2, mean=0.3, untrained=0.1)
     told = quality_of(kd_squeezenet=kd, ssim=ssim)
     assert told[0] == "doubtful" and told[1].endswith(
-        "its teacher's 55.00; by ssim no better than the mean picture"
+        "its teacher's 55.00; by likeness in structure (ssim) no better than the mean picture"
     )
 
 
@@ -120,8 +125,8 @@ def test_without_targets_the_distance_from_the_teacher_counts() -> None:
 
     assert quality_of(psnr_teacher=psnr(26.0)) == (
         "good",
-        "75 % of the way from the untouched input to its teacher's pictures: psnr_teacher 26.00, the untouched input "
-        "14.00",
+        "75 % of the way from the untouched input to its teacher's pictures: likeness to the teacher's pixel by pixel "
+        "(psnr_teacher) 26.00 dB, the untouched input 14.00 dB",
     )
     assert [quality_of(psnr_teacher=psnr(value))[0] for value in (17.0, 15.0)] == ["doubtful", "bad"]
     nothing = quality_of(psnr_teacher=psnr(14.3))
@@ -144,10 +149,11 @@ def test_two_measures_of_agreement_may_contradict_each_other() -> None:
 
     grade, text = both(16.0, 0.7)
     assert grade == "doubtful" and text.endswith(
-        "ssim_teacher 0.700, the untouched input 0.800; though nearer by psnr_teacher 16.00, the untouched input 14.00"
+        "likeness to the teacher's in structure (ssim_teacher) 0.700, the untouched input 0.800; though nearer by "
+        "likeness to the teacher's pixel by pixel (psnr_teacher) 16.00 dB, the untouched input 14.00 dB"
     )
     grade, text = both(14.0, 0.95)
-    assert grade == "doubtful" and text.endswith("by psnr_teacher no nearer than the untouched input")
+    assert grade == "doubtful" and text.endswith("(psnr_teacher) no nearer than the untouched input")
     assert both(14.0, 0.7)[0] == "bad" and both(26.0, 0.95)[0] == "good"
 
 

@@ -4,6 +4,7 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const at = id => document.getElementById(id);
 const demo = { facts, sessions: [], times: {}, outputs: {} };
 const LARGEST = 512, ROUNDS = 20;  // a side, where the size is free; runs of a measurement
+const KEPT = 20;  // last times of a network that its figure is the median of
 
 async function unpacked(text) {  // gzip in base64
   const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
@@ -136,7 +137,7 @@ function run() {  // one after the other
     }
     for (const [place, network] of facts.networks.entries()) {
       const [image, time] = await once(place);
-      (demo.times[network.name] ??= []).push(time);
+      demo.times[network.name] = [...demo.times[network.name] ?? [], time].slice(-KEPT);
       demo.outputs[network.name] = image;
       if (place < 2) paint(at(["first", "second"][place]), network, image);
     }
@@ -171,10 +172,14 @@ async function measure() {
   at("save").disabled = false;
 }
 
+const several = ratio => ratio >= 1 ? `${ratio.toFixed(1)}× faster` : `${(1 / ratio).toFixed(1)}× slower`;
+
 function figures() {
+  const first = facts.networks[0].name;
   at("figures").replaceChildren(...facts.networks.map(network => {
     const row = document.createElement("tr"), time = demo.times[network.name] && median(demo.times[network.name]);
-    const cells = [network.name, amount(network.bytes), time ? `${time.toFixed(1)} ms` : "", time ? `${(1000 / time).toFixed(1)} fps` : ""];
+    const cells = [network.name, amount(network.bytes), time ? `${time.toFixed(1)} ms` : "", time ? `${(1000 / time).toFixed(1)} fps` : "",
+      time && network.name !== first ? several(median(demo.times[first]) / time) : ""];
     cells.forEach((text, place) => {
       const cell = document.createElement(place ? "td" : "th");
       cell.textContent = text;
@@ -182,6 +187,36 @@ function figures() {
     });
     return row;
   }));
+}
+
+// The camera's pictures one after the other, cut to the shape at which they are run, until it is stopped.
+let camera = null;
+async function film() {
+  const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  const video = Object.assign(document.createElement("video"), { srcObject: stream, muted: true, playsInline: true });
+  camera = stream;
+  at("camera").textContent = "Stop the camera";
+  try {
+    await video.play();
+    while (camera === stream) {
+      const [rows, columns] = size_of(video.videoWidth, video.videoHeight);
+      const by = Math.min(video.videoWidth / columns, video.videoHeight / rows), frame = document.createElement("canvas");
+      [frame.width, frame.height] = [columns, rows];
+      frame.getContext("2d").drawImage(video, (video.videoWidth - by * columns) / 2, (video.videoHeight - by * rows) / 2, by * columns, by * rows, 0, 0, columns, rows);
+      await show(frame);
+      status();
+      await new Promise(requestAnimationFrame);  // the page stays usable
+    }
+  } finally {
+    stop(stream);
+  }
+}
+
+function stop(stream = camera) {
+  stream?.getTracks().forEach(track => track.stop());
+  if (camera !== stream) return;
+  camera = null;
+  at("camera").textContent = "Use the camera";
 }
 
 function status() {
@@ -202,17 +237,16 @@ function opened(source) {
 const told = action => async (...given) => {  // what goes wrong is said on the page
   try { await action(...given); } catch (error) { at("status").textContent = `Error: ${error.message || error}`; demo.error = error; }
 };
-const open_file = told(async file => { if (file) { await show(await opened(URL.createObjectURL(file))); status(); } });
+const open_file = told(async file => { if (file) { stop(); await show(await opened(URL.createObjectURL(file))); status(); } });
 
 function wire() {
-  const range = at("slider").querySelector("input");
-  const slide = () => at("slider").style.setProperty("--at", `${range.value}%`);
-  range.addEventListener("input", slide);
-  slide();
+  at("input").classList.toggle("pixels", facts.colours.length > 0);
   at("first-name").textContent = facts.networks[0].name;
   at("second-name").textContent = facts.networks[1]?.name ?? "";
   at("file").addEventListener("change", event => open_file(event.target.files[0]));
-  at("measure").addEventListener("click", told(measure));
+  at("measure").addEventListener("click", told(() => { stop(); return busy.then(measure); }));
+  at("camera").hidden = !navigator.mediaDevices || facts.colours.length > 0;
+  at("camera").addEventListener("click", told(() => camera ? stop() : film()));
   at("save").addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(demo.measured, null, 2)], { type: "application/json" }));
@@ -231,7 +265,7 @@ function wire() {
     image.src = sample;
     image.alt = `sample ${place + 1}`;
     button.append(image);
-    button.addEventListener("click", told(async () => { await show(await opened(sample)); status(); }));
+    button.addEventListener("click", told(async () => { stop(); await show(await opened(sample)); status(); }));
     at("samples").append(button);
   }
   brush();

@@ -12,7 +12,7 @@ from ganshrink.browser.runtime import VERSION, WASM, runtime_files
 from ganshrink.data import class_colours
 from ganshrink.data.pictures import printable
 from ganshrink.exporters.note import FileNote, read_note
-from ganshrink.reports.page import filled
+from ganshrink.reports.page import filled, shown
 from ganshrink.system.atomic import replacing, write_text
 
 HERE = Path(__file__).parent
@@ -80,8 +80,9 @@ def _page(facts: Mapping[str, Any], sentence: str, grade: str, library: str) -> 
     return filled(
         str(HERE / "demo.html.j2"),
         name=facts["name"],
-        sentence=sentence,
+        sentence=sentence and shown(sentence),
         grade=grade,
+        draws=bool(facts["colours"]),
         facts=_Raw(text),
         library=_Raw(library.replace("</script", "<\\/script")),
         code=_Raw(code),

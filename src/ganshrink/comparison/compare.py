@@ -18,6 +18,7 @@ from ganshrink.comparison.running import Command, Outcome, carry_out_here, comma
 from ganshrink.comparison.table import tabulate
 from ganshrink.reports.comparison import write_comparison
 from ganshrink.reports.page import load_extra
+from ganshrink.reports.words import in_a_sentence
 from ganshrink.system.atomic import write_json
 from ganshrink.system.lock import lock_folder
 from ganshrink.workflow.compress import train_recipe
@@ -147,7 +148,8 @@ def said(result: Mapping[str, Any]) -> str:
             if (row["budget"], row["label_fraction"]) == (ranking["budget"], ranking["label_fraction"])
         }
         lines.append(
-            f"{ranking['budget']}, {ranking['label_fraction']:.0%} of the labels, by {result['rank_by']}:"
+            f"{ranking['budget']}, {ranking['label_fraction']:.0%} of the labels, by "
+            f"{in_a_sentence(result['rank_by'])}:"
         )
         place = 1
         for names in ranking["places"]:
@@ -157,6 +159,8 @@ def said(result: Mapping[str, Any]) -> str:
                 tied = " tied" if len(names) > 1 else ""
                 remarks = "".join(f"; {remark}" for remark in rows[name]["said"])
                 lines.append(f"  {place}{tied}: {name} {value['value']:.4g}{between}{remarks}")
+                if told := rows[name]["cells"][0].get("verdict"):
+                    lines.append(f"     verdict: {told['grade']}. {told['sentence']}")
             place += len(names)
     lines += [f"failed: {cell['name']}: {cell['error']}" for cell in result["failed"]]
     if result["unfinished"]:

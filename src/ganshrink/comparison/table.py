@@ -8,6 +8,7 @@ from ganshrink.comparison.bootstrap import Interval, Sample, difference, interva
 from ganshrink.comparison.results import NO_SEARCH, Member, joined
 from ganshrink.methods import BASELINES, REFERENCE, UNTAUGHT
 from ganshrink.reports.files import Stage, dicts, number
+from ganshrink.reports.page import verdict_of
 from ganshrink.reports.verdict import RUNTIMES
 
 Place = tuple[str, float]  # of a row: budget and share of labels
@@ -269,12 +270,14 @@ def _milliseconds(member: Member, network: str) -> dict[str, Any] | None:
 
 
 def _cell(member: Member) -> dict[str, Any]:
+    found = verdict_of(member.run)
     return {
         "name": member.name,
         "seed": member.seed,
         "folder": str(member.folder),
         "seconds": member.seconds,
         "images": member.trained(),
+        "verdict": {"grade": found.grade, "sentence": found.sentence},
         "stages": [
             {"name": stage.name, "seconds": _seconds(stage)}
             for stage in member.run.stages

@@ -7,6 +7,7 @@ from typing import Any
 from ganshrink.reports.files import dig, read_run
 from ganshrink.reports.page import verdict_of
 from ganshrink.reports.summary import PAPERS, network_names, table
+from ganshrink.reports.words import NETWORKS
 
 UNSAID = "not stated"
 
@@ -22,7 +23,7 @@ def model_card(
         files: what lies beside the card, by name what it is.
     """
     run = read_run(folder)
-    networks = network_names(run)
+    networks, found = network_names(run), verdict_of(run)
     licence = licences["student"]
     head = [
         "---",
@@ -34,7 +35,8 @@ def model_card(
         "---",
     ]
     shown = [(heading, rows) for heading, rows in table(run, networks) if heading != PAPERS]
-    results = [f"| | {' | '.join(networks)} | change |", f"|---|{'---|' * (len(networks) + 1)}"]
+    named = [NETWORKS.get(network, network) for network in networks]
+    results = [f"| | {' | '.join(named)} | change |", f"|---|{'---|' * (len(networks) + 1)}"]
     for _, rows in shown:
         for row in rows:
             note = f" ({row.note})" if row.note else ""
@@ -44,7 +46,7 @@ def model_card(
             )
     return "\n".join(
         [
-            *head, "", f"# {_cell(name)}", "", verdict_of(run).sentence, "",
+            *head, "", f"# {_cell(name)}", "", f"**{found.grade.capitalize()}.** {found.sentence}", "",
             _made(dig(run.optional("result.json"), "nets")), "",
             "## Results", "", *results, "",
             "Each metric's protocol (split, count, size, networks) is in `metrics.json`.", "",

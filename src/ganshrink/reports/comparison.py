@@ -6,13 +6,14 @@ from typing import Any
 
 from ganshrink.reports.drawing import ACCENT, FAINT, TEXT, WARN, drawn
 from ganshrink.reports.files import RunFiles, data_uri, dicts, number
-from ganshrink.reports.numbers import MINUS, duration, file_size, integer, milliseconds, quantity, score
-from ganshrink.reports.page import filled
+from ganshrink.reports.numbers import MINUS, duration, file_size, integer, milliseconds, quantity, rate, score
+from ganshrink.reports.page import filled, shown
 from ganshrink.reports.summary import arrow
+from ganshrink.reports.words import figure, in_a_sentence, in_words
 from ganshrink.system.atomic import write_text
 
 PICTURES = 4  # rows of them for each budget
-AXES = (("macs", "MACs, exact"), ("ms", "ms"), ("bytes", "bytes of weights"))
+AXES = (("macs", "multiply-accumulates"), ("ms", "ms a picture"), ("bytes", "bytes of weights"))
 
 Json = Mapping[str, Any]
 
@@ -33,6 +34,7 @@ def write_comparison(path: Path, result: Json, runs: Mapping[str, RunFiles]) -> 
         name=path.resolve().parent.name,
         result=result,
         title=_title(result),
+        headline=shown(_title(result)),
         gates=[_gate(result, gate) for gate in dicts(result, "gate")],
         metrics=[(name, arrow(better)) for name, better in result["metrics"].items()],
         teacher=_row("teacher", result["teacher"], result),
@@ -71,7 +73,7 @@ def _title(result: Json) -> str:
             said = f"{', '.join(first[:-1])} and {first[-1]} are tied for the first place"
         parts.append(f"{_label(ranking)}: {said}")
     several = all(len(row["seeds"]) > 1 for row in dicts(result, "rows"))
-    return f"By {result['rank_by']}, {'; '.join(parts)}{'' if several else ' (some of one seed)'}."
+    return f"By {in_a_sentence(result['rank_by'])}, {'; '.join(parts)}{'' if several else ' (some of one seed)'}."
 
 
 def _gate(result: Json, gate: Json) -> dict[str, Any]:
@@ -100,7 +102,17 @@ def _place(result: Json, ranking: Json, runs: Mapping[str, RunFiles]) -> dict[st
         for name, row in rows.items()
         if name not in placed
     ]
-    return {"label": _label(ranking), "rows": found, "gallery": _gallery(found, rows, runs)}
+    verdicts = [
+        {"entry": row["entry"], "grade": told["grade"], "sentence": shown(told["sentence"])}
+        for row in found
+        if (told := rows[row["entry"]]["cells"][0].get("verdict"))
+    ]
+    return {
+        "label": _label(ranking),
+        "rows": found,
+        "verdicts": verdicts,
+        "gallery": _gallery(found, rows, runs),
+    }
 
 
 def _row(entry: str, row: Json, result: Json) -> dict[str, Any]:
@@ -114,7 +126,8 @@ def _row(entry: str, row: Json, result: Json) -> dict[str, Any]:
         "bytes": _or_dash(row.get("bytes"), file_size),
         "memory": _or_dash(row.get("memory"), file_size),
         "ms": _or_dash(ms.get("p50"), milliseconds),
-        "values": [_value(row["metrics"].get(name)) for name in result["metrics"]],
+        "fps": rate(ms["p50"]) if ms.get("p50") else "",
+        "values": [_value(name, row["metrics"].get(name)) for name in result["metrics"]],
         "against_teacher": _differences(row.get("against_teacher", {}), result),
         "against_reference": _differences(row.get("against_reference", {}), result),
         "said": row.get("said", ()),
@@ -125,7 +138,7 @@ def _or_dash(value: Any, write: Any) -> str:
     return "–" if value is None else write(value)
 
 
-def _value(entry: Json | None) -> dict[str, Any]:
+def _value(name: str, entry: Json | None) -> dict[str, Any]:
     """A value, and below it its interval and its spread over seeds, as far as they are known."""
     if entry is None:
         return {"main": "–", "sub": []}
@@ -133,8 +146,8 @@ def _value(entry: Json | None) -> dict[str, Any]:
     if entry["low"] is not None and entry["low"] < entry["high"]:
         sub.append(f"{score(entry['low'], like=value)} to {score(entry['high'], like=value)}")
     if entry.get("spread") is not None:
-        sub.append(f"sd {score(entry['spread'], like=value)}")
-    return {"main": score(value), "sub": sub}
+        sub.append(f"±{score(entry['spread'], like=value)} over seeds")
+    return {"main": figure(name, value), "sub": sub}
 
 
 def _differences(entries: Json, result: Json) -> list[dict[str, Any] | None]:
@@ -230,7 +243,7 @@ def _charts(result: Json) -> list[dict[str, str]]:
             axes.set_xlabel(label, color=TEXT, fontsize=7)  # noqa: B023
 
         svg = drawn(f"pareto-{key}", paint)
-        found.append({"title": f"{result['rank_by']} {arrow(better)} over {label}", "svg": svg})
+        found.append({"title": f"{in_words(result['rank_by'])} {arrow(better)} over {label}", "svg": svg})
     legend = [f"{place} {entry}" for place, entry in enumerate(entries, 1)]
     return [chart | {"legend": ", ".join(legend)} for chart in found]
 

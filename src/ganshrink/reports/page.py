@@ -15,7 +15,7 @@ from ganshrink.reports.method import method_sections
 from ganshrink.reports.quantized import quantization
 from ganshrink.reports.usage import usage
 from ganshrink.reports.verdict import Verdict, verdict
-from ganshrink.reports.words import explained, in_words
+from ganshrink.reports.words import NETWORKS, explained, in_words
 from ganshrink.system.atomic import write_json, write_text
 
 TEMPLATES = Path(__file__).parent
@@ -57,7 +57,7 @@ def render(run: RunFiles) -> str:
         problems=run.problems,
         lost=run.optional("missing.json"),
         verdict=found,
-        sentence=explained(found.sentence.replace("× ", "×\N{NO-BREAK SPACE}"), summary.metric_names(run)),
+        sentence=shown(found.sentence),
         strip=summary.strip(run),
         table=summary.table(run, networks),
         arrow=summary.arrow,
@@ -80,6 +80,11 @@ def render(run: RunFiles) -> str:
     )
 
 
+def shown(sentence: str) -> Any:
+    """The verdict's sentence as pages have it."""
+    return explained(sentence.replace("× ", "×\N{NO-BREAK SPACE}"))
+
+
 def filled(template: str, **content: Any) -> str:
     """A page's text: its template with its content, the style and script of all pages, and the time."""
     jinja2, _ = load_extra()
@@ -89,7 +94,7 @@ def filled(template: str, **content: Any) -> str:
     )
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return _compiled(template).render(  # type: ignore[no-any-return]
-        **content, in_words=in_words, style=style, script=script, made=made
+        **content, in_words=in_words, network_words=NETWORKS, style=style, script=script, made=made
     )
 
 

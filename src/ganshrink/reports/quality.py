@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ganshrink.reports.files import dig, interval, number
-from ganshrink.reports.numbers import score
+from ganshrink.reports.words import figure, in_a_sentence
 
 Grade = Literal["good", "doubtful", "bad"]
 
@@ -54,6 +54,11 @@ class Reading:
     scratch: Score | None
     floors: Mapping[str, Score]
     weak: bool  # a Frechet distance of too few images
+
+    def figure(self, one: Score, *, named: bool = False) -> str:
+        """A value as a sentence has it, after the metric's name if asked."""
+        name = f"{in_a_sentence(self.name)} " if named else ""
+        return f"{name}{figure(self.name, one.value)}"
 
     def gain(self, a: Score, b: Score) -> float:
         return self.sign * (a.value - b.value)
@@ -157,7 +162,7 @@ def _beside_teacher(telling: Sequence[Reading]) -> Quality:
         grade, text = "bad", "far worse than its teacher"
     text = f"{text}: {_values(lead)}"
     said = [
-        f"by {other.name} no better than {FLOORS[floor]}"
+        f"by {in_a_sentence(other.name)} no better than {FLOORS[floor]}"
         for other in telling[1:]
         if (floor := other.unbeaten())
     ]
@@ -176,7 +181,11 @@ def _like_teacher(agreeing: Sequence[Reading]) -> Quality:
     share, floor = lead.share(), lead.floor
     grade: Grade = "good" if share >= ALIKE else "doubtful" if share >= ROUGHLY else "bad"
     way = f"{100 * share:.0f} % of the way from {FLOORS[floor]} to its teacher's pictures"
-    said = [f"by {other.name} no nearer than {FLOORS[f]}" for other in others if (f := other.unbeaten())]
+    said = [
+        f"by {in_a_sentence(other.name)} no nearer than {FLOORS[f]}"
+        for other in others
+        if (f := other.unbeaten())
+    ]
     return _objected(Quality(grade, f"{way}: {_values(lead, floor)}"), lead, said[:1])
 
 
@@ -186,25 +195,25 @@ def _objected(found: Quality, lead: Reading, objections: Sequence[str]) -> Quali
     link: Literal["and", "but"] = "and" if found.grade == "good" else "but"
     if lead.scratch is None or not lead.beats(lead.scratch, lead.student):
         return Quality(grade, "; ".join([found.text, *objections]), link)
-    better = f"the same size without a teacher is better: {lead.name} {score(lead.scratch.value)}"
+    better = f"the same size without a teacher is better: {lead.figure(lead.scratch, named=True)}"
     if found.grade == "good":
         return Quality(
             "doubtful",
-            "; ".join([f"{better}, its own {score(lead.student.value)}{_of_teacher(lead)}", *objections]),
+            "; ".join([f"{better}, its own {lead.figure(lead.student)}{_of_teacher(lead)}", *objections]),
         )
     return Quality(grade, "; ".join([found.text, better, *objections]))
 
 
 def _values(reading: Reading, floor: str | None = None) -> str:
-    """`ssim 0.478, its teacher's 0.483`."""
-    said = [f"{reading.name} {score(reading.student.value)}"]
+    """`likeness in structure (ssim) 0.478, its teacher's 0.483`."""
+    said = [reading.figure(reading.student, named=True)]
     if floor is not None:
-        said.append(f"{FLOORS[floor]} {score(reading.floors[floor].value)}")
+        said.append(f"{FLOORS[floor]} {reading.figure(reading.floors[floor])}")
     return ", ".join(said) + _of_teacher(reading)
 
 
 def _of_teacher(reading: Reading) -> str:
-    return "" if reading.teacher is None else f", its teacher's {score(reading.teacher.value)}"
+    return "" if reading.teacher is None else f", its teacher's {reading.figure(reading.teacher)}"
 
 
 def _has_ideal(reading: Reading) -> bool:

@@ -16,7 +16,7 @@ from ganshrink.reports.numbers import (
     times,
 )
 from ganshrink.reports.verdict import RUNTIMES, speedup
-from ganshrink.reports.words import in_words
+from ganshrink.reports.words import figure, in_words
 
 NAMED = 60  # characters of a device's name
 PAPERS = "MACs, papers' way"
@@ -29,6 +29,9 @@ class Cell:
 
     main: str
     sub: str = ""
+
+
+EMPTY = Cell("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +69,26 @@ def cost_of(run: RunFiles, network: str, kind: str) -> float | None:
 
 
 def strip(run: RunFiles) -> list[dict[str, str]]:
-    """A handful of figures, student's large, teacher's beside: label, before, after."""
-    found = []
-    for kind, label in (("exact", "MACs, exact"), ("params", "Parameters")):
-        found.append((label, cost_of(run, "teacher", kind), cost_of(run, "student", kind), quantity))
+    """A handful of figures, student's large, teacher's beside: label, before, after, and a smaller one beside that."""
+    found: list[tuple[str, str, str, str]] = []  # label, before, after, beside
+    for kind, label in (("exact", "Multiply-accumulates (MACs)"), ("params", "Parameters")):
+        before, after = (cost_of(run, network, kind) for network in ("teacher", "student"))
+        if after is not None:
+            found.append((label, "" if before is None else quantity(before), quantity(after), ""))
     p50 = {(row.get("network"), row.get("runtime")): row["p50_ms"] for row in latency_rows(run)}
     for runtime in ("onnxruntime", "torch"):
-        if ("student", runtime) in p50:
-            label = f"Latency, {RUNTIMES[runtime]}"
-            found.append((label, p50.get(("teacher", runtime)), p50["student", runtime], _time))
+        if student := p50.get(("student", runtime)):
+            teacher = p50.get(("teacher", runtime))
+            told = f"{milliseconds(teacher)}, {rate(teacher)}" if teacher else ""
+            label = f"Time of a picture, {RUNTIMES[runtime]}"
+            found.append((label, told, milliseconds(student), rate(student)))
             break
     for name in list(_metrics(run))[:1]:
-        values = [_metric(run, network, name) for network in ("teacher", "student")]
-        found.append((f"{in_words(name)} {arrow(_metrics(run)[name])}", values[0], values[1], score))
-    return [
-        {"label": label, "before": write(before) if before is not None else "", "after": write(after)}
-        for label, before, after, write in found
-        if after is not None
-    ]
-
-
-def _time(value: float) -> str:
-    return f"{milliseconds(value)}, {rate(value)}"
+        before, after = (_metric(run, network, name) for network in ("teacher", "student"))
+        if after is not None:
+            label = f"{in_words(name)} {arrow(_metrics(run)[name])}"
+            found.append((label, "" if before is None else figure(name, before), figure(name, after), ""))
+    return [dict(zip(("label", "before", "after", "beside"), one, strict=True)) for one in found]
 
 
 def arrow(better: str) -> str:
@@ -117,18 +118,18 @@ def _cost_rows(run: RunFiles, networks: list[str]) -> list[Row]:
     rows = []
     kinds = (
         ("params", "Parameters", "", quantity),
-        ("exact", "MACs, exact", "convolutions and linears, per image", quantity),
+        ("exact", "Multiply-accumulates (MACs)", "convolutions and linears, one image", quantity),
         ("memory", "Memory", "activations at their peak, float32, one image", file_size),
         ("paper", PAPERS, "transposed convolutions at output size", quantity),
     )
     for kind, label, note, write in kinds:
         values = [cost_of(run, network, kind) for network in networks]
-        cells = [Cell(write(v), integer(v)) if v is not None else Cell("–") for v in values]
+        cells = [Cell(write(v), integer(v)) if v is not None else EMPTY for v in values]
         if any(value is not None for value in values):
             rows.append(_lower_row(label, note, cells, values, networks, ("fewer", "more")))
     for suffix, label in ((".safetensors", "Weights file"), (".onnx", "ONNX file")):
         values = [run.size(FILES.get(network, network) + suffix) for network in networks]
-        cells = [Cell(file_size(v)) if v is not None else Cell("–") for v in values]
+        cells = [Cell(file_size(v)) if v is not None else EMPTY for v in values]
         if any(value is not None for value in values):
             rows.append(_lower_row(label, suffix, cells, values, networks, ("smaller", "larger")))
     return rows
@@ -154,12 +155,16 @@ def _speed_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         cells = [_latency_cell(mine.get(network)) for network in networks]
         first = next(iter(mine.values()))
         size = _size(first["input"]) if isinstance(first.get("input"), list) else ""
-        note = f"p50, batch {first.get('batch', 1)}, {size}, {first.get('threads', '?')} threads"
+        threads = first.get("threads", "?")
+        note = (
+            f"median, and p95, which 19 of 20 stay below; batch {first.get('batch', 1)}, {size}, {threads} "
+            f"thread{'s' * (threads != 1)}"
+        )
         ratio, change = speedup(run.json, runtime), Cell("")
         if ratio:
             spread = f"{times(ratio.low)} to {times(ratio.high)}"
             change = Cell(compared(ratio.value, "faster", "slower"), spread)
-        label = f"Latency, {RUNTIMES.get(runtime, runtime)}"
+        label = f"Time of a picture, {RUNTIMES.get(runtime, runtime)}"
         rows.append(Row(label, note, "lower", cells, change, bool(ratio and ratio.low > 1)))
     return rows
 
@@ -171,12 +176,12 @@ def _device_rows(run: RunFiles, networks: list[str]) -> list[Row]:
         cells = []
         for network in networks:
             p50 = number(device, "networks", network, "p50_ms")
-            cells.append(Cell("–") if p50 is None else Cell(milliseconds(p50), rate(p50)))
+            cells.append(EMPTY if p50 is None else Cell(milliseconds(p50), rate(p50)))
         ratio, size = number(device, "ratio"), device.get("input")
         change = Cell(compared(ratio, "faster", "slower")) if ratio else Cell("")
         place = f"{device.get('place', '')}, {_size(size) if isinstance(size, list) else ''}"
         label = f"In a browser, {str(device.get('name', ''))[:NAMED]}"
-        rows.append(Row(label, f"p50, {place}", "lower", cells, change, bool(ratio and ratio > 1)))
+        rows.append(Row(label, f"median, {place}", "lower", cells, change, bool(ratio and ratio > 1)))
     return rows
 
 
@@ -189,15 +194,10 @@ def _size(shape: list[Any]) -> str:
 
 def _latency_cell(row: dict[str, Any] | None) -> Cell:
     if row is None:
-        return Cell("–")
+        return EMPTY
     p95 = number(row, "p95_ms")
     slowest = f", p95 {milliseconds(p95)}" if p95 is not None else ""
     return Cell(milliseconds(row["p50_ms"]), f"{rate(row['p50_ms'])}{slowest}")
-
-
-def metric_names(run: RunFiles) -> list[str]:
-    """Names of all metrics of all networks."""
-    return list(_metrics(run))
 
 
 def _metrics(run: RunFiles) -> dict[str, str]:
@@ -218,10 +218,10 @@ def _score_cell(run: RunFiles, network: str, name: str) -> Cell:
     """A value, and under it within which 95 % of such values lie."""
     value = _metric(run, network, name)
     if value is None:
-        return Cell("–")
+        return EMPTY
     found = interval(dig(run.get("metrics.json"), network, name))
     ends = [score(end, like=value) for end in found or ()]
-    return Cell(score(value), " to ".join(ends))
+    return Cell(figure(name, value), " to ".join(ends))
 
 
 def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
@@ -235,7 +235,7 @@ def _metric_row(run: RunFiles, networks: list[str], name: str) -> Row:
     gain = (student - teacher) * (1 if better == "higher" else -1)
     sign = "+" if student >= teacher else MINUS
     word = "better" if gain > 0 else "worse" if gain < 0 else "equal"
-    change = Cell(f"{sign}{score(abs(student - teacher), like=teacher)} {word}")
+    change = Cell(f"{sign}{figure(name, abs(student - teacher), like=teacher)} {word}")
     return Row(in_words(name), "", better, cells, change, gain > 0, raw)
 
 
@@ -245,7 +245,7 @@ def _checkerboard_row(run: RunFiles, networks: list[str]) -> list[Row]:
     values = [number(run.get("samples/samples.json"), raw, network) for network in networks]
     if raw in _metrics(run) or not any(value is not None for value in values):
         return []
-    cells = [Cell(score(value)) if value is not None else Cell("–") for value in values]
+    cells = [Cell(score(value)) if value is not None else EMPTY for value in values]
     note = "levels of 255 that repeat every 2 or 4 pixels"
     return [_lower_row(in_words(raw), note, cells, values, networks, ("weaker", "stronger"))]
 

@@ -32,11 +32,17 @@ def environment(seed: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"{_program()} {shlex.join(sys.argv[1:])}".rstrip(),
         "seed": seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": code_hash(),
     }
+
+
+def _program() -> str:
+    """What was called; of `python -m ganshrink` the file is __main__.py, which nobody types."""
+    path = Path(sys.argv[0])
+    return f"python -m {path.parent.name}" if path.name == "__main__.py" else path.name
 
 
 @cache
