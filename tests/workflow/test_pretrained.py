@@ -43,7 +43,7 @@ def test_what_is_saved_comes_back_with_a_card(run, tmp_path):
     card = (folder / "README.md").read_text()
     head = card.split("---\n")[1]
     assert "license: apache-2.0\n" in head and "pipeline_tag: image-to-image\n" in head
-    assert "| teacher | student | change |" in card and "| 20.50 | 19.50 |" in card
+    assert "| teacher | student | change |" in card and "| 20.50 dB | 19.50 dB |" in card
     assert "| teacher | not stated |" in card and "| data | CC-BY 4.0 \\| own |" in card
     config = json.loads((folder / "config.json").read_text())
     assert config["network"]["net"] == NET and config["licenses"]["teacher"] is None
