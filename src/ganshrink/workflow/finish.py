@@ -1,6 +1,7 @@
 """From what a method made to everything that a run leaves behind: the same for every method."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -125,122 +126,140 @@ def _leave(
     )
     if settings.mode == "none" and result.quantization is not None:
         int8.note_trained(run, result.quantization)
-    _make_outputs(prepared, result, networks, settings, quantized)
+    _Outputs(prepared, result, networks, settings, quantized).make()
 
 
-def _make_outputs(
-    prepared: Prepared, result: Result, networks: Nets, settings: QuantizationConfig, quantized: nn.Module
-) -> None:
+class _Outputs:
     """INT8 file, scores, pictures, exports, times and the report, each unless an earlier call left it. A failure costs one
-    file: there is a student, and what can be said of it is said."""
-    run, recipe, job, held_out = prepared.run, prepared.recipe, prepared.job, prepared.held_out
-    stages = OutputStages(run)
-    shown: dict[str, Any] = {
-        "networks": {name: stamp(network) for name, network in networks.items()},
-        "images": [held_out.fingerprint(), sources(whole_of(held_out))],
-    }
-    example = [[str(tensor.dtype), *tensor.shape] for tensor in job.example]
-    options, licence = recipe.export.options, recipe.export.licence
-    stages.keep(tensors_hash(networks["student"].state_dict()))  # what other verbs wrote
-    if settings.mode != "none":
-        trained = result.quantization
+    file: there is a student, and what can be said of it is said.
+
+    Args:
+        networks: by name, those that are scored; the INT8 file joins them.
+        settings, quantized: how INT8 is made, and of which network.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        result: Result,
+        networks: Nets,
+        settings: QuantizationConfig,
+        quantized: nn.Module,
+    ) -> None:
+        self.run, self.recipe, self.job = prepared.run, prepared.recipe, prepared.job
+        self.held_out, self.networks = prepared.held_out, networks
+        self.settings, self.quantized, self.trained = settings, quantized, result.quantization
+        self.stages = OutputStages(self.run)
+        self.student, example = networks["student"], self.job.example
+        # what outputs are made from
+        self.stamps: dict[str, Any] = {name: stamp(network) for name, network in networks.items()}
+        self.images = [self.held_out.fingerprint(), sources(whole_of(self.held_out))]
+        self.example = [[str(tensor.dtype), *tensor.shape] for tensor in example]
+        self.options = self.recipe.export.options | {"licence": self.recipe.export.licence}
+
+    def make(self) -> None:
+        self.stages.keep(tensors_hash(self.student.state_dict()))  # what other verbs wrote
+        if self.settings.mode != "none":
+            self._int8()
+        if (self.run.path / int8.FILE).is_file():
+            self.networks["int8"] = int8.open_int8(self.run.path)
+            self.stamps["int8"] = file_hash(self.run.path / int8.FILE)
+        self._scores()
+        self._samples()
+        for name in self.recipe.export.names:
+            self._export(name)
+        if self.recipe.export.names:
+            self._goldens()
+        if (
+            not self.stages.kept("latency.json", stamp_of_times(self.run.path))
+            and self.recipe.latency.enabled
+        ):
+            self._times()
+        write_formats(self.run)
+        keep_current(self.run.path)
+        made_from = {"run": stamp_of_report(self.run.path)}
+        write = partial(write_report, self.run.path)
+        self.stages.once("report.html", write, made_from, files=("report.html", VERDICT))
+        self.stages.close()
+
+    def _once(self, name: str, make: Callable[[], Any], made_from: dict[str, Any], **files: Any) -> None:
+        with losing(self.run, name):
+            self.stages.once(name, make, made_from, **files)
+
+    def _int8(self) -> None:
+        run, job, trained = self.run, self.job, self.trained
+        write = partial(
+            int8.write_int8, run, self.quantized, job.example, self.settings, job.data, self.held_out
+        )
         made_from = {
-            "student": stamp(quantized),
-            "settings": [settings.model_dump(mode="json"), trained and trained.model_dump(mode="json")],
-            "images": [job.data.fingerprint(), held_out.fingerprint()],
-            "example": example,
-            "options": options | {"licence": licence},
+            "student": stamp(self.quantized),
+            "settings": [self.settings.model_dump(mode="json"), trained and trained.model_dump(mode="json")],
+            "images": [job.data.fingerprint(), self.held_out.fingerprint()],
+            "example": self.example,
+            "options": self.options,
         }
-        write = partial(int8.write_int8, run, quantized, job.example, settings, job.data, held_out)
-        with losing(run, int8.FILE):
-            stages.once(
-                int8.FILE,
-                partial(write, trained=trained, licence=licence, **options),
-                made_from,
-                files=(int8.FILE, "quantization.json"),
-                entries={"parity.json": int8.FILE, "cost.json": "int8"},
-            )
-    if (run.path / int8.FILE).is_file():
-        networks["int8"] = int8.open_int8(run.path)
-        shown["networks"]["int8"] = file_hash(run.path / int8.FILE)
-    split = "held out: every tenth of the given samples"
-    if recipe.data is not None:
-        split = split_said(recipe.data, recipe.metrics.split)
-    with losing(run, "metrics.json"):
-        seen = (job.data, job.unlabelled)
-        stages.once(
-            "metrics.json",
-            lambda: write_metrics(run, networks, held_out, recipe.metrics, split, trained=seen),
-            {
-                **shown,
-                "metrics": stamp_of_metrics(recipe.metrics),
-                "split": split,
-                "trained": [None if images is None else images.fingerprint() for images in seen],
-            },
-            files=("metrics.json", outputs.SCORES),
-        )
-    with losing(run, "samples/samples.json"):
-        stages.once(
-            "samples/samples.json",
-            lambda: outputs.write_samples(run, networks, held_out),
-            shown,
-            files=("samples/samples.json", "samples/*.png"),
-        )
-    for name in recipe.export.names:
+        entries = {"parity.json": int8.FILE, "cost.json": "int8"}
+        files = (int8.FILE, "quantization.json")
+        write = partial(write, trained=trained, **self.options)
+        self._once(int8.FILE, write, made_from, files=files, entries=entries)
+
+    def _scores(self) -> None:
+        recipe, seen = self.recipe, (self.job.data, self.job.unlabelled)
+        split = "held out: every tenth of the given samples"
+        if recipe.data is not None:
+            split = split_said(recipe.data, recipe.metrics.split)
+        made_from = {
+            "networks": self.stamps,
+            "images": self.images,
+            "metrics": stamp_of_metrics(recipe.metrics),
+            "split": split,
+            "trained": [None if images is None else images.fingerprint() for images in seen],
+        }
+        write = partial(write_metrics, self.run, self.networks, self.held_out, recipe.metrics, split)
+        files = ("metrics.json", outputs.SCORES)
+        self._once("metrics.json", partial(write, trained=seen), made_from, files=files)
+
+    def _samples(self) -> None:
+        write = partial(outputs.write_samples, self.run, self.networks, self.held_out)
+        made_from = {"networks": self.stamps, "images": self.images}
+        files = ("samples/samples.json", "samples/*.png")
+        self._once("samples/samples.json", write, made_from, files=files)
+
+    def _export(self, name: str) -> None:
         file = outputs.file_of(name)
-        with losing(run, file):
-            made_from = {
-                "student": shown["networks"]["student"],
-                "exporter": sources(exporter(name).export),
-                "images": shown["images"],
-                "example": example,
-                "options": options | {"licence": licence},
-            }
-            export = partial(outputs.write_export, run, name, networks["student"], job.example, held_out)
-            stages.once(
-                file,
-                partial(export, licence=licence, **options),
-                made_from,
-                files=outputs.files_of(name),
-                entries={"parity.json": file},
-            )
-    if recipe.export.names:
-        student = {name: shown["networks"].get(name) for name in ("student", "int8")}
-        with losing(run, GOLDENS):
-            stages.once(
-                GOLDENS,
-                lambda: outputs.write_goldens(run, networks["student"], job.example, held_out),
-                {"networks": student, "images": shown["images"], "example": example},
-            )
-    if not stages.kept("latency.json", stamp_of_times(run.path)) and recipe.latency.enabled:
-        timed = {name: shown["networks"][name] for name in ("teacher", "student")}
-        _time(prepared, networks, stages, {"networks": timed, "example": example})
-    write_formats(run)
-    keep_current(run.path)
-    made_from = {"run": stamp_of_report(run.path)}
-    stages.once("report.html", lambda: write_report(run.path), made_from, files=("report.html", VERDICT))
-    stages.close()
+        write = partial(outputs.write_export, self.run, name, self.student, self.job.example, self.held_out)
+        made_from = {
+            "student": self.stamps["student"],
+            "exporter": sources(exporter(name).export),
+            "images": self.images,
+            "example": self.example,
+            "options": self.options,
+        }
+        files, entries = outputs.files_of(name), {"parity.json": file}
+        self._once(file, partial(write, **self.options), made_from, files=files, entries=entries)
 
+    def _goldens(self) -> None:
+        write = partial(outputs.write_goldens, self.run, self.student, self.job.example, self.held_out)
+        student = {name: self.stamps.get(name) for name in ("student", "int8")}
+        made_from = {"networks": student, "images": self.images, "example": self.example}
+        self._once(GOLDENS, write, made_from)
 
-def _time(prepared: Prepared, networks: Nets, stages: OutputStages, made_from: dict[str, Any]) -> None:
-    """latency.json, of this machine."""
-    run, recipe, job = prepared.run, prepared.recipe, prepared.job
-    options = recipe.latency.model_dump(include={"threads", "seconds"})
-    if job.stopwatch is not None:  # as plans were timed
-        options["threads"] = job.stopwatch.profile.threads
-    timed = [run.path / name for name in ("student.onnx", int8.FILE)]
-    made_from |= {
-        "device": [device_name(job.example[0].device), core_count(), torch.get_num_threads()],
-        "files": {path.name: file_hash(path) for path in timed if path.is_file()},
-        "options": options | {"image_io": recipe.export.image_io},
-    }
-    with losing(run, "latency.json"):
-        stages.once(
-            "latency.json",
-            lambda: outputs.write_latency(run, networks, job.example, **options),
-            made_from,
-            files=("latency.json", outputs.TEACHER),
-        )
+    def _times(self) -> None:
+        """latency.json, of this machine."""
+        run, recipe, job = self.run, self.recipe, self.job
+        options = recipe.latency.model_dump(include={"threads", "seconds"})
+        if job.stopwatch is not None:  # as plans were timed
+            options["threads"] = job.stopwatch.profile.threads
+        timed = [run.path / name for name in ("student.onnx", int8.FILE)]
+        made_from = {
+            "networks": {name: self.stamps[name] for name in ("teacher", "student")},
+            "example": self.example,
+            "device": [device_name(job.example[0].device), core_count(), torch.get_num_threads()],
+            "files": {path.name: file_hash(path) for path in timed if path.is_file()},
+            "options": options | {"image_io": recipe.export.image_io},
+        }
+        write = partial(outputs.write_latency, run, self.networks, job.example, **options)
+        self._once("latency.json", write, made_from, files=("latency.json", outputs.TEACHER))
 
 
 def _from_scratch(run: Run, job: Job, result: Result, name: str) -> nn.Module:
