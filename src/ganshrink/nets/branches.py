@@ -69,7 +69,8 @@ class Branches(nn.Module):
         assert plain.bias is not None
         plain.weight.copy_(kernel)
         plain.bias.copy_(bias)
-        return plain.train(self.training)
+        plain.train(self.training)
+        return plain
 
 
 def branched(network: M) -> M:
@@ -78,7 +79,9 @@ def branched(network: M) -> M:
         if getattr(parent, "branched", False):
             for name, child in parent.named_children():
                 if isinstance(child, nn.Conv2d):
-                    setattr(parent, name, Branches(child).to(child.weight).train(child.training))
+                    branches = Branches(child).to(child.weight)
+                    branches.train(child.training)
+                    setattr(parent, name, branches)
     return network
 
 
