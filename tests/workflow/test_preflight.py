@@ -225,6 +225,26 @@ def test_what_passed_is_not_tried_again_until_something_else_is_asked(tmp_path):
     for name, value in other.items():
         asked = {"recipe": recipe, "network": Net(), "example": (EXAMPLE,), "images": images} | {name: value}
         assert not passed(run.path, **asked), name
+    wider = resolve(tiny(tmp_path / "run", net={"ngf": 8}))  # though its network looks the same
+    assert not passed(run.path, wider, Net(), (EXAMPLE,), images)
+    (run.path / PASSED).write_text("{")
+    assert not passed(run.path, recipe, Net(), (EXAMPLE,), images)
+
+
+class Switched(Net):
+    noisy = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + torch.rand_like(x) if self.noisy else x)
+
+
+@pytest.mark.slow
+def test_a_network_that_draws_since_it_passed_is_refused(tmp_path):
+    net = Switched()
+    compress(net, tmp_path, export={"onnx": False}, metrics=["psnr_teacher"])
+    net.noisy = True
+    with pytest.raises(ValueError, match="draws random numbers"):
+        compress(net, tmp_path, export={"onnx": False}, metrics=["psnr_teacher"])
 
 
 @pytest.mark.exhaustive

@@ -146,9 +146,8 @@ def distill(
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
         how: Any = {"validation": job.validation, "progress": job.progress}
-        if not (
-            config.lambda_dist and paths
-        ):  # then nobody asks for the teacher's features, and its images can be kept
+        # where nobody asks for the teacher's features its images can be kept
+        if not (config.lambda_dist and paths):
             fit_nets(stage, nets, task, job.data, job.training, **how)
             return kept
         logger.info("distilling, with features compared at %s", ", ".join(paths))

@@ -236,10 +236,9 @@ def fit_nets(
     for network in (*nets.values(), *watching):
         network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
-    for name in ("G", "G_A"):  # what the way back takes is not among the inputs
-        if name in nets and has_branches(
-            nets[name]
-        ):  # whose norms become weights: counted with those handed out
+    # norms of branches become weights: counted with those handed out; what the way back takes is not among the inputs
+    for name in ("G", "G_A"):
+        if name in nets and has_branches(nets[name]):
             recalibrate(nets[name], spread_inputs(data, SEEN, batch_size=SEEN // 4))
 
 

@@ -17,6 +17,7 @@ from ganshrink.methods.base import Job
 from ganshrink.quant import Grids, QuantConfig, QuantizationConfig, attached, calibrate, deploy, spread
 from ganshrink.quant.calibration import without_coarse
 from ganshrink.quant.layers import find_layers
+from ganshrink.reports.quantized import INT8 as FILE
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.generator import Input, as_tuple
 from ganshrink.system.values import Values, converting, values_of
@@ -29,7 +30,6 @@ from ganshrink.workflow.saved_networks import picture_spec
 
 logger = logging.getLogger(__name__)
 
-FILE = "student-int8.onnx"
 STEP_DB = 1.0  # inputs that round about as badly as the worst are given up with it
 COMPARED = 32  # held-out images that the file is compared with torch on
 

@@ -18,6 +18,7 @@ from ganshrink.metrics import METRICS, MetricsConfig
 from ganshrink.metrics.segmenters import drn, espnet
 from ganshrink.metrics.weights import weights_path
 from ganshrink.reports.files import stage_folders
+from ganshrink.reports.quantized import INT8
 from ganshrink.system.atomic import write_json
 from ganshrink.system.machine import core_count, device_name
 from ganshrink.system.own import chosen
@@ -27,7 +28,6 @@ from ganshrink.training.stamps import sources, stamp
 
 RECORD = "outputs.json"
 ASIDE = ".outputs"  # where an earlier student's outputs wait until it is known which are this one's too
-INT8 = "student-int8.onnx"
 UNSHOWN = (RECORD, "env.json", "preflight.json", "verdict.json")  # of the folder's files, in the report
 PACKAGES = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "stlpips-pytorch")
 

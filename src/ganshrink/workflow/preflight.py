@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,10 @@ def passed(
     folder: Path, recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images: Images
 ) -> bool:
     """Whether all that is tried before a training passed in a run already, for the same recipe, generator and images."""
-    file = folder / PASSED
-    return file.is_file() and json.loads(file.read_bytes()).get("key") == _key(
-        recipe, network, example, images
-    )
+    with suppress(OSError, ValueError):  # what cannot be read is tried again
+        noted = json.loads((folder / PASSED).read_bytes())
+        return bool(noted == {"key": _key(recipe, network, example, images)})
+    return False
 
 
 def _key(recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images: Images) -> str:
@@ -118,7 +118,7 @@ def _key(recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...], images
 def _asked(recipe: Recipe, network: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
     """What decides whether the files can be made, and the pictures scored."""
     return {
-        "network": [repr(network), sources(network)],
+        "network": [recipe.net.model_dump(mode="json"), repr(network), sources(network)],
         "example": [list(tensor.shape) for tensor in example],
         "export": recipe.export.model_dump(mode="json"),
         "quantization": [recipe.quantization.mode != "none", recipe.quantization.exclude],

@@ -80,7 +80,8 @@ def prepare(
         warn_trained_on(held_out, images, unlabelled, limit=recipe.metrics.limit)
         network = build()
         check_single(network)
-        if student_net or not passed(shared, recipe, network, example, held_out):
+        # nothing noted tells what the user's own network has in its attributes, nor the teacher of another student
+        if net is None or student_net or not passed(shared, recipe, network, example, held_out):
             outputs.check_ready(recipe, network, held_out)
             check_repeatable(network, batch_of_one(held_out.sample(0, None)["input"]))
         if student_net is not None:
