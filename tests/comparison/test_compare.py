@@ -165,6 +165,39 @@ def test_runs_that_exist_are_joined_and_other_protocols_are_marked(finished, tmp
 
 
 @pytest.mark.slow
+def test_seeds_of_runs_that_exist_are_one_entry_as_in_their_matrix(finished, tmp_path):
+    folder, result, _ = finished
+    cells = sorted((folder / "cells").glob("*_seed=?"))
+    again = shutil.copytree(folder / "cells/cat_macs=60pct_seed=0", tmp_path / "cat-again")
+    both = compare_runs([*cells, again], tmp_path / "joined", rank_by="psnr")
+    rows = {row["entry"]: row for row in both["rows"]}
+    assert rows.pop("cat-again")["seeds"] == [0]
+    for row in result["rows"]:
+        assert {**row, "cells": [], "said": []} == {**rows[row["entry"]], "cells": [], "said": []}
+    assert both["gate"] == result["gate"]
+
+
+@pytest.mark.slow
+def test_another_recipe_or_the_same_seed_is_another_entry(finished, tmp_path):
+    folder, _, _ = finished
+    cats = [folder / f"cells/cat_macs=60pct_seed={seed}" for seed in (0, 1)]
+    runs = [shutil.copytree(cats[0], tmp_path / name / "run-0") for name in ("one", "two", "three")]
+    runs += [shutil.copytree(cats[1], tmp_path / name / "run-1") for name in ("one", "three")]
+    for run in runs:  # a user's own, which no matrix named
+        (run / "cell.json").unlink()
+        if run.parent.name == "three":
+            (run / "recipe.toml").write_text(
+                (run / "recipe.toml").read_text().replace("floor = 2", "floor = 3")
+            )
+    rows = compare_runs(runs, tmp_path / "joined", rank_by="psnr")["rows"]
+    assert [(row["entry"], row["seeds"]) for row in rows] == [
+        ("run", [0, 1]),
+        (str(tmp_path / "two/run"), [0]),
+        (str(tmp_path / "three/run"), [0, 1]),
+    ]
+
+
+@pytest.mark.slow
 def test_a_student_that_saw_more_images_is_left_out(finished, tmp_path):
     folder, _, _ = finished
     longer = tmp_path / "longer"

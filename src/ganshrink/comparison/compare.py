@@ -2,16 +2,16 @@
 
 import logging
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ganshrink.comparison.cluster import carry_out_there, load_distributed
 from ganshrink.comparison.estimate import estimate
+from ganshrink.comparison.joining import members_of
 from ganshrink.comparison.matrix import Cell, Matrix, cells, read_matrix, shared_recipe
 from ganshrink.comparison.results import Member, teacher_key
 from ganshrink.comparison.running import Command, Outcome, carry_out_here, command, outcome
@@ -113,7 +113,7 @@ def compare(
 def compare_runs(
     runs: Sequence[str | Path], out: str | Path, *, rank_by: str | None = None
 ) -> dict[str, Any]:
-    """Compare finished runs, whatever made them; each is an entry of its own name and recipe.
+    """Compare finished runs, whatever made them; those whose recipes differ in the seed alone are one entry.
 
     Args:
         runs: their folders.
@@ -123,17 +123,7 @@ def compare_runs(
         ValueError: if a folder is no finished run, or nothing can be compared.
     """
     load_extra()
-    members = []
-    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
-        try:
-            members.append(_member_of_run(folder))
-        except ValueError as error:
-            logger.warning("left out: %s", error)
-    names = [member.name for member in members]
-    members = [
-        m if names.count(m.name) == 1 else replace(m, name=str(m.folder), entry=str(m.folder))
-        for m in members
-    ]
+    members = members_of(dict.fromkeys(Path(run).resolve() for run in runs))
     result = tabulate(members, rank_by=rank_by)
     return _finish(Path(out), result, members)
 
@@ -227,14 +217,3 @@ def _finish(folder: Path, result: dict[str, Any], members: Sequence[Member]) -> 
     write_json(folder / RESULT, result)
     write_comparison(folder / PAGE, result, {m.name: m.run for m in members if m.error is None})
     return result
-
-
-def _member_of_run(folder: Path) -> Member:
-    """A finished run as a member: its recipe says what it is."""
-    file = folder / "recipe.toml"
-    if not file.is_file() or not (folder / "metrics.json").is_file():
-        raise ValueError(f"{folder} is no finished run: it has no recipe.toml and metrics.json")
-    recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    budget, seed = str(recipe.get("budget", "")), int(recipe.get("seed", 0))
-    fraction = float(recipe.get("data", {}).get("label_fraction", 1.0))
-    return Member(folder.name, folder.name, budget, seed, fraction, folder)

@@ -191,7 +191,7 @@ def cells(matrix: Matrix, teacher: Path | None = None) -> list[Cell]:
     for seed, fraction, budget, (entry, settings) in itertools.product(
         matrix.seeds, matrix.label_fractions, matrix.budgets, chosen
     ):
-        name = _slug(f"{entry}_{budget}" + f"_labels={fraction:g}" * (fraction < 1) + f"_seed={seed}")
+        name = _slug(entry) + _tail(budget, seed, fraction)
         method = copy.deepcopy(settings)
         net = {"net": method.pop(STUDENT_NET)} if STUDENT_NET in method else {}
         raw = copy.deepcopy(shared) | {"method": method, "budget": budget, "seed": seed}
@@ -237,6 +237,15 @@ def _entries(matrix: Matrix) -> Iterator[tuple[str, dict[str, Any]]]:
             raise ValueError(f"methods: unknown method {name!r}{did_you_mean(name, known)}")
     if unused := [name for name in matrix.method if name not in matrix.methods]:
         raise ValueError(f"method.{unused[0]}: methods does not name it: add it there, or remove the table")
+
+
+def entry_of(name: str, budget: str, seed: int, label_fraction: float) -> str:
+    """What a cell's name says of its entry."""
+    return name.removesuffix(_tail(budget, seed, label_fraction))
+
+
+def _tail(budget: str, seed: int, label_fraction: float) -> str:
+    return _slug(f"_{budget}" + f"_labels={label_fraction:g}" * (label_fraction < 1) + f"_seed={seed}")
 
 
 def _slug(text: str) -> str:
