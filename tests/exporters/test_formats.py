@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -152,6 +153,10 @@ def test_a_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
         return
     assert entry["pictures"]["images"] == 1
     run = found.open(path, 1)
+    if found.python:  # what the report tells users to write
+        names = {"np": np, "batch": example.numpy()}
+        exec(found.python.format(file=path), names)
+        np.testing.assert_allclose(names["image"], run((example,)), atol=1e-3 if name == "ncnn" else 1e-5)
     for size in sizes:
         assert worst(run, net, torch.rand(1, 3, *size) * 2 - 1) < (
             0.03 if entry.get("precision") == "float16" else 1e-4

@@ -242,6 +242,7 @@ def test_an_exported_file_is_a_student_of_its_own(tmp_path, caplog, monkeypatch)
     }
     run = RunFiles(tmp_path, "run", {"parity.json": parity, "cost.json": {"input": [3, 32, 32]}}, "", [])
     for file in usage(run):  # what the report says of each
+        assert file["command"].startswith("ganshrink predict")
         exec(file["code"])
         [found] = predict(file["file"], "photo.jpg", "predicted.png")
         ours, theirs = (np.asarray(Image.open(path), int) for path in ("out.png", found))

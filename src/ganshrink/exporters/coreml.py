@@ -86,9 +86,18 @@ def export_coreml(
     return case.told() | {"bytes": size, "precision": "float16", "unchecked": UNCHECKED}
 
 
+PYTHON = """\
+import coremltools  # on a Mac
+
+model = coremltools.models.MLModel("{file}")
+names = model.get_spec().description
+image = model.predict({{names.input[0].name: batch}})[names.output[0].name]
+"""
+
 COREML = Exporter(
     "student.mlpackage",
     export_coreml,
     "a Core ML package in float16 for Apple's devices; converted, not compared with torch here",
     extra="coreml",
+    python=PYTHON,
 )

@@ -149,6 +149,14 @@ def open_run(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
+PYTHON = """\
+import torch
+from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("{file}").load_method("forward")
+image = method.execute([torch.from_numpy(batch).contiguous()])[0].numpy()
+"""
+
 EXECUTORCH = Exporter(
     "student.pte",
     export_executorch,
@@ -157,4 +165,5 @@ EXECUTORCH = Exporter(
     extra="executorch",
     runtime="executorch",
     open=open_run,
+    python=PYTHON,
 )

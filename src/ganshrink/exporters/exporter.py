@@ -33,6 +33,8 @@ class Exporter:
         extra: what must be installed for it, a key of `ganshrink.exporters.runtime.EXTRAS`; empty: nothing.
         runtime: the package that runs the file; empty where none does here.
         open: the file as a function, on so many threads; None: it cannot be run here.
+        python: lines that run the file without this package, for the report: of `batch`, a NumPy array of shape
+            (1, C, H, W), they make `image`; `{file}` stands for its name. Empty: there are none, or it is an ONNX file.
     """
 
     file: str
@@ -42,3 +44,4 @@ class Exporter:
     extra: str = ""
     runtime: str = ""
     open: Callable[[Path, int | None], Runner] | None = None
+    python: str = ""

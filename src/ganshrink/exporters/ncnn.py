@@ -118,6 +118,17 @@ def open_run(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
+PYTHON = """\
+import ncnn
+
+net = ncnn.Net()
+net.load_param("{file}")
+net.load_model("{file}".replace(".param", ".bin"))
+extractor = net.create_extractor()
+extractor.input("in0", ncnn.Mat(np.ascontiguousarray(batch[0])).clone())
+image = np.array(extractor.extract("out0")[1])[None]
+"""
+
 NCNN = Exporter(
     "student.ncnn.param",
     export_ncnn,
@@ -126,4 +137,5 @@ NCNN = Exporter(
     extra="ncnn",
     runtime="ncnn",
     open=open_run,
+    python=PYTHON,
 )

@@ -59,6 +59,13 @@ def open_run(path: Path, threads: int | None = None) -> Runner:
     return partial(infer_openvino, open_openvino(path, threads=threads))
 
 
+PYTHON = """\
+import openvino
+
+model = openvino.Core().compile_model("{file}", "CPU")
+image = model(batch)[0]
+"""
+
 OPENVINO = Exporter(
     "student.xml",
     export_openvino,
@@ -67,4 +74,5 @@ OPENVINO = Exporter(
     extra="openvino",
     runtime="openvino",
     open=open_run,
+    python=PYTHON,
 )

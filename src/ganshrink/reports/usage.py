@@ -4,32 +4,56 @@ from typing import Any
 
 from ganshrink.reports.files import RunFiles, dig, number
 
-CODE = """\
-import numpy as np, onnxruntime
-from PIL import Image
+ONNX = """\
+import onnxruntime
 
 session = onnxruntime.InferenceSession("{file}")
-{read}
 image = session.run(None, {{session.get_inputs()[0].name: batch}})[0]
+"""
+
+CODE = """\
+import numpy as np
+from PIL import Image
+
+{read}
+
+{run}
 {write}
 """
 
 
 def usage(run: RunFiles) -> list[dict[str, str]]:
-    """Of every student's file in parity.json: `file`, `command`, `code` (empty where its input is not one picture), and
-    `sizes`, which it takes."""
+    """Of every student's file in parity.json: `file`, `command` and what it `does`, `code` (empty where its input is not one
+    picture, or none is known), and `sizes`, which it takes."""
     found = []
     for name, entry in run.get("parity.json").items():
-        if name.startswith("student") and name.endswith(".onnx") and isinstance(entry, dict):
+        if name.startswith("student") and isinstance(entry, dict):
+            onnx = name.endswith(".onnx")
+            lines = ONNX.format(file=name) if onnx else str(entry.get("python", ""))
             found.append(
                 {
                     "file": name,
-                    "command": f"ganshrink predict {run.folder / name} {_arguments(entry)}",
-                    "code": _code(run, name, entry),
                     "sizes": _sizes(run, entry),
+                    **(_predicting(run, name, entry) if onnx else _verifying(run, entry)),
+                    "code": _code(run, lines, entry),
                 }
             )
     return found
+
+
+def _predicting(run: RunFiles, file: str, entry: dict[str, Any]) -> dict[str, str]:
+    does = "On pictures, folders of them, or in tiles (--tile):"
+    return {"does": does, "command": f"ganshrink predict {run.folder / file} {_arguments(entry)}"}
+
+
+def _verifying(run: RunFiles, entry: dict[str, Any]) -> dict[str, str]:
+    if entry.get("unchecked"):
+        does = "It was not run here: take goldens.npz along, save what the device makes of them, and compare:"
+        return {"does": does, "command": f"ganshrink verify {run.folder} --outputs MADE.npy"}
+    if not (runtime := entry.get("runtime")):
+        return {"does": "", "command": ""}
+    does = "Does it compute on your device what it did here?"
+    return {"does": does, "command": f"ganshrink verify {run.folder} --runtime {runtime}"}
 
 
 def _arguments(entry: dict[str, Any]) -> str:
@@ -51,34 +75,31 @@ def _is_picture(shape: Any) -> bool:
     return isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)
 
 
-def _code(run: RunFiles, file: str, entry: dict[str, Any]) -> str:
+def _code(run: RunFiles, lines: str, entry: dict[str, Any]) -> str:
     shape = dig(run.get("cost.json"), "input")
     taken, given = (str(entry.get(key, "[-1, 1]")) for key in ("input_values", "output_values"))
     reading, writing = _encoded(taken), _decoded(given)
+    if not lines or not writing or not isinstance(shape, list):
+        return ""
+    kind = entry.get("input_kind", "image")
+    if kind == "latent":
+        read = f"batch = np.random.default_rng(0).standard_normal((1, {shape[0]}), np.float32)"
+    elif kind == "image" and _is_picture(shape) and shape[0] in (1, 3) and reading:
+        size = "" if number(entry, "size_multiple") else f".resize(({shape[2]}, {shape[1]}))"
+        mode = "RGB" if shape[0] == 3 else "L"
+        pixels = "pixels.transpose(2, 0, 1)[None]" if shape[0] == 3 else "pixels[None, None]"
+        dtype = "np.uint8" if taken.endswith("uint8") else "np.float32"
+        read = (
+            f'pixels = np.array(Image.open("photo.jpg").convert("{mode}"){size})\n'
+            f"batch = {reading.format(pixels)}.astype({dtype})"
+        )
+    else:
+        return ""
     write = (
         f"pixels = {writing.format('image[0].transpose(1, 2, 0)')}\n"
         'Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).squeeze()).save("out.png")'
     )
-    if entry.get("input_kind") == "latent" and isinstance(shape, list) and writing:
-        read = f"batch = np.random.default_rng(0).standard_normal((1, {shape[0]}), np.float32)"
-        return CODE.format(file=file, read=read, write=write)
-    if (
-        entry.get("input_kind", "image") != "image"
-        or not _is_picture(shape)
-        or shape[0] not in (1, 3)
-        or not reading
-        or not writing
-    ):
-        return ""
-    size = "" if number(entry, "size_multiple") else f".resize(({shape[2]}, {shape[1]}))"
-    mode = "RGB" if shape[0] == 3 else "L"
-    pixels = "pixels.transpose(2, 0, 1)[None]" if shape[0] == 3 else "pixels[None, None]"
-    kind = "np.uint8" if taken.endswith("uint8") else "np.float32"
-    read = (
-        f'pixels = np.array(Image.open("photo.jpg").convert("{mode}"){size})\n'
-        f"batch = {reading.format(pixels)}.astype({kind})"
-    )
-    return CODE.format(file=file, read=read, write=write)
+    return CODE.format(read=read, run=lines.strip(), write=write)
 
 
 def _encoded(values: str) -> str:

@@ -279,7 +279,9 @@ def write_export(
         options["spec"] = picture_spec(as_tuple(example), images)
         options["provenance"] = provenance(student, licence)
     entry = export_to(run.path / file, name, student, example, inputs, **options)
-    parity = _parity(run) | {file: {**entry, "format": name}}
+    told = {"format": name, "python": exporter(name).python.format(file=file)}
+    told |= {"runtime": EXPORTERS[name].runtime} if name in EXPORTERS else {}
+    parity = _parity(run) | {file: {**entry, **told}}
     run.write("parity.json", parity)
     write_formats(run)
     found(run, file)
