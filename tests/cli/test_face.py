@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from ganshrink import __version__
@@ -55,7 +57,6 @@ def test_doctor_knows_the_extras_of_the_package():
     assert {name: list(known) for name, known in doctor.EXTRAS.items()} == modules
 
 
-@pytest.mark.slow
 def test_a_missing_extra_is_told_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", {"made_up": ("json", "no_such_module")})
     monkeypatch.setenv("GANSHRINK_DATA", "/no/such/folder")
@@ -69,19 +70,30 @@ def test_a_missing_extra_is_told_with_what_installs_it(monkeypatch):
     assert lines["self-test"].strip().startswith("passed")
 
 
-def test_doctor_fails_when_the_cut_network_computes_something_else(monkeypatch):
-    monkeypatch.setattr(doctor, "EXTRAS", {"onnx": ("no_such_module",)})
-    monkeypatch.setattr(doctor, "TOLERANCE", -1.0)  # which no student meets
+def test_doctor_fails_where_torch_computes_something_else(monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", {})
+    conv2d = F.conv2d
+    monkeypatch.setattr(
+        F, "conv2d", lambda x, w: conv2d(x, w) * (1 + 1e-3 * (len(w) == 8))
+    )  # half of 16 channels
     done = CliRunner().invoke(app, ["doctor", "--json"])
     found = json.loads(done.output)["self_test"]
     assert done.exit_code == 1 and not found["passed"]
-    assert found["problem"].startswith("the student differs from the network with zeros by ")
+    assert re.fullmatch(r"a cut network is off by 0\.00\d+", found["problem"])
+    assert found["max_abs_diff"]["a convolution"] < 1e-4 and found["max_abs_diff"]["a gradient"] < 1e-4
+
+
+def test_doctor_says_what_could_not_be_tried(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    found = doctor.self_test()
+    assert not found["passed"] and found["problem"].startswith("FileNotFoundError: ")
 
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_the_self_test_cuts_and_exports():
-    found = doctor.self_test(with_onnx=True)
+def test_the_full_self_test_cuts_and_exports():
+    found = doctor.self_test(full=True)
     assert found["passed"] and found["problem"] is None
+    assert max(found["max_abs_diff"].values()) < 1e-4 and "an extracted student" in found["max_abs_diff"]
     assert 0 < found["macs"]["after"] <= found["macs"]["before"] / 2
     assert found["onnx"]["levels_of_255"] < 0.5

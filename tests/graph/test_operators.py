@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_topologies import difference, shaken
-from topologies import Net, conv
+from topologies import Net, conv, raw
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganshrink.graph import trace
@@ -163,6 +164,134 @@ def test_what_mixes_channels_keeps_them_and_no_others(step, reason):
     frozen = {group.name: group.frozen for group in channels.groups}
     assert (frozen["a"], frozen["c"]) == (None, None)
     assert frozen["b"].startswith(reason)
+    exact_cuts(model, channels, x)
+
+
+def in_parts(s, x):
+    """What autograd and autocast wrap is a graph of its own within the graph."""
+    h = checkpoint(s.b, torch.relu(s.a(x)), use_reentrant=False)
+    with torch.autocast("cpu", enabled=False):
+        h = torch.relu(s.c(h))
+    with torch.no_grad():
+        scale = s.c(s.b(h)).mean()
+    return s.d(h * torch.sigmoid(scale))
+
+
+def by_vectors(s, x):
+    h = torch.relu(s.a(x))
+    return s.d(h * torch.sigmoid(h.movedim(1, -1) @ s.v)[:, None]) + (s.v @ h.flatten(2)).view(-1, 1, 8, 8)
+
+
+def convolved(s, x):
+    h = torch.convolution(x, s.v, s.w, (1, 1), (1, 1), (1, 1), False, (0, 0), 1).relu()
+    return torch.convolution(h, s.u, None, (2, 2), (1, 1), (1, 1), True, (1, 1), 1)
+
+
+def masked_attention(s, x):
+    tokens = s.a(x).flatten(2).transpose(1, 2)
+    q, k, v = (f(tokens).unflatten(-1, (2, -1)).transpose(1, 2) for f in (s.q, s.k, s.v))
+    made = F.scaled_dot_product_attention(q, k, v, attn_mask=s.m, scale=0.3)
+    return s.o(made.transpose(1, 2).flatten(2))
+
+
+def shared_keys(s, x):
+    tokens = s.a(x).flatten(2).transpose(1, 2)
+    q, k = (
+        s.q(tokens).unflatten(-1, (4, -1)).transpose(1, 2),
+        s.k(tokens).unflatten(-1, (2, -1)).transpose(1, 2),
+    )
+    return s.o(F.scaled_dot_product_attention(q, k, k, enable_gqa=True).transpose(1, 2).flatten(2))
+
+
+def ends(**parts):
+    return lambda: {"a": conv(3, 8), **{name: make() for name, make in parts.items()}}
+
+
+WRITTEN = {  # by hand: the network, its parts, and which groups are free
+    "in parts": (in_parts, ends(b=lambda: conv(8, 6), c=lambda: conv(6, 8), d=lambda: conv(8, 3)), "ab"),
+    "addmm": (
+        lambda s, x: s.l(torch.relu(torch.addmm(s.c, s.a(x).mean((2, 3)), s.w))),
+        ends(w=lambda: raw(8, 6), c=lambda: raw(6), l=lambda: nn.Linear(6, 3)),
+        "aw",
+    ),
+    "addmm to activations": (
+        lambda s, x: s.l(torch.addmm(s.a(x).mean((2, 3)), s.a(x).mean((2, 3)), s.w)),
+        ends(w=lambda: raw(8, 8), l=lambda: nn.Linear(8, 3)),
+        "",
+    ),
+    "vectors": (by_vectors, ends(v=lambda: raw(8), d=lambda: conv(8, 3)), "a"),
+    "weights before activations": (
+        lambda s, x: s.d(torch.relu(s.w @ torch.relu(s.a(x)).flatten(2)).view(len(x), -1, 8, 8)),
+        ends(w=lambda: raw(6, 8), d=lambda: conv(6, 3)),
+        "aw",
+    ),
+    "convolution": (
+        convolved,
+        lambda: {"v": raw(8, 3, 3, 3), "w": raw(8), "u": raw(8, 3, 3, 3)},
+        "v",
+    ),
+    "masked attention": (
+        masked_attention,
+        ends(
+            **dict.fromkeys("qkv", lambda: nn.Linear(8, 8)), m=lambda: raw(64, 64), o=lambda: nn.Linear(8, 3)
+        ),
+        "aqv",
+    ),
+    "shared keys": (
+        shared_keys,
+        ends(q=lambda: nn.Linear(8, 16), k=lambda: nn.Linear(8, 8), o=lambda: nn.Linear(16, 3)),
+        "a",
+    ),
+    "three operands": (
+        lambda s, x: torch.einsum("bchw,oc,po->bphw", torch.relu(s.a(x)), s.w, s.u),
+        ends(w=lambda: raw(6, 8), u=lambda: raw(3, 6)),
+        "",
+    ),
+    "one product for all images": (
+        lambda s, x: s.d((s.w.expand(1, 6, 8) @ torch.relu(s.a(x)).flatten(2)).unflatten(-1, (8, 8))),
+        ends(w=lambda: raw(1, 6, 8), d=lambda: conv(6, 3)),
+        "",
+    ),
+    "constant_pad_nd": (
+        lambda s, x: s.d(torch.constant_pad_nd(s.a(x), (1, 1, 1, 1), 0.5)),
+        ends(d=lambda: conv(8, 3)),
+        "",
+    ),
+    "channels cropped": (
+        lambda s, x: s.d(F.pad(s.a(x), (0, 0, 0, 0, -1, 1))),
+        ends(d=lambda: conv(8, 3)),
+        "",
+    ),
+    "divided by the largest": (
+        lambda s, x: s.d((h := s.a(x)) / h.abs().max()),
+        ends(d=lambda: conv(8, 3)),
+        "a",
+    ),
+    "transforms that name no axes": (
+        lambda s, x: s.d(torch.fft.fft2(s.a(x)).real + torch.fft.fftn(s.a(x), s=(8, 8)).real),
+        ends(d=lambda: conv(8, 3)),
+        "a",
+    ),
+    "several numbers put": (
+        lambda s, x: s.d(s.a(x).index_put((torch.tensor([0]), torch.tensor([1]), torch.tensor([2])), x[0, 0, 0])),
+        ends(d=lambda: conv(8, 3)),
+        "",
+    ),
+    "norms of fixed sizes": (
+        lambda s, x: s.d(F.group_norm(s.a(x), 4, s.v) + F.layer_norm(s.a(x).movedim(1, -1), (8,), s.v).movedim(-1, 1)),
+        ends(v=lambda: raw(8), d=lambda: conv(8, 3)),
+        "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", rest_exhaustive(WRITTEN, {"in parts"}.__contains__))
+def test_what_is_written_by_hand_is_cut_exactly_or_kept(name):
+    torch.manual_seed(0)
+    run, parts, free = WRITTEN[name]
+    model, x = shaken(Net(run, **parts())).eval(), torch.randn(2, 3, 8, 8)
+    channels = trace(model, x)
+    assert {group.name for group in channels.groups if group.frozen is None} == set(free)
     exact_cuts(model, channels, x)
 
 

@@ -1,7 +1,9 @@
 """Tracing and cutting leave the user's network, and what its code keeps anywhere, as they were."""
 
 import random
+import sys
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 
 from ganshrink.graph import trace
 from ganshrink.pruning import Plan, extract, zeroed
+from ganshrink.pruning.untouched import untouched
 from telling import rest_exhaustive
 
 GRIDS: dict[tuple[int, ...], torch.Tensor] = {}
@@ -117,6 +120,29 @@ def test_what_counts_calls_outside_of_the_network_is_put_back():
     extract(model, channels, Plan.random(channels, 0.5))
     assert before == CALLS
     assert slot is SLOT
+
+
+class Proxy:
+    """Answers a name that it does not know with an error of its own, as settings and lazy objects do."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{name}: not set up yet")
+
+
+PROXY = Proxy()
+PACKAGES = ModuleType("packages")
+
+
+@pytest.mark.parametrize(
+    ("file", "back"),
+    [("/usr/lib/python3/dist-packages/a.py", False), ("/home/me/a.py", True), (None, False)],
+)
+def test_installed_packages_are_left_alone_wherever_they_lie(file, back, monkeypatch):
+    monkeypatch.setitem(sys.modules, "packages", PACKAGES)
+    PACKAGES.__file__, PACKAGES.seen = file, []
+    with untouched(Net(lambda s, x: (PROXY, PACKAGES))):
+        PACKAGES.seen.append(1)
+    assert (PACKAGES.seen == []) is back
 
 
 def test_a_hook_that_writes_to_the_original_is_undone():

@@ -146,11 +146,16 @@ def methods(json_: Json = False) -> None:
 
 
 @app.command(rich_help_panel=PANEL)
-def doctor(json_: Json = False) -> None:
-    """Say what is installed and found here, and try it: a tiny generator is cut, compared and exported."""
+def doctor(
+    full: Annotated[
+        bool, typer.Option("--full", help="also trace, cut and export a tiny generator, which takes a while")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Say what is installed and found here, and try it: what torch computes, and files that are written and read."""
     from ganshrink.workflow.doctor import examine
 
-    found = examine()
+    found = examine(full=full)
     if json_:
         answer(found, json_, "")
     else:

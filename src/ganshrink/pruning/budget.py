@@ -23,7 +23,6 @@ class Times(Protocol):
 
     def __call__(self, channels: "Channels", widths: Index) -> float:
         """Milliseconds at these kept widths per group."""
-        ...
 
 
 @dataclass(frozen=True)

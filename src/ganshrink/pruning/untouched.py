@@ -6,7 +6,6 @@ them, and the user's own network would fail on them afterwards.
 
 import random
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,10 @@ import torch
 from torch import nn
 
 NOT_FOLLOWED = {"torch", "numpy", "ganshrink", *sys.stdlib_module_names} - {"__main__"}
-INSTALLED = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+INSTALLED = (
+    "site-packages",
+    "dist-packages",
+)  # folders of packages: an environment's, its parent's, a user's own
 LONGEST = 4096  # entries of a container that are looked into
 ATOMS = {type(None), bool, int, float, complex, str, bytes}  # hold nothing
 MISSING = object()
@@ -71,7 +73,8 @@ def _restorers(modules: list[nn.Module], *, code: bool = True) -> list[Callable[
         root = str(name).partition(".")[0]
         if root in roots or root in NOT_FOLLOWED:
             return root in roots
-        return not (getattr(sys.modules.get(name), "__file__", None) or INSTALLED[0]).startswith(INSTALLED)
+        file = getattr(sys.modules.get(name), "__file__", None) or INSTALLED[0]
+        return not any(folder in file for folder in INSTALLED)
 
     todo: list[Any] = [vars(module) for module in modules]
     if code:
@@ -109,7 +112,9 @@ def _restorers(modules: list[nn.Module], *, code: bool = True) -> list[Callable[
             if followed(thing.__module__):
                 restore.append(partial(_class_back, thing, dict(vars(thing))))
                 inside = vars(thing).values()
-        elif hasattr(thing, "cache_clear") and hasattr(thing, "cache_info"):  # functools.cache, lru_cache
+        elif hasattr(
+            type(thing), "cache_clear"
+        ):  # functools.cache, lru_cache; the object itself may answer anything
             restore.append(partial(_cache_back, thing, thing.cache_info().currsize))
             inside = (getattr(thing, "__wrapped__", None),)
         elif isinstance(thing, (staticmethod, classmethod)):

@@ -55,8 +55,6 @@ def batch_norm(
     ctx: Context, node: fx.Node, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, *_: Any
 ) -> Value:
     """Batch and instance norms: statistics per channel (axis 1)."""
-    if x.ndim < 2:
-        return frozen(ctx, node, x, weight, bias, mean, variance)
     axis = _meet_all(ctx, x.axes[1], (weight, bias, mean, variance))
     if variance is not None and variance.parameter is not None:
         ctx.unzeroed.add(variance.parameter)

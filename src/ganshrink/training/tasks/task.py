@@ -49,25 +49,20 @@ class Task(Protocol):
     @property
     def frozen(self) -> Sequence[nn.Module]:
         """Networks that only look on, for `fit(frozen=...)`."""
-        ...
 
     def nets(self, generator: nn.Module, in_channels: int, out_channels: int) -> Nets:
         """The generator as it is, with freshly initialised nets for whatever else the task trains. `in_channels` are those
         of the input's images, 0 where it holds none."""
-        ...
 
     def one_way(self, nets: Nets, direction: Direction) -> Nets:
         """Of the nets of a training, those of one direction, as "G" and, where there is one, "D"."""
-        ...
 
     def forward(self, nets: Nets, taps: Mapping[str, Taps] | None = None) -> Forward:
         """How a batch becomes a context. `taps` are read after each forward pass that counts. The context has `ways`: each
         generator at work in the step, a `GeneratorPass` by the name of its net."""
-        ...
 
     def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
         """A step's updates in the paper's order; `terms` join the generator's losses."""
-        ...
 
     def as_student_task(
         self, teacher: nn.Module, *, target: Target | None = None, real: RealImages | None = None
@@ -79,7 +74,6 @@ class Task(Protocol):
             target: what the reconstruction loss pulls the student to; none: the task's habit.
             real: what the discriminator is shown as real; none: the task's habit.
         """
-        ...
 
     def with_teachers(self, teachers: Nets) -> "Task":
         """The same training with the same losses, and teachers looking on, whose images and features a method's terms can
@@ -89,7 +83,6 @@ class Task(Protocol):
             teachers: trained generators, by the names that the task's own generators have among its nets; they run in eval
                 mode without gradients, at most once a step.
         """
-        ...
 
 
 @dataclass(frozen=True)
