@@ -23,6 +23,7 @@ NETS = {
     "cartoongan": (32, {"blocks": 1}),
     "devicenet": (32, {"blocks": 2}),
     "pix2pixhd": (32, {"blocks": 1, "ngf": 2}),
+    "pix2pixhd_local": (32, {"blocks": 1, "ngf": 2, "local_blocks": 1, "halvings": 2}),
     "gaugan": (32, {"in_channels": 3, "hidden": 4, "doublings": 5}),
     "incres_gaugan": (64, {"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}),
     "mobile_gaugan": (64, {"in_channels": 3, "doublings": 5}),

@@ -14,6 +14,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "unet128": ({"ngf": 4, "downs": 5, "norm": "batch"}, (3, 32, 32)),
     "incres9": ({"ngf": 12, "blocks": 1, "norm": "batch"}, (3, 16, 16)),
     "pix2pixhd": ({"ngf": 2, "blocks": 1}, (3, 32, 32)),
+    "pix2pixhd_local": ({"ngf": 4, "blocks": 1, "local_blocks": 1, "halvings": 1}, (3, 32, 32)),
     "gaugan": ({"in_channels": 3, "ngf": 2, "hidden": 4, "doublings": 5}, (3, 32, 32)),
     "incres_gaugan": ({"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}, (3, 32, 32)),
     "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (3, 64, 64)),

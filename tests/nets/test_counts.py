@@ -65,6 +65,10 @@ def test_parameters_and_macs_are_the_published_ones(name, options, params, macs)
         ("incres_gaugan", {}, (256, 512), 55_592_325, 109_773_614_880),
         ("mobile_gaugan", {}, (256, 512), 70_680_771, 118_603_104_256),
         pytest.param("pix2pixhd", {}, (256, 512), 182_546_755, 122_331_070_464, marks=pytest.mark.exhaustive),
+        pytest.param(  # 2 * 2.97 G at full size, and a global generator of 64 channels at half of it
+            *("pix2pixhd_local", {}, (512, 1024), 182_857_059, 186_982_072_320),
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param("gaugan", {}, (256, 512), 93_048_003, 281_276_612_608, marks=pytest.mark.exhaustive),
         pytest.param(  # of COCO-Stuff
             *("gaugan", {"in_channels": 184, "doublings": 5, "spectral": False}, (256, 256)),

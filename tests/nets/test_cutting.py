@@ -23,6 +23,7 @@ SMALL = {  # options, and the size of pictures: none where latent vectors come i
     "incres9": ({"ngf": 12, "blocks": 1, "norm": "batch_stats"}, (16, 24)),
     "cartoongan": ({"ngf": 8, "blocks": 2}, (16, 24)),
     "pix2pixhd": ({"ngf": 2, "blocks": 1}, (32, 64)),
+    "pix2pixhd_local": ({"ngf": 2, "blocks": 1, "local_blocks": 1, "halvings": 2}, (32, 64)),
     "gaugan": ({"in_channels": 3, "ngf": 2, "hidden": 4, "doublings": 5}, (32, 64)),
     "incres_gaugan": ({"in_channels": 3, "ngf": 6, "hidden": 6, "doublings": 5}, (32, 64)),
     "mobile_gaugan": ({"in_channels": 3, "ngf": 2, "doublings": 5}, (32, 64)),

@@ -14,6 +14,8 @@ OURS = [
     ("resnet6", {"ngf": 3, "norm": "batch", "in_channels": 1, "out_channels": 2}),
     ("resnet9", {"ngf": 4, "blocks": 2, "affine": True, "halvings": 3}),
     ("resnet9", {"ngf": 4, "blocks": 4, "antialias": True}),
+    ("pix2pixhd_local", {"ngf": 2, "blocks": 2, "local_blocks": 1, "norm": "batch", "in_channels": 36}),
+    ("pix2pixhd_local", {"ngf": 1, "local_blocks": 2, "enhancers": 2, "halvings": 1}),
     ("mobile_resnet9", {"ngf": 2, "norm": "batch"}),
     ("unet128", {"ngf": 2, "in_channels": 12}),
     ("unet256", {"ngf": 2, "norm": "instance", "downs": 6}),

@@ -244,6 +244,57 @@ def test_pix2pixhd_s_global_generator(tmp_path):
     assert_same_pictures(theirs, nets.build("resnet9", ngf=2, halvings=4), tmp_path / "latest_net_G.pth", 48)
 
 
+class LocalEnhancer(nn.Module):
+    """pix2pixHD's: a global generator without its last three modules, and `model{n}_1`, `model{n}_2` for each doubling."""
+
+    def __init__(self, ngf: int, enhancers: int) -> None:
+        super().__init__()
+        self.enhancers, norm = enhancers, nn.InstanceNorm2d
+        whole = ResnetGenerator(ngf * 2**enhancers, 2, norm, dropout=False, halvings=2).model
+        self.model = nn.Sequential(*[whole[i] for i in range(len(whole) - 3)])
+        for n in range(1, enhancers + 1):
+            width = ngf * 2 ** (enhancers - n)
+            down = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), norm(width), nn.ReLU(True)]
+            down += [nn.Conv2d(width, 2 * width, 3, 2, 1), norm(2 * width), nn.ReLU(True)]
+            up = [ResnetBlock(2 * width, norm, dropout=False) for _ in range(3)]
+            up += [nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1), norm(width), nn.ReLU(True)]
+            if n == enhancers:
+                up += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
+            setattr(self, f"model{n}_1", nn.Sequential(*down))
+            setattr(self, f"model{n}_2", nn.Sequential(*up))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pyramid = [x]
+        for _ in range(self.enhancers):
+            pyramid.append(F.avg_pool2d(pyramid[-1], 3, 2, 1, count_include_pad=False))
+        y = self.model(pyramid[-1])
+        for n in range(1, self.enhancers + 1):
+            below = getattr(self, f"model{n}_1")(pyramid[self.enhancers - n])
+            y = getattr(self, f"model{n}_2")(below + y)
+        return y
+
+
+@pytest.mark.parametrize("enhancers", rest_exhaustive([1, 2], 1 .__eq__))
+def test_pix2pixhd_s_local_enhancer(enhancers, tmp_path):
+    theirs = trained(LocalEnhancer(2, enhancers))
+    options = {"ngf": 2, "blocks": 2, "halvings": 2, "enhancers": enhancers}
+    ours = nets.build("pix2pixhd_local", **options)
+    assert_same_pictures(theirs, ours, tmp_path / "latest_net_G.pth", 48)
+
+
+@torch.no_grad()
+def test_a_local_enhancer_begins_with_a_trained_global_generator():
+    whole = nets.build("pix2pixhd", ngf=4, blocks=1, halvings=2)
+    ours = nets.build("pix2pixhd_local", ngf=2, blocks=1, halvings=2)
+    left = ours.coarse.load_state_dict(whole.state_dict(), strict=False)
+    assert not left.missing_keys and left.unexpected_keys == ["up.7.weight", "up.7.bias"]
+    x, seen = torch.rand(1, 3, 32, 32), []
+    ours.coarse.register_forward_hook(lambda module, inputs, output: seen.append((*inputs, output)))
+    ours(x)
+    [(small, features)] = seen
+    torch.testing.assert_close(whole.up[-3:](features), whole(small))
+
+
 class ResidualDenseBlock(nn.Module):
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()

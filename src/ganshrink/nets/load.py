@@ -13,6 +13,7 @@ from ganshrink.nets.incres import IncRes
 from ganshrink.nets.incres_spade import IncGauGAN
 from ganshrink.nets.mobile_resnet import MobileResNet
 from ganshrink.nets.patchgan import PatchGAN
+from ganshrink.nets.pix2pixhd import LocalEnhancer
 from ganshrink.nets.resnet import ResNet
 from ganshrink.nets.rrdb import RRDBNet
 from ganshrink.nets.sagan import SAGAN
@@ -31,6 +32,7 @@ NETS: Mapping[str, Callable[..., nn.Module]] = {
     "unet128": partial(UNet, downs=7),
     "incres9": partial(IncRes, blocks=9),
     "pix2pixhd": partial(ResNet, blocks=9, halvings=4),
+    "pix2pixhd_local": LocalEnhancer,
     "gaugan": GauGAN,
     "incres_gaugan": IncGauGAN,
     "mobile_gaugan": MobileGauGAN,

@@ -22,6 +22,7 @@ Guess = tuple[str, dict[str, Any]]  # a network's name and options
 LAYOUTS: Mapping[str, str] = {
     r"model\.\d+\.conv_block\.\d+\.conv\.\d+\.": "GAN Compression",
     r"model\.\d+\.filt$": "CUT",
+    r"model1_1\.\d+\.": "pix2pixHD's local enhancer",
     r"model\.\d+\.conv_block\.\d+\.": "pytorch-CycleGAN-and-pix2pix",
     r"model\.model\.\d\.": "pytorch-CycleGAN-and-pix2pix (U-Net)",
     r"decoder\.model\.\d+\.": "joliGEN",
@@ -157,6 +158,8 @@ def _guesses(shapes: Shapes, state: State) -> Iterator[Guess]:
         yield from _of_strides(shapes)
     elif first[2:] == last[2:] and first[0] == last[1] and first[2] in (7, 3) and len(shapes) > 6:
         yield from _residual(shapes, state)
+    elif first[0] > last[1] and first[2:] == last[2:] == (7, 7) and len(shapes) > 6:
+        yield from _enhanced(shapes)
     if kernels == {(3, 3)}:
         yield from _super_resolution(shapes, state)
 
@@ -197,9 +200,7 @@ def _residual(shapes: Shapes, state: State) -> Iterator[Guess]:
     ).endswith("release"):
         yield "cartoongan", ends | {"blocks": (len(shapes) - 10) // 2, "kernel": kernel}
         return
-    halvings = 0
-    while shapes[1 + halvings][:2] == (width * 2 ** (halvings + 1), width * 2**halvings):
-        halvings += 1
+    halvings = _halvings(shapes)
     middle = shapes[1 + halvings : -1 - halvings]
     antialias = any(name.endswith(".filt") for name in state)
     size = ends | {"halvings": halvings, "antialias": antialias}
@@ -208,6 +209,36 @@ def _residual(shapes: Shapes, state: State) -> Iterator[Guess]:
         if middle and len(middle) == convs * blocks and _is_block(name, middle[:convs]):
             named = f"{name}{blocks}" if (name, blocks) in (("resnet", 6), ("resnet", 9)) else f"{name}9"
             yield named, size | {"blocks": blocks}
+
+
+def _halvings(shapes: Shapes) -> int:
+    """How many convolutions after the first double its width, one after the other."""
+    width, halvings = shapes[0][0], 0
+    while shapes[1 + halvings][:2] == (width * 2 ** (halvings + 1), width * 2**halvings):
+        halvings += 1
+    return halvings
+
+
+def _enhanced(shapes: Shapes) -> Iterator[Guess]:
+    """Pix2pixHD's global generator without its end, then enhancers, each with a first convolution of 7x7 as it has."""
+    enhancers = sum(shape[2] == 7 for shape in shapes) - 2
+    halvings = _halvings(shapes)
+    wide = (shapes[0][0] * 2**halvings,) * 2
+    blocks = sum(shape[:2] == wide for shape in shapes) // 2
+    local = len(shapes) - 2 - 2 * halvings - 2 * blocks - 3 * enhancers
+    if enhancers > 0 and halvings and local >= 0 and local % (2 * enhancers) == 0:
+        yield (
+            "pix2pixhd_local",
+            {
+                "in_channels": shapes[0][1],
+                "out_channels": shapes[-1][0],
+                "ngf": shapes[-1][1],
+                "blocks": blocks,
+                "local_blocks": local // (2 * enhancers),
+                "enhancers": enhancers,
+                "halvings": halvings,
+            },
+        )
 
 
 def _is_block(name: str, shapes: Shapes) -> bool:
