@@ -22,6 +22,7 @@ SMALL = {
     "unet128": ({"ngf": 8, "downs": 6, "norm": "instance", "dropout": 0.5}, (128, 64)),
     "incres9": ({"ngf": 12, "blocks": 1}, (16, 24)),
     "cartoongan": ({"ngf": 8, "blocks": 1}, (16, 24)),
+    "gaugan": ({"in_channels": 3, "ngf": 2, "hidden": 4, "doublings": 5, "spectral": False}, (64, 64)),
 }
 
 
@@ -173,6 +174,16 @@ def test_where_they_go_in_a_u_net():
         "BatchNorm2d",
         "Sequential",
     ]
+
+
+@pytest.mark.parametrize(("doublings", "places"), [(5, 5), (6, 6)])
+def test_where_they_go_in_gaugan(doublings, places):
+    """After every doubling, before the block that reads it."""
+    plain = nets.build("gaugan", in_channels=3, ngf=2, hidden=4, doublings=doublings, spectral=False)
+    names = ("G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3")
+    doubled = [name for name in names if doublings == 6 or name != "G_middle_1"]
+    assert sites_of(plain, 128) == [[f"doubling.{name}.0_extra.0"] for name in doubled]
+    assert len(doubled) == places
 
 
 class Called(nn.Module):

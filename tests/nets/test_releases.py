@@ -257,7 +257,11 @@ class LocalEnhancer(nn.Module):
             down = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), norm(width), nn.ReLU(True)]
             down += [nn.Conv2d(width, 2 * width, 3, 2, 1), norm(2 * width), nn.ReLU(True)]
             up = [ResnetBlock(2 * width, norm, dropout=False) for _ in range(3)]
-            up += [nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1), norm(width), nn.ReLU(True)]
+            up += [
+                nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1),
+                norm(width),
+                nn.ReLU(True),
+            ]
             if n == enhancers:
                 up += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
             setattr(self, f"model{n}_1", nn.Sequential(*down))
@@ -274,7 +278,7 @@ class LocalEnhancer(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("enhancers", rest_exhaustive([1, 2], 1 .__eq__))
+@pytest.mark.parametrize("enhancers", rest_exhaustive([1, 2], (1).__eq__))
 def test_pix2pixhd_s_local_enhancer(enhancers, tmp_path):
     theirs = trained(LocalEnhancer(2, enhancers))
     options = {"ngf": 2, "blocks": 2, "halvings": 2, "enhancers": enhancers}

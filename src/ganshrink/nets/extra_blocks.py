@@ -97,7 +97,7 @@ def in_extra_block(path: str) -> bool:
 def find_stages(network: nn.Module, example: Sequence[Tensor]) -> list[Stage]:
     """Where blocks can go, in forward order of the modules: after a strided convolution (transposed or not), a resizing
     layer and the convolution after it, or a convolution and its pixel shuffle, and the norm and activation that follow, all
-    in one `nn.Sequential`.
+    in one `nn.Sequential`; and after a resizing layer that has one for itself.
 
     Not where the map is a single pixel high or wide, where it is the network's image, or where the layer runs twice.
     """
@@ -129,6 +129,8 @@ def _resamples(layer: nn.Module) -> bool:
 
 def _end(layers: Sequence[tuple[str, nn.Module]], at: int) -> int | None:
     """The last layer of the stage whose resampling layer is number `at`; None if its convolution is elsewhere."""
+    if len(layers) == 1:
+        return at
     shuffled = isinstance(layers[at][1], nn.PixelShuffle) and at and isinstance(layers[at - 1][1], CONVS)
     while not shuffled and not isinstance(layers[at][1], CONVS):
         at += 1

@@ -97,14 +97,17 @@ class Growing(nn.Module):
             self.add_module(name, block(inside, multiple * ngf))
             inside = multiple * ngf
         self.conv_img = nn.Conv2d(ngf, out_channels, 3, padding=1)
+        grows = [name for place, name in enumerate(NAMES) if place and (place != 2 or doublings == 6)]
+        # sequences, so that blocks can be inserted after a doubling (`extra_blocks`)
+        self.doubling = nn.ModuleDict({name: nn.Sequential(nn.Upsample(scale_factor=2.0)) for name in grows})
 
     def forward(self, labels: Tensor) -> Tensor:
         least = 2**self.doublings
         size = (labels.shape[2] // least, labels.shape[3] // least)
         x = self.fc(F.interpolate(labels, size=size, mode="nearest"))
-        for place, name in enumerate(NAMES):
-            if place and (place != 2 or self.doublings == 6):
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        for name in NAMES:
+            if name in self.doubling:
+                x = self.doubling[name](x)
             x = self.get_submodule(name)(x, labels)
         return self.conv_img(F.leaky_relu(x, SLOPE)).tanh()
 
