@@ -193,18 +193,13 @@ class Job:
         Raises:
             ValueError: what `propose` raises, or that no plan is as fast; of several generators with the one's name.
         """
-        jobs = self.by_generator()
-        for name, one in jobs.items():
-            try:
-                one._check_reachable(propose, network, channels)
-            except ValueError as error:
-                if len(jobs) == 1:
-                    raise
-                raise ValueError(f"{name}: {error}") from None
-
-    def _check_reachable(
-        self, propose: Callable[[Budget], Plan], network: nn.Module | None, channels: Channels | None
-    ) -> None:
+        if self.back is not None:
+            for name, one in self.by_generator().items():
+                try:
+                    replace(one, back=None).check_reachable(propose, network, channels)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+            return
         limit = self.budget.latency
         if limit is None or self.stopwatch is None:
             propose(self.budget)

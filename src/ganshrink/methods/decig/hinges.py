@@ -99,7 +99,7 @@ def decided(
     where its curve bends into a short floor without which they are the same. `change` tells how much the images change
     without some atoms."""
     found = dict(hinges)
-    for group in channels.free:
+    for group in (group for group in channels.free if group.name in hinges):
         hinge, falling = hinges[group.name], group.atoms[by_size(magnitudes[group.name])]
         without = lambda kept, falling=falling: change(falling[kept:])  # noqa: E731
         if hinge.how == "curve":
@@ -136,7 +136,8 @@ def decided_together(
         found = decided(hinges, channels, magnitudes, change, halved, **widths)
         if limit == math.inf:
             break
-        gone = [g.atoms[by_size(magnitudes[g.name])][found[g.name].kept :] for g in channels.free]
+        cut = (group for group in channels.free if group.name in found)
+        gone = [group.atoms[by_size(magnitudes[group.name])][found[group.name].kept :] for group in cut]
         if (changed := change(torch.cat(gone))) <= limit:
             break
     else:

@@ -31,13 +31,10 @@ class Annealing:
     Attributes:
         name: what its messages call it, such as "G_A".
         budget: what the live channels may cost, in absolute numbers.
-        steps: how many the training makes in all.
-        plan: that of the highest scores (num_atoms,) within a budget.
+        steps: how many the training makes in all; the boundary is 0 after a share of them, `end`.
+        plan: that of the highest scores (num_atoms,) within a budget, of widths that are multiples of `round_to`.
         settle: the plan that keeps the budget, from what is proposed for one.
-        end: the share of the steps after which the boundary is 0.
-        moves: see `boundary_at`.
-        freeze_at: see `Masks.freeze`; none: never.
-        round_to: widths are multiples of this.
+        moves, freeze_at: see `boundary_at` and `Masks.freeze`; none: never frozen.
         met_at: after how many steps it had met its budget, or was done with less.
         done: how many steps were made.
     """
