@@ -25,10 +25,9 @@ from ganshrink.data.passes import all_batches
 from ganshrink.methods.base import Job
 from ganshrink.methods.distill import train_alone
 from ganshrink.methods.original import Original
-from ganshrink.methods.ugc.search import Search, student_settings
+from ganshrink.methods.ugc.search import Search, student_search
 from ganshrink.methods.ugc.ugc import Ugc
 from ganshrink.pruning import Budget, extract
-from ganshrink.pruning.search.evolution import within_budget
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.generator import generate
 from ganshrink.training.stages import Run
@@ -113,8 +112,8 @@ def main() -> None:
     job, val = job_of(recipe), open_dataset(recipe.data, "val")
     images = divide(job.data, job.unlabelled, recipe.method.search_images)
     ugc = Ugc(Run(given.out / "truth"), job, recipe.method, images)
-    drawing = student_settings(recipe.method.search, 0) | {"population": given.subnets, "generations": 1}
-    members = within_budget(job.budget, ugc.space, job.channels, **drawing).newcomers()
+    drawing = recipe.method.search.model_copy(update={"population": given.subnets, "generations": 1})
+    members = student_search(job.budget, ugc.space, job.channels, drawing, 0).newcomers()
     plans = [ugc.space.plan(job.channels, widths) for widths in members]
 
     truth = np.zeros((given.seeds, len(members)))
@@ -138,18 +137,10 @@ def main() -> None:
         trained = job.training.model_copy(update={"max_steps": longer * given.steps})
         one = Ugc(Run(given.out / name.replace(" ", "-")), replace(job, training=trained), config, images)
         supernet = one.train_supernet()["G"]
-        search = Search(
-            job,
-            config.search,
-            one.space,
-            job.channels,
-            images,
-            supernet,
-            "agreement",
-            one.run.path / "scores.json",
-        )
+        subnets = one.subnets(supernet, "agreement")
+        search = Search(job, config.search, subnets, one.run.path / "scores.json")
         scores[f"{name}, agreement"] = np.array(search.scores.of(members))
-        to_targets = [-distance(search.subnet(widths), val) for widths in members]
+        to_targets = [-distance(search.subnets.subnet(widths), val) for widths in members]
         scores[f"{name}, distance to targets"] = np.array(to_targets)
 
     best = -truth.mean(0)

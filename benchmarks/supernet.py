@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.methods.ugc import UgcConfig
 from ganshrink.methods.ugc.search import searched_space
-from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich
+from ganshrink.methods.ugc.ugc import online_loss, sandwich
 from ganshrink.nets.extra_blocks import begin_as_identity, with_extra_blocks
 from ganshrink.pruning import extract, initialise
 from ganshrink.pruning.search.supernet import Supernet
@@ -111,7 +112,7 @@ class Steps:
 
     def random(self):  # type: ignore[no-untyped-def]
         """The random subnet of this step, as `sandwich` draws it."""
-        return random_widths(self.space, 0, self.count)
+        return self.space.random(np.random.default_rng([0, self.count]))
 
 
 def run(updates: list[Update], context: Context) -> None:

@@ -9,8 +9,9 @@ import torch
 from ganshrink import nets
 from ganshrink.graph import trace
 from ganshrink.methods.decig.decig import magnitudes
-from ganshrink.methods.decig.hinges import Hinge, bend, cut_within, find_hinge, find_hinges
+from ganshrink.methods.decig.hinges import Hinge, cut_within, find_hinge, find_hinges
 from ganshrink.pruning import Budget
+from ganshrink.pruning.knees import bend
 from telling import rest_exhaustive
 
 SIZES = (16, 30, 64, 256, 512, 1024)

@@ -150,7 +150,6 @@ def test_the_lesson_is_the_paper_s(changes, name):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
-    lesson.close()
     assert not any(module._forward_hooks for module in judge.modules())
 
 

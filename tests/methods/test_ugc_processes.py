@@ -21,6 +21,7 @@ from ganshrink.methods.original import Original
 from ganshrink.methods.ugc.search import Search, searched_space
 from ganshrink.nets.extra_blocks import with_extra_blocks
 from ganshrink.pruning import Budget
+from ganshrink.training.subnets import SubnetScores
 from ganshrink.training.tasks import Pix2Pix
 from ganshrink.workflow.recipe import read_recipe
 
@@ -90,7 +91,10 @@ def in_one_process(recipe_file: Path, run: Path) -> tuple[Knowing, Budget]:
     network.load_state_dict(load_file(run / "stages/supernet/G.safetensors"))
     space = searched_space(network, channels, recipe.method.supernet)
     images, scores = divide(data, more, recipe.method.search_images), run / "stages/search/scores.json"
-    return Knowing(job, recipe.method.search, space, channels, images, network, "agreement", scores), budget
+    given = network, channels, space, images, "agreement", job.metrics
+    seen = recipe.method.search.calibration_images
+    subnets = SubnetScores(*given, seen=seen, training=job.training)
+    return Knowing(job, recipe.method.search, subnets, scores), budget
 
 
 @pytest.mark.exhaustive

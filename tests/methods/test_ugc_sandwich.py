@@ -16,7 +16,7 @@ from torch.nn.functional import l1_loss
 from ganshrink.losses import OnlineDistillationLoss
 from ganshrink.methods.base import Job
 from ganshrink.methods.ugc import UgcConfig
-from ganshrink.methods.ugc.ugc import online_loss, random_widths, sandwich
+from ganshrink.methods.ugc.ugc import online_loss, sandwich
 from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.training import Update
@@ -44,7 +44,7 @@ class Trained:
         return sandwich(of_task, *given, seed=self.seed)
 
     def random(self, step: int) -> np.ndarray:
-        return random_widths(self.whole.space, self.seed, step)
+        return self.whole.space.random(np.random.default_rng([self.seed, step]))
 
     def plan(self, widths: np.ndarray) -> Plan:
         return self.whole.space.plan(self.whole.channels, widths)

@@ -20,6 +20,7 @@ from ganshrink.methods.ugc.ugc import Ugc
 from ganshrink.pruning import Budget, Plan
 from ganshrink.pruning.budget import spending
 from ganshrink.training.stages import Run
+from ganshrink.training.subnets import SubnetScores
 from telling import rest_exhaustive
 
 
@@ -50,9 +51,10 @@ class Place:
 
     def search(self, kind: type[Counting] = Counting) -> Counting:
         whole, images = self.whole, few.images_of(self.work, self.config)
-        return kind(
-            self.work, self.config.search, whole.space, whole.channels, images, whole.network, "agreement", self.file
-        )  # fmt: skip
+        given = whole.network, whole.channels, whole.space, images, "agreement", self.work.metrics
+        seen = self.config.search.calibration_images
+        subnets = SubnetScores(*given, seen=seen, training=self.work.training)
+        return kind(self.work, self.config.search, subnets, self.file)
 
     def budget(self, text: str) -> Budget:
         return Budget.parse(text).resolve(self.whole.channels)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from ganshrink.latency.profiles import DeviceProfile, ProfiledTimes
 from ganshrink.methods.original import Original, Transforms
 from ganshrink.metrics import MetricsConfig
 from ganshrink.pruning import Budget, Channels, Plan
+from ganshrink.pruning.allocate import bisect_threshold
 from ganshrink.quant import QuantConfig
 from ganshrink.reports.section import Section
-from ganshrink.training.stages import Run
+from ganshrink.training import total_steps
+from ganshrink.training.stages import Run, Stage
 from ganshrink.training.tasks import Task, Term
-from ganshrink.training.train import Nets, StudentTraining, Training, describe
+from ganshrink.training.train import Nets, StudentTraining, Training, batches_of, describe, fit_nets
 from ganshrink.training.validation import Validation
 
 ROOM = 1.5  # by which estimates of milliseconds may be off before a budget is refused for them
@@ -38,6 +40,20 @@ RoundTo = Annotated[
         description="widths are multiples of this; none: 1, or for a budget in milliseconds what the device likes",
     ),
 ]
+
+
+class WidthSettings(Settings):
+    """A table of settings with those that say how wide layers may be."""
+
+    floor: Floor = 1
+    round_to: RoundTo = None
+
+    def plan(self, channels: Channels, scores: Tensor, budget: Budget) -> Plan:
+        """The plan of the highest scores that keeps a budget; see `bisect_threshold`."""
+        return bisect_threshold(channels, scores, budget, floor=self.floor, round_to=self.round_to)
+
+
+MethodName = Field(description="the method, as `ganshrink methods` lists them")
 
 
 class MethodConfig(Settings):
@@ -70,6 +86,15 @@ class MethodConfig(Settings):
         where a file lies: a stamp has its hash beside this."""
         others = {k for k, v in self if isinstance(v, Path) or (isinstance(v, Settings) and k != name)}
         return self.model_dump(mode="json", exclude=others)
+
+
+class MaskingConfig(MethodConfig):
+    """Settings of a method that trains a network with masks, under which it must be what its cut will be."""
+
+    exact: Literal[True] = Field(
+        default=True,
+        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
+    )
 
 
 @dataclass(frozen=True)
@@ -159,15 +184,22 @@ class Job:
         network: nn.Module | None = None,
         channels: Channels | None = None,
     ) -> None:
-        """Refuse at once a budget that cannot be met; one in milliseconds by estimates first, with room for how far they are
-        off, then by measuring: some plan must keep it.
+        """Refuse at once a budget, of any of the generators, that cannot be met; one in milliseconds by estimates first,
+        with room for how far they are off, then by measuring: some plan must keep it.
 
         Args:
             network, channels: what plans are of; none: the original and its structure.
 
         Raises:
-            ValueError: what `propose` raises, or that no plan is as fast.
+            ValueError: what `propose` raises, or that no plan is as fast; of several generators with the one's name.
         """
+        if self.back is not None:
+            for name, one in self.by_generator().items():
+                try:
+                    replace(one, back=None).check_reachable(propose, network, channels)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+            return
         limit = self.budget.latency
         if limit is None or self.stopwatch is None:
             propose(self.budget)
@@ -207,6 +239,35 @@ class Job:
             **dict(zip(("measured_ms", "q1_ms", "q3_ms"), measured, strict=True)),
         }
 
+    @property
+    def steps(self) -> int:
+        """How many the student's training makes."""
+        return total_steps(batches_of(self.data, self.training), self.training)
+
+    @property
+    def longer(self) -> str:
+        """The setting that gives the student's training more steps."""
+        most, steps = self.training.max_steps, self.steps
+        if most is None or steps < most:
+            return "student.epochs"
+        unlimited = replace(self, training=self.training.model_copy(update={"max_steps": None}))
+        return "student.max_steps" + " and student.epochs" * (unlimited.steps == most)
+
+    def nets(self, generator: nn.Module, task: Task | None = None) -> Nets:
+        """All that a task trains, by default the job's own, with this generator and new others."""
+        return (task or self.task).nets(generator, self.data.in_channels, self.data.out_channels)
+
+    def fit(self, stage: Stage, nets: Nets, task: Task, *, hooked: bool = False, **options: Any) -> None:
+        """Train nets on the job's images as its settings say.
+
+        Args:
+            hooked: hooks or cuts change what a network computes, so that it is not compiled.
+            options: of `fit_nets`.
+        """
+        how = self.training.model_copy(update={"compile": False}) if hooked else self.training
+        given: dict[str, Any] = {"validation": self.validation, "progress": self.progress}
+        fit_nets(stage, nets, task, self.data, how, **given | options)
+
     def describe(self) -> dict[str, Any]:
         """What decides a training's result besides the stages before it, for a stage's stamp."""
         return describe(self.task, self.data, self.training, self.validation)
@@ -236,6 +297,13 @@ class Result:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sections: Mapping[str, Sequence[Section]] = field(default_factory=dict)
 
+    @classmethod
+    def of_one(
+        cls, student: nn.Module, plan: Plan, channels: Channels, original: nn.Module, **more: Any
+    ) -> Self:
+        """Of one student, "G"; `more`: the other attributes."""
+        return cls({"G": student}, {"G": plan}, {"G": channels}, {"G": original}, **more)
+
 
 class Method(Protocol):
     """One published method: reads like its paper, calls shared verbs, imports no other method.
@@ -249,12 +317,15 @@ class Method(Protocol):
 __all__ = [
     "Floor",
     "Job",
+    "MaskingConfig",
     "Method",
     "MethodConfig",
+    "MethodName",
     "Nets",
     "Result",
     "RoundTo",
     "Settings",
     "Term",
     "Training",
+    "WidthSettings",
 ]

@@ -5,24 +5,23 @@ fresh weights on the teacher's task, while its features are drawn towards the te
 """
 
 import logging
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from ganshrink.methods.base import Job, MethodConfig, Result, Settings
+from ganshrink.methods.base import Job, MethodConfig, MethodName, Result, WidthSettings
 from ganshrink.methods.distill import DistillConfig, distill, tap_paths
 from ganshrink.methods.original import Transforms
-from ganshrink.pruning import Budget, Plan, extract
-from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.scores import norm_scale, norm_scale_basis
 from ganshrink.training.stages import Artefacts, Run, Stage
 
 logger = logging.getLogger(__name__)
 
 
-class SearchConfig(Settings):
+class SearchConfig(WidthSettings):
     """One-step pruning (section 3.2)."""
 
     floor: int = Field(
@@ -39,7 +38,7 @@ class SearchConfig(Settings):
 class CatConfig(MethodConfig):
     """CAT's settings; defaults are the paper's, or its scripts' where the paper gives none."""
 
-    name: Literal["cat"] = Field(default="cat", description="the method, as `ganshrink methods` lists them")
+    name: Annotated[Literal["cat"], MethodName] = "cat"
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -53,13 +52,9 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     channels = job.channels
     paths = tap_paths(config.distill, job)
 
-    def prune(scores: Tensor, budget: Budget) -> Plan:
-        return bisect_threshold(
-            channels, scores, budget, floor=config.search.floor, round_to=config.search.round_to
-        )
-
     # What cannot work fails here, before anything is trained.
-    job.check_reachable(lambda budget: prune(torch.zeros(channels.num_atoms), budget))
+    prune = partial(config.search.plan, channels)
+    job.check_reachable(partial(prune, torch.zeros(channels.num_atoms)))
 
     teacher = job.teacher()
     generator = job.original.transform(teacher["G"])
@@ -68,22 +63,15 @@ def cat(run: Run, job: Job, config: CatConfig) -> Result:
     def search(stage: Stage) -> Artefacts:
         # Section 3.2, Algorithm 1: one threshold on |gamma| over all layers, found by bisection on the cost.
         scores = norm_scale(generator, channels)
-        plan = job.plan_within(lambda budget: prune(scores, budget), generator, channels)
+        plan = job.plan_within(partial(prune, scores), generator, channels)
         return {"plan": plan.to_json(channels, basis=basis)}
 
     stamp = {"macs": channels.cost().macs, "budget": job.limits(), "method": config.for_stage("search")}
     plan = Plan.from_json(channels, run.stage("search", search, made_from=stamp)["plan"])
-    cost = channels.cost(plan)
-    logger.info("pruned to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
+    logger.info("pruned to %s", channels.summary(plan))
 
     # Section 3.3
     student = extract(generator, channels, plan)
     stamp = {"method": config.for_stage("distill")}
     student = distill(run, "distill", student, teacher, job, config.distill, paths=paths, made_from=stamp)
-    return Result(
-        students={"G": student},
-        plans={"G": plan},
-        channels={"G": channels},
-        originals={"G": generator},
-        basis=basis,
-    )
+    return Result.of_one(student, plan, channels, generator, basis=basis)

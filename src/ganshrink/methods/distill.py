@@ -20,7 +20,7 @@ from ganshrink.system.copies import copied
 from ganshrink.system.distributed import sum_over_processes
 from ganshrink.training import Taps, default_taps
 from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.train import Nets, Start, fit_nets, train_stage
+from ganshrink.training.train import Nets, Start, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +62,10 @@ def widest(channels: Channels) -> int:
     Raises:
         ValueError: if nothing may be cut.
     """
-    free = [group for group in channels.groups if group.frozen is None]
-    if not free:
-        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
-        raise ValueError(f"no channel of this generator may be cut: {reasons}")
-    axes = [channels.axes[made.parameter][made.axis] for group in free for made in group.producers[:1]]
+    channels.check_free()
+    axes = [
+        channels.axes[made.parameter][made.axis] for group in channels.free for made in group.producers[:1]
+    ]
     return max((len(axis) for axis in axes if axis is not None), default=0)
 
 
@@ -101,6 +100,16 @@ def refit(student: nn.Module, whole: nn.Module, job: Job, start: Start) -> Artef
     return {"reconstruction": report.to_json()}
 
 
+def refit_each(students: Nets, whole: Nets, job: Job, start: Start) -> Artefacts:
+    """`refit` of each generator of a job; what a stage keeps of that, by its name."""
+    jobs = job.by_generator()
+    return {
+        f"{key}_{name}": value
+        for name, network in whole.items()
+        for key, value in refit(students[name], network, jobs[name], start).items()
+    }
+
+
 def distill(
     run: Run,
     name: str,
@@ -128,7 +137,7 @@ def distill(
         made_from = {**made_from, "start_images": job.training.start_images}
 
     def make() -> Nets:
-        nets = task.nets(begun(student, start), job.data.in_channels, job.data.out_channels)
+        nets = job.nets(begun(student, start), task)
         if config.inherit_discriminator and "D" in nets and "D" in teacher:
             nets["D"] = copied(teacher["D"])
         return nets
@@ -145,15 +154,14 @@ def distill(
         kept = refit(student, teacher["G"], job, start)
         if config.inherit_discriminator and "D" in nets and "D" not in teacher:
             logger.warning("the teacher came without its discriminator: the student's starts fresh")
-        how: Any = {"validation": job.validation, "progress": job.progress}
         # where nobody asks for the teacher's features its images can be kept
         if not (config.lambda_dist and paths):
-            fit_nets(stage, nets, task, job.data, job.training, **how)
+            job.fit(stage, nets, task)
             return kept
         logger.info("distilling, with features compared at %s", ", ".join(paths))
         with Taps(teacher["G"], paths) as of_teacher, Taps(student, own_paths) as learns:
             taps = {"teacher": of_teacher, "G": learns}
-            fit_nets(stage, nets, task, job.data, job.training, terms=[alignment], taps=taps, **how)
+            job.fit(stage, nets, task, terms=[alignment], taps=taps)
         return kept
 
     return merged(train_stage(run, name, make, learn, made_from={**made_from, **job.describe()})[0]["G"])
@@ -166,18 +174,16 @@ def train_alone(
 
     A task without targets of its own (image2image) is taught by the teacher's images even so, but by nothing else.
     """
-    job = replace(
-        job, training=job.training.model_copy(update={"start": None})
-    )  # which is not that of this one
+    alone = job.training.model_copy(update={"start": None})  # which is not that of this one
+    job = replace(job, training=alone)
     task = job.task.as_student_task(job.teacher()["G"]) if job.task.needs_teacher else job.task
 
     def make() -> Nets:
-        return task.nets(begun(student, "fresh"), job.data.in_channels, job.data.out_channels)
+        return job.nets(begun(student, "fresh"), task)
 
     def learn(stage: Stage, nets: Nets) -> None:
         logger.info("training the student's architecture from scratch")
-        how: Any = {"validation": job.validation, "progress": job.progress}
-        fit_nets(stage, nets, task, job.data, job.training, **how)
+        job.fit(stage, nets, task)
 
     after = ("teacher",) if job.task.needs_teacher else ()
     nets, _ = train_stage(run, name, make, learn, made_from={**made_from, **job.describe()}, after=after)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganshrink.graph import trace
 from ganshrink.nets.extra_blocks import with_extra_blocks
-from ganshrink.pruning import Channels, add_affine
+from ganshrink.pruning import Channels, add_affine, initialise
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.system.copies import in_evaluation
 from ganshrink.system.values import raw
@@ -66,6 +66,10 @@ class Original:
     def transform(self, network: nn.Module) -> nn.Module:
         """A network like the original, such as the trained teacher, as the method cuts it."""
         return transformed(network, self.example, self.transforms)
+
+    def fresh(self) -> nn.Module:
+        """Another one to train from the start: transformed, with the task's initialisation."""
+        return initialise(folded_copy(self.transform(self.build())))
 
     @cached_property
     def network(self) -> nn.Module:

@@ -11,18 +11,17 @@ What is not ours: second-order saliency (LeCun et al. 1989, Optimal Brain Damage
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ganshrink.data.passes import spread_inputs
-from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
+from ganshrink.methods.base import Job, MethodConfig, MethodName, Result, WidthSettings
 from ganshrink.methods.distill import DistillConfig, distill, tap_paths
 from ganshrink.methods.original import Transforms
-from ganshrink.pruning import Budget, Channels, Plan, extract, reconstruct
-from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning import Channels, Plan, extract, reconstruct
 from ganshrink.pruning.check import evaluating
 from ganshrink.pruning.effect import output_effect, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
@@ -36,7 +35,7 @@ Score = Literal["norm_scale", "effect", "pivoted"]
 Widths = Literal["even", "by_score"]
 
 
-class SearchConfig(Settings):
+class SearchConfig(WidthSettings):
     """Which channels stay: cuts are proposed by each of `scores` with each of `widths`."""
 
     scores: tuple[Score, ...] = Field(
@@ -55,16 +54,12 @@ class SearchConfig(Settings):
         ge=1,
         description="training images that cuts are refitted to, and as many to compare them on",
     )
-    floor: Floor = 1
-    round_to: RoundTo = None
 
 
 class RebuildConfig(MethodConfig):
     """The settings; how the student's training begins is `student.start`, here by default "reconstruct"."""
 
-    name: Literal["rebuild"] = Field(
-        default="rebuild", description="the method, as `ganshrink methods` lists them"
-    )
+    name: Annotated[Literal["rebuild"], MethodName] = "rebuild"
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -78,10 +73,8 @@ def rebuild(run: Run, job: Job, config: RebuildConfig) -> Result:
     channels, settings = job.channels, config.search
     paths = tap_paths(config.distill, job)
 
-    def cut(scores: Tensor, budget: Budget) -> Plan:
-        return bisect_threshold(channels, scores, budget, floor=settings.floor, round_to=settings.round_to)
-
     # What cannot work fails here, before anything is trained.
+    cut = partial(settings.plan, channels)
     job.check_reachable(partial(cut, torch.zeros(channels.num_atoms)))
 
     teacher = job.teacher()
@@ -100,27 +93,20 @@ def rebuild(run: Run, job: Job, config: RebuildConfig) -> Result:
             tried.append({"name": name, "cut": before, "refitted": distance(student, generator, unseen)})
             logger.info("%s: %.3g from the teacher's pictures, refitted %.3g", *tried[-1].values())
         best = min(range(len(tried)), key=lambda number: tried[number]["refitted"])
-        basis = {group.name: tried[best]["name"] for group in channels.groups if group.frozen is None}
+        basis = {group.name: tried[best]["name"] for group in channels.free}
         return {"plan": plans[best].to_json(channels, basis=basis), "tried": tried, "basis": basis}
 
     decided = {"method": config.for_stage("search"), "data": job.data.fingerprint()}
     found = run.stage("search", search, made_from={"budget": job.limits(), **decided})
     plan = Plan.from_json(channels, found["plan"])
-    cost = channels.cost(plan)
-    logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
+    logger.info("cut to %s", channels.summary(plan))
 
     student = extract(generator, channels, plan)
     whole, stamp = {**teacher, "G": generator}, {"method": config.for_stage("distill")}
     options: Any = {"paths": paths, "made_from": stamp, "start": "reconstruct"}
     student = distill(run, "distill", student, whole, job, config.distill, **options)
-    return Result(
-        students={"G": student},
-        plans={"G": plan},
-        channels={"G": channels},
-        originals={"G": generator},
-        basis=found["basis"],
-        sections={"G": [_told(found["tried"])]},
-    )
+    sections = {"G": [_told(found["tried"])]}
+    return Result.of_one(student, plan, channels, generator, basis=found["basis"], sections=sections)
 
 
 def images_of(job: Job, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

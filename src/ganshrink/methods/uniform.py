@@ -5,11 +5,11 @@ It asks nothing of a teacher's channels, so its student may as well be another n
 """
 
 import logging
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ganshrink.methods.base import Job, MethodConfig, Result, RoundTo
+from ganshrink.methods.base import Job, MethodConfig, MethodName, Result, RoundTo
 from ganshrink.methods.distill import DistillConfig, distill, start_of, tap_paths, train_alone
 from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.allocate import bisect_threshold
@@ -29,9 +29,7 @@ class UniformConfig(MethodConfig, DistillConfig):
 
     student_net: ClassVar[bool] = True
 
-    name: Literal["uniform"] = Field(
-        default="uniform", description="the method, as `ganshrink methods` lists them"
-    )
+    name: Annotated[Literal["uniform"], MethodName] = "uniform"
     teaching: Literal["distilled", "scratch"] = Field(
         default="distilled", description="distilled: taught as CAT's student is; scratch: on the task alone"
     )
@@ -57,8 +55,7 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
         return bisect_threshold(channels, scores, budget, floor=config.floor, round_to=config.round_to)
 
     plan = job.plan_within(narrow, whole.network, channels)
-    cost = channels.cost(plan)
-    logger.info("cut to %.4g G MACs (exact) and %.4g M parameters", cost.macs / 1e9, cost.params / 1e6)
+    logger.info("cut to %s", channels.summary(plan))
     alone = config.teaching == "scratch"
     if alone and start_of(job, "fresh") != "fresh":
         raise ValueError(
@@ -79,13 +76,8 @@ def uniform(run: Run, job: Job, config: UniformConfig) -> Result:
     else:
         taps: Any = {"paths": paths, "of_student": own}
         student = distill(run, "narrow", student, teacher, job, config, made_from=stamp, **taps)
-    return Result(
-        students={"G": student},
-        plans={"G": plan},
-        channels={"G": channels},
-        originals={"G": original},
-        sections={"G": [_told(job, paths, own, alone)]} if job.student_net else {},
-    )
+    sections = {"G": [_told(job, paths, own, alone)]} if job.student_net else {}
+    return Result.of_one(student, plan, channels, original, sections=sections)
 
 
 def tap_pairs(config: UniformConfig, job: Job) -> Pairs:

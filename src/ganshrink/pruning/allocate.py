@@ -95,10 +95,9 @@ def rounded_down(channels: Channels, widths: Index, floor: int, step: int) -> In
 def share_of_each(channels: Channels, share: float, *, round_to: int = 1) -> Plan:
     """The same share of every free layer, from above 0 to 1, rounded up to a multiple: a narrower network of its kind."""
     keep = torch.ones(channels.num_atoms, dtype=torch.bool)
-    for group in channels.groups:
-        if group.frozen is None:
-            exact = round(share * len(group), 6)  # 0.07 of 100 channels is 7.000000000000001
-            keep[group.atoms[max(group.least, max(1, math.ceil(exact / round_to)) * round_to) :]] = False
+    for group in channels.free:
+        exact = round(share * len(group), 6)  # 0.07 of 100 channels is 7.000000000000001
+        keep[group.atoms[max(group.least, max(1, math.ceil(exact / round_to)) * round_to) :]] = False
     return Plan(keep)
 
 

@@ -98,9 +98,20 @@ class Channels:
         return out
 
     @property
+    def free(self) -> tuple[Group, ...]:
+        """The groups that may be cut."""
+        return tuple(group for group in self.groups if group.frozen is None)
+
+    def check_free(self) -> None:
+        """Raises ValueError if there are none, with the reasons."""
+        if not self.free:
+            reasons = "; ".join(sorted({str(group.frozen) for group in self.groups}))
+            raise ValueError(f"no channel of this generator may be cut: {reasons}")
+
+    @property
     def prunable(self) -> int:
         """How many atoms may be cut."""
-        return sum(len(g) for g in self.groups if g.frozen is None)
+        return sum(map(len, self.free))
 
     def full_widths(self) -> Index:
         """(groups,) the number of atoms of each group."""
@@ -171,6 +182,11 @@ class Channels:
             raise ValueError(f"convention must be exact or paper, got {convention!r}")
         widths = self.full_widths() if plan is None else self.widths(plan)
         return self.cost_at(widths, convention)
+
+    def summary(self, plan: Plan) -> str:
+        """What a network costs under `plan`, for the log."""
+        cost = self.cost(plan)
+        return f"{cost.macs / 1e9:.4g} G MACs (exact), {cost.params / 1e6:.4g} M parameters"
 
     def cost_at(self, widths: Index, convention: Convention = "exact") -> Cost:
         """The same from the number of kept atoms per group."""

@@ -160,8 +160,7 @@ def _pivots(correlations: Tensor, effects: Tensor) -> Tensor:
 def over_mean(scores: Tensor, channels: Channels) -> Tensor:
     """Scores over the mean of each group's that are finite: one threshold then spares no group for being large."""
     out = scores.clone()
-    for group in channels.groups:
+    for group in channels.free:
         own = scores[group.atoms]
-        if group.frozen is None:
-            out[group.atoms] = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
+        out[group.atoms] = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
     return out

@@ -40,10 +40,9 @@ class Plan:
             raise ValueError(f"removed must be a fraction from 0 to 1, got {removed}")
         rng = np.random.default_rng(seed)
         keep = torch.ones(channels.num_atoms, dtype=torch.bool)
-        for group in channels.groups:
-            if group.frozen is None:
-                count = min(round(removed * len(group)), len(group) - group.least)
-                keep[group.atoms[torch.from_numpy(rng.permutation(len(group))[:count])]] = False
+        for group in channels.free:
+            count = min(round(removed * len(group)), len(group) - group.least)
+            keep[group.atoms[torch.from_numpy(rng.permutation(len(group))[:count])]] = False
         return Plan(keep)
 
     def whole(self, small: "Channels", channels: "Channels", first: "Plan") -> "Plan":

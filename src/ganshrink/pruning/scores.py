@@ -30,9 +30,7 @@ def norm_scale(model: nn.Module, channels: Channels) -> torch.Tensor:
     check_shapes(plain, channels)
     scores = _norms(plain, channels)
     weights = _l2(plain, channels)
-    free = torch.cat(
-        [group.atoms for group in channels.groups if group.frozen is None] or [torch.zeros(0).long()]
-    )
+    free = torch.cat([group.atoms for group in channels.free] or [torch.zeros(0).long()])
     scales = scores[free][~torch.isnan(scores[free])]
     for group in channels.groups:
         missing = group.atoms[torch.isnan(scores[group.atoms])]

@@ -197,6 +197,13 @@ def activations(network: nn.Module) -> list[str]:
     return found
 
 
+def features_of(judge: nn.Module, image: Tensor, paths: Sequence[str]) -> list[Tensor]:
+    """What a discriminator makes of images at these paths, such as its `activations`."""
+    with Taps(judge, paths) as taps:
+        judge(image)
+        return list(taps.take().values())
+
+
 def check_maps(network: nn.Module, paths: Sequence[str], example: Sequence[Tensor]) -> None:
     """Refuse taps that catch nothing of which attention could be made.
 

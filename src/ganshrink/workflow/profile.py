@@ -30,7 +30,7 @@ def profile(net: str, options: Sequence[str] = (), inputs: Sequence[str] = ()) -
         "bytes": sum(t.numel() * t.element_size() for t in network.state_dict().values()),
         "memory": cost.memory,
         "groups": len(structure.groups),
-        "prunable": sum(group.frozen is None for group in structure.groups),
+        "prunable": len(structure.free),
     }
 
 

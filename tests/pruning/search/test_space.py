@@ -296,5 +296,5 @@ def test_settings_and_networks_without_subnets_are_refused():
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             space_of(two_layers(8), **{name: 0})
     frozen = trace(nn.Conv2d(3, 3, 1), torch.randn(1, 3, 4, 4))
-    with pytest.raises(ValueError, match="no channel of this network may be cut, it has no subnets"):
+    with pytest.raises(ValueError, match="no channel of this generator may be cut"):
         space_of(frozen)

@@ -8,7 +8,7 @@ finetunes what is left with the network of Stage I as its teacher.
 import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,21 +16,20 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from ganshrink.latency.profiles import DeviceProfile
-from ganshrink.methods.base import Floor, Job, MethodConfig, Result, RoundTo, Settings
+from ganshrink.methods.base import Job, MaskingConfig, MethodName, Result, Settings, WidthSettings
 from ganshrink.methods.decig.hinges import cut_within, decided_together, find_hinges
 from ganshrink.methods.decig.section import hinges_section, summary, told
-from ganshrink.methods.distill import begun, refit, start_of
-from ganshrink.pruning import Channels, Plan, extract, initialise
+from ganshrink.methods.distill import begun, refit_each, start_of
+from ganshrink.pruning import Channels, Plan, extract
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import l1
 from ganshrink.pruning.sensitivity import image_change
 from ganshrink.quant import spread
 from ganshrink.system.distributed import rank_and_world, sum_over_processes
 from ganshrink.system.generator import generate
-from ganshrink.training import total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.tasks import Task
-from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
+from ganshrink.training.train import Nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,8 @@ class CondenseConfig(Settings):
     )
 
 
-class CutConfig(Settings):
-    """Stage II: where layers are cut. The paper does it by eye."""
+class CutConfig(WidthSettings):
+    """Stage II: where layers are cut, never below 5 %. The paper does it by eye."""
 
     hinges: dict[str, int] = Field(
         default={}, description="channels to keep by hand, by the name of a group in plan.json; others: found"
@@ -84,8 +83,6 @@ class CutConfig(Settings):
     calibration_images: int = Field(
         default=16, ge=1, description="training images on which that is looked at, spread over the set"
     )
-    floor: Floor = 1  # and never below 5 %
-    round_to: RoundTo = None
 
     @property
     def widths(self) -> dict[str, Any]:
@@ -103,18 +100,12 @@ class FinetuneConfig(Settings):
     )
 
 
-class DecigConfig(MethodConfig):
+class DecigConfig(MaskingConfig):
     """DECIG's settings. GAN, cycle and reconstruction losses are the task's."""
 
     both_ways: ClassVar[bool] = True
 
-    name: Literal["decig"] = Field(
-        default="decig", description="the method, as `ganshrink methods` lists them"
-    )
-    exact: Literal[True] = Field(
-        default=True,
-        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
-    )
+    name: Annotated[Literal["decig"], MethodName] = "decig"
     condense: CondenseConfig = CondenseConfig()
     cut: CutConfig = CutConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -243,8 +234,7 @@ def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapp
     sorting: Any = {"shape": settings.shape, "importance": settings.importance}
 
     def make() -> Nets:
-        dense = initialise(folded_copy(job.build()))
-        return task.nets(dense, job.data.in_channels, job.data.out_channels)
+        return job.nets(job.original.fresh(), task)
 
     def learn(stage: Stage, nets: Nets) -> Artefacts:
         logger.info("condensing layers into few channels")
@@ -259,7 +249,7 @@ def _condense(run: Run, job: Job, task: Task, config: DecigConfig, factors: Mapp
                 yield {**terms, **{f"{name}_penal": alpha.value * penal for name, penal in penals.items()}}
 
         generation.losses, generation.state = penalised, {**generation.state, "alpha": alpha}
-        fit_nets(stage, nets, task, job.data, job.training, updates=updates, progress=job.progress)
+        job.fit(stage, nets, task, updates=updates)
         return {"alpha": alpha.state_dict()}
 
     method = config.for_stage("condense")
@@ -294,9 +284,9 @@ def cut_at_hinges(network: nn.Module, job: Job, config: DecigConfig, name: str =
         looked["change"] = change((~plan.keep).nonzero().flatten())
     kept = {group.name: int(plan.keep[group.atoms].sum()) for group in channels.groups}
     layers = [told(key, size, hinges[key], kept[key]) for key, size in sizes.items()]
-    said, cost = {"importance": importance, **looked, "layers": layers}, channels.cost(plan)
+    said = {"importance": importance, **looked, "layers": layers}
     logger.info("%s: %s", name, summary(said))
-    logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
+    logger.info("%s: %s", name, channels.summary(plan))
     return {"plan": plan.to_json(channels), "hinges": said}
 
 
@@ -318,17 +308,11 @@ def _finetune(
         return losses
 
     def learn(stage: Stage, nets: Nets) -> Artefacts:
-        jobs = job.by_generator()
-        kept = [refit(small[name], network, jobs[name], start) for name, network in before.items()]
+        kept = refit_each(small, before, job, start)
         logger.info("finetuning what is left")
-        options: Any = {"terms": [remembered] if weight else [], "frozen": list(before.values())}
-        options["validation"] = job.validation
-        fit_nets(stage, nets, task, job.data, job.training, progress=job.progress, **options)
-        return {
-            f"{key}_{name}": value
-            for name, one in zip(before, kept, strict=True)
-            for key, value in one.items()
-        }
+        terms = [remembered] if weight else []
+        job.fit(stage, nets, task, terms=terms, frozen=list(before.values()))
+        return kept
 
     kept = {name: plan.to_json(job.channels)["layers"] for name, plan in plans.items()}
     stamp = {"method": config.for_stage("finetune"), "plans": kept, **job.describe()}
@@ -341,14 +325,10 @@ def _finetune(
 def _check(job: Job, settings: CutConfig) -> None:
     """Refuse budgets and hinges that cannot be, a training of no steps, and one without an L1 term."""
     channels = job.channels
-    equal = {group.name: torch.ones(len(group)) for group in channels.groups if group.frozen is None}
+    equal = {group.name: torch.ones(len(group)) for group in channels.free}
     hinges = find_hinges(channels, equal, by_hand=settings.hinges, **settings.widths)
-    for name, one in job.by_generator().items():
-        try:
-            one.check_reachable(partial(cut_within, channels, equal, hinges, **settings.widths))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    if total_steps(batches_of(job.data, job.training), job.training) == 0:
+    job.check_reachable(partial(cut_within, channels, equal, hinges, **settings.widths))
+    if job.steps == 0:
         raise ValueError("DECIG condenses while it trains: set student.epochs or student.max_steps above 0")
     weight = "lambda_cycle" if job.task.both_ways else "lambda_recon"
     if not getattr(job.task.config, weight, 0):

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ganshrink.methods.decig.hinges import NOTHING, Hinge
+from ganshrink.methods.decig.hinges import Hinge
+from ganshrink.pruning.knees import NOTHING
 from ganshrink.reports.section import Chart, Charts, Line, Section, Style, Text
 
 POINTS = 256  # of a curve: more than a small picture shows

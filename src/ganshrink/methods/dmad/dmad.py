@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ganshrink.graph import trace
 from ganshrink.losses import Fusion, attention_loss, attention_map, co_attention, feature_distance, nearest
-from ganshrink.methods.base import Job, MethodConfig, Result, Settings
-from ganshrink.methods.distill import refit, start_of, widest
+from ganshrink.methods.base import Job, MaskingConfig, MethodName, Result, Settings
+from ganshrink.methods.distill import refit_each, start_of, widest
 from ganshrink.methods.dmad.search import SearchConfig, search_masks, stamp
 from ganshrink.methods.original import Transforms
 from ganshrink.pruning import Plan, extract, initialise
@@ -28,11 +28,12 @@ from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.removal import Removed
 from ganshrink.pruning.search.masks import maskable
 from ganshrink.system.copies import copied
-from ganshrink.training import Taps, activations, check_maps, default_taps, extended, total_steps
+from ganshrink.training import Taps, activations, check_maps, default_taps, extended
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.taps import features_of
 from ganshrink.training.tasks import GeneratorPass, Task, with_settings
 from ganshrink.training.tasks.task import adam_of
-from ganshrink.training.train import Nets, batches_of, fit_nets, train_stage
+from ganshrink.training.train import Nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -98,15 +99,11 @@ class DistillConfig(Settings):
         return bool(self.lambda_fea or (self.lambda_att != 0 and self.fusion != "none"))
 
 
-class DmadConfig(MethodConfig):
+class DmadConfig(MaskingConfig):
     """DMAD's settings. GAN, cycle and reconstruction losses are the task's."""
 
     both_ways: ClassVar[bool] = True
-    name: Literal["dmad"] = Field(default="dmad", description="the method, as `ganshrink methods` lists them")
-    exact: Literal[True] = Field(
-        default=True,
-        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
-    )
+    name: Annotated[Literal["dmad"], MethodName] = "dmad"
     search: SearchConfig = SearchConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -144,12 +141,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     paths = config.distill.taps or default_taps(original.network, job.example, widest(channels), least=4)
     _check(job, config.distill, paths)
     equal = torch.zeros(searched.num_atoms)
-    for name, one in jobs.items():
-        try:
-            fitting = partial(config.search.fitting, searched, equal)
-            one.check_reachable(fitting, network, searched)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    job.check_reachable(partial(config.search.plan, searched, equal), network, searched)
     teachers = {name: one.teacher() for name, one in jobs.items()}
     if config.distill.judged and not all("D" in trained for trained in teachers.values()):
         what = "DMAD looks at the teacher's discriminator, and this teacher came without one"
@@ -159,9 +151,8 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     task = job.task.as_student_task(teachers["G"]["G"]) if job.task.needs_teacher else job.task
 
     def begin() -> Nets:
-        dense = initialise(folded_copy(original.transform(job.build())))
-        nets = task.nets(dense, job.data.in_channels, job.data.out_channels)
-        return nets | {name: initialise(extract(dense, channels, first)) for name in jobs}
+        dense = original.fresh()
+        return job.nets(dense, task) | {name: initialise(extract(dense, channels, first)) for name in jobs}
 
     decided, until = stamp(job.for_search(), config.search)
     decided |= {**job.original.describe(), "method": config.for_stage("")}
@@ -171,8 +162,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
     plans = {name: Plan.from_json(searched, found["plans"][name]) for name in jobs}
     whole: Nets = {}
     for name, plan in plans.items():
-        cost = searched.cost(plan)
-        logger.info("%s: %.4g G MACs (exact), %.4g M parameters", name, cost.macs / 1e9, cost.params / 1e6)
+        logger.info("%s: %s", name, searched.summary(plan))
         check_taps(paths, searched.removed(searched.widths(plan)))
         whole[name] = nets[name]
         nets[name] = extract(nets[name], searched, plan)
@@ -184,7 +174,7 @@ def dmad(run: Run, job: Job, config: DmadConfig) -> Result:
         plans={name: plan.whole(searched, channels, first) for name, plan in plans.items()},
         channels=dict.fromkeys(jobs, channels),
         originals={name: folded_copy(original.transform(teachers[name]["G"])) for name in jobs},
-        basis={group.name: "mask" for group in channels.groups if group.frozen is None},
+        basis={group.name: "mask" for group in channels.free},
     )
 
 
@@ -211,7 +201,7 @@ def distill(
     judges = {name for name in nets if name.startswith("D")}
     if settings.ndf is not None:
         task = with_settings(task, ndf=settings.ndf)
-        others = task.nets(job.build(), job.data.in_channels, job.data.out_channels)
+        others = job.nets(job.build(), task)
         nets, new = nets | {name: others[name] for name in judges}, judges
     if start == "fresh":
         new = judges | teachers.keys()
@@ -220,18 +210,13 @@ def distill(
         return {name: initialise(net) if name in new else net for name, net in nets.items()}
 
     def learn(stage: Stage, nets: Nets) -> Artefacts:
-        jobs, kept = job.by_generator(), Artefacts()
-        for name, network in whole.items():
-            kept |= {
-                f"{key}_{name}": value for key, value in refit(nets[name], network, jobs[name], start).items()
-            }
+        kept = refit_each(nets, whole, job, start)
         logger.info("teaching the small network, with attention compared at %s", ", ".join(paths))
         with ExitStack() as stack:
             lessons = [DistillationLoss(name, settings, of.get("D"), paths) for name, of in teachers.items()]
-            taps = {name: Taps(nets[name], paths) for name in teachers}
-            taps |= {name.replace("G", "teacher"): Taps(of["G"], paths) for name, of in teachers.items()}
-            for close in [one.close for one in lessons] + [one.close for one in taps.values()]:
-                stack.callback(close)
+            tapped = {name: nets[name] for name in teachers}
+            tapped |= {name.replace("G", "teacher"): of["G"] for name, of in teachers.items()}
+            taps = {name: stack.enter_context(Taps(net, paths)) for name, net in tapped.items()}
 
             def terms(context: Any) -> dict[str, Tensor]:  # Eq. 11, where L_SPA has done its part
                 return {k: v for one in lessons for k, v in one.losses(context.ways[one.name]).items()}
@@ -241,9 +226,7 @@ def distill(
             more = [adam_of(task.config, learned)] if learned else []
             updates = extended(task.updates(nets, [terms]), "G", optimizers=more)
             judges = [lesson.judge for lesson in lessons if lesson.judge is not None]
-            options: Any = {"updates": updates, "taps": taps, "frozen": judges, "progress": job.progress}
-            options["validation"] = job.validation
-            fit_nets(stage, {**nets, **mixes}, task, job.data, job.training, **options)
+            job.fit(stage, {**nets, **mixes}, task, updates=updates, taps=taps, frozen=judges)
         return kept
 
     made_from = {"method": config.for_stage("distill"), "taps": paths, **job.describe()}
@@ -265,7 +248,6 @@ class DistillationLoss:
         self.name, self.config, self.paths = name, config, paths
         self.mixes = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in paths] if config.fusion == "conv" else [])
         self.judge = copied(judge) if config.judged and judge is not None else None
-        self._taps = None if self.judge is None else Taps(self.judge, activations(self.judge))
 
     def losses(self, way: GeneratorPass) -> dict[str, Tensor]:
         """The weighted terms of a step, from one way of its context."""
@@ -283,10 +265,7 @@ class DistillationLoss:
 
     def _judged(self, seen: Tensor) -> list[Tensor]:
         """The discriminator's features, layer by layer."""
-        if self.judge is None or self._taps is None:
-            return []
-        self.judge(seen)
-        return list(self._taps.take().values())
+        return [] if self.judge is None else features_of(self.judge, seen, activations(self.judge))
 
     def _attention(self, way: GeneratorPass, judged: Sequence[Tensor]) -> Tensor:
         config, learnt, taught = self.config, way.features("G"), way.features("teacher")
@@ -301,11 +280,6 @@ class DistillationLoss:
             ours = attention(learnt[path])
             distances.append(attention_loss(ours, target, norm=config.attention_norm))  # Eq. 9
         return torch.stack(distances).sum()
-
-    def close(self) -> None:
-        """Take the hooks off the discriminator."""
-        if self._taps is not None:
-            self._taps.close()
 
 
 def check_taps(paths: Sequence[str], removed: Removed) -> None:
@@ -322,7 +296,7 @@ def check_taps(paths: Sequence[str], removed: Removed) -> None:
 def _check(job: Job, config: DistillConfig, paths: Sequence[str]) -> None:
     """Refuse taps that catch no feature map, a search of no steps, and a discriminator to look at where none is trained."""
     check_maps(job.original.network, paths, job.example)
-    if total_steps(batches_of(job.data, job.training), job.training) == 0:
+    if job.steps == 0:
         raise ValueError(
             "DMAD searches while it trains, and student.epochs and student.max_steps leave no step for it"
         )

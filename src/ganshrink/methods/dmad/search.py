@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -12,27 +11,24 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ganshrink.methods.base import Floor, Job, RoundTo, Settings
+from ganshrink.methods.base import Job, WidthSettings
 from ganshrink.pruning import Budget, Channels, Plan
-from ganshrink.pruning.allocate import bisect_threshold, rounded_down
-from ganshrink.pruning.atoms import Index
-from ganshrink.pruning.search.masks import Masks, MaskShape, boundary_at
-from ganshrink.pruning.search.sparsity import overspent, spent
+from ganshrink.pruning.search.annealing import Annealing, Propose
+from ganshrink.pruning.search.masks import Masks, MaskShape
 from ganshrink.system.copies import copied
-from ganshrink.training import extended, total_steps
+from ganshrink.training import extended
 from ganshrink.training.stages import Artefacts, Stage
 from ganshrink.training.tasks import Task
 from ganshrink.training.tasks.task import adam_of
-from ganshrink.training.train import Nets, batches_of, fit_nets
+from ganshrink.training.train import Nets
 
 logger = logging.getLogger(__name__)
 
 FAR_OVER = 2.5  # times the budget, at half of the boundary's way
-ROUNDING = 1e-6  # of a boundary in float32
 LENGTH = ("epochs", "decay_epochs", "max_steps")
 
 
-class SearchConfig(Settings):
+class SearchConfig(WidthSettings):
     """How the small architecture is found (section III.B); where the paper is silent or its code differs, with its value."""
 
     width: float = Field(
@@ -88,12 +84,6 @@ class SearchConfig(Settings):
         "keep the search to go on from; trim: those go whose masks' inputs were smallest, until it is met; accept: what was "
         "reached, as the code does",
     )
-    floor: Floor = 1
-    round_to: RoundTo = None
-
-    def fitting(self, channels: Channels, scores: Tensor, budget: Budget) -> Plan:
-        """The plan of the highest scores that keeps a budget."""
-        return bisect_threshold(channels, scores, budget, floor=self.floor, round_to=self.round_to)
 
 
 def search_masks(
@@ -102,12 +92,14 @@ def search_masks(
     """Train every net of the task, in place, and find what lives of the generators that are made small, which have this
     structure: "plans", by name."""
     logger.info("searching for what may go")
-    steps, searches = total_steps(batches_of(job.data, job.training), job.training), {}
-    floor = math.ceil(config.floor / (config.round_to or 1)) * (config.round_to or 1)
+    searches, step = {}, config.round_to or 1
+    floor = math.ceil(config.floor / step) * step
     for name, one in job.by_generator().items():
         settle = partial(one.plan_within, network=copied(nets[name]), channels=channels)
         masks = Masks(nets[name], channels, shape=config.mask, floor=floor)
-        searches[f"search_{name}"] = MaskSearch(name, masks, one.budget, config, steps, settle, longer(job))
+        searches[f"search_{name}"] = MaskSearch(
+            name, masks, one.budget, config, job.steps, settle, job.longer
+        )
     sought = searches.values()
 
     def sparsity(context: Any) -> dict[str, Tensor]:
@@ -127,20 +119,10 @@ def search_masks(
     more: Any = {"optimizers": [inputs], "after": after, "watch": watch, "state": searches, "stuck": stuck}
     updates = extended(task.updates(nets, [sparsity]), "G", **more)
     masked = {f"masks_{search.name}": search.masks for search in sought}
-    training = job.training.model_copy(update={"compile": False})  # hooks change what the network computes
-    fit_nets(stage, nets | masked, task, job.data, training, updates=updates, progress=job.progress)
+    job.fit(stage, nets | masked, task, hooked=True, updates=updates)
     for search in sought:
         search.masks.fold()
     return {"plans": {search.name: search.masks.live().to_json(channels) for search in sought}}
-
-
-def longer(job: Job) -> str:
-    """The setting that gives a search more steps."""
-    training, batches = job.training, batches_of(job.data, job.training)
-    if training.max_steps is None or total_steps(batches, training) < training.max_steps:
-        return "student.epochs"
-    whole = total_steps(batches, training.model_copy(update={"max_steps": None}))
-    return "student.max_steps" + " and student.epochs" * (whole == training.max_steps)
 
 
 def stamp(job: Job, config: SearchConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,47 +176,27 @@ def sparsity_loss(masks: Masks, config: SearchConfig) -> Tensor:
     return config.lambda_spa * loss
 
 
-@dataclass
-class MaskSearch:
-    """The search for one generator: its masks, its budget, and whether it has met it.
+class MaskSearch(Annealing):
+    """The search for one generator: its masks until they meet the budget, and what is done where they miss it.
 
-    Attributes:
-        name: what its messages call it, such as "G_A".
-        budget: what the live channels may cost, in absolute numbers.
-        steps: how many the training makes in all.
-        settle: the plan that keeps the budget, from what is proposed for one.
-        longer: the setting that makes it more.
-        met_at: after how many steps it had met its budget, or was done with less.
-        done: how many steps were made.
+    Args:
+        config: also has when the boundary is 0 (Eq. 4), and what happens to it on the way.
+        longer: the setting that gives the search more steps.
     """
 
-    name: str
-    masks: Masks
-    budget: Budget
-    config: SearchConfig
-    steps: int
-    settle: Callable[[Callable[[Budget], Plan]], Plan]
-    longer: str = "student.epochs"
-    met_at: int | None = None
-    done: int = 0
-    changed: bool = True  # the live channels, since their cost was last looked at
+    def __init__(
+        self, name: str, masks: Masks, budget: Budget, config: SearchConfig, steps: int,
+        settle: Callable[[Propose], Plan], longer: str = "student.epochs",
+    ) -> None:  # fmt: skip
+        way: Any = {"end": config.boundary_end, "moves": config.boundary_moves, "freeze_at": config.freeze_at}
+        plan = partial(config.plan, masks.channels)
+        super().__init__(name, masks, budget, steps, plan, settle, round_to=config.round_to or 1, **way)
+        self.config, self.longer = config, longer
 
     def step(self, number: int) -> None:
-        """What follows the optimizers' step of that number, counted from 0: move the boundary; once the budget is met,
-        settle every mask, and keep that structure from then on."""
-        self.masks.pin()
-        self.done = number + 1
-        if self.met_at is not None:
-            return
-        end = self._end()
-        before, now = (boundary_at(n, end, moves=self.config.boundary_moves) for n in (number, self.done))
-        if now > float(self.masks.boundary) + ROUNDING:  # what goes on ended before, and is longer now
-            self.masks.reopen(now)
-        elif now == 0:
-            self.end()
-        elif now != before:
-            self._move(now)
-        if self.met_at is None and self.done == end // 2 and (over := self._over(self._widths())) > FAR_OVER:
+        super().step(number)
+        self._end()
+        if self.met_at is None and self.done == self.last // 2 and (over := self.over()) > FAR_OVER:
             logger.warning(
                 "%s: half of the search is done and what lives costs %.1f times the budget: it will probably miss it; "
                 "a higher method.search.lambda_spa or method.search.mask_lr would pull harder",
@@ -242,19 +204,16 @@ class MaskSearch:
                 over,
             )
 
-    def end(self) -> None:
-        """Where the boundary is due at 0: the budget is met, or what `if_missed` says is done. Once is enough."""
-        if self.met_at is not None or self.done < self._end():
-            return
-        self._move(0)
-        if self.met_at is None and self.config.if_missed != "stop":
+    def _end(self) -> bool:
+        """Where the search has failed, do what `if_missed` says; whether it still has."""
+        if self.failed() and self.config.if_missed != "stop":
             logger.warning("%s: %s: %s", self.name, self._reached(), self.config.if_missed)
-            self._meet(self.budget if self.config.if_missed == "trim" else Budget(()))
+            self.meet(self.budget if self.config.if_missed == "trim" else Budget(()))
+        return self.failed()
 
     def missed(self) -> str | None:
         """That the budget is missed and what can be done, where it is; None where the search can go on or has met it."""
-        self.end()
-        if self.met_at is not None or self.done < self._end():
+        if not self._end():
             return None
         frozen = "" if self.config.freeze_at is None else " or method.search.freeze_at"
         more = "" if self.config.boundary_end == 1 else " or method.search.boundary_end"
@@ -264,56 +223,6 @@ class MaskSearch:
             f"method.search.lambda_spa (now {self.config.lambda_spa}), mask_lr{frozen} it begins anew"
         )
 
-    def _end(self) -> int:
-        """After how many steps the boundary is 0."""
-        return max(1, round(self.config.boundary_end * self.steps))
-
-    def _move(self, boundary: float) -> None:
-        self.changed |= self.masks.move(boundary) > 0
-        if self.config.freeze_at is not None:
-            self.masks.freeze(self.config.freeze_at)
-        if self.changed and self._over(self._widths()) <= 1:
-            self._meet(self.budget)
-            logger.info(
-                "%s meets its budget at step %d of %d, and keeps that structure",
-                self.name,
-                self.done,
-                self.steps,
-            )
-        self.changed = False
-
-    def _meet(self, budget: Budget) -> None:
-        """Settle every mask within this budget. Channels with the smallest inputs go first, where it or rounded widths ask
-        for that."""
-        masks = self.masks
-        scores = torch.where(masks.live().keep, masks.best_inputs(), -torch.inf)
-
-        def propose(limit: Budget) -> Plan:
-            return self.config.fitting(masks.channels, scores, limit)
-
-        masks.finish(self.settle(propose) if budget.limits else propose(budget))
-        self.met_at = self.done
-
-    def _widths(self) -> Index:
-        """Those of the live channels, as `_meet` would round them."""
-        masks, step = self.masks, self.config.round_to or 1
-        return rounded_down(masks.channels, masks.channels.widths(masks.live()), masks.floor, step)
-
-    def _over(self, widths: Index) -> float:
-        return overspent(self.masks.channels, widths, self.budget)
-
     def _reached(self) -> str:
-        cost = spent(self.masks.channels, self._widths(), self.budget)
-        return f"the masks' boundary reached 0 at step {self.done} of {self.steps}, and the channels left cost {cost}"
-
-    def watch(self) -> dict[str, float]:
-        """What the live channels cost, as a share of the whole network; and the boundary."""
-        channels, live = self.masks.channels, self.masks.live()
-        share = self._over(channels.widths(live)) / self._over(channels.full_widths())
-        return {"live": share, "boundary": float(self.masks.boundary)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"met_at": self.met_at, "done": self.done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.met_at, self.done, self.changed = state_dict["met_at"], state_dict["done"], True
+        place = f"the masks' boundary reached 0 at step {self.done} of {self.steps}"
+        return f"{place}, and the channels left cost {self.spent()}"

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
+from ganshrink.methods.base import Floor, MaskingConfig, MethodName, RoundTo, Settings
 from ganshrink.methods.original import Transforms
 from ganshrink.quant import QuantConfig
 
@@ -104,7 +104,7 @@ class FinetuneConfig(Settings):
     round_to: RoundTo = None
 
 
-class GanSlimmingConfig(MethodConfig):
+class GanSlimmingConfig(MaskingConfig):
     """GAN Slimming's settings. The GAN loss, its weight and D are the task's."""
 
     renamed: ClassVar[Mapping[str, Sequence[str]]] = {
@@ -113,13 +113,7 @@ class GanSlimmingConfig(MethodConfig):
         "search_epochs": ("search.epochs",),
     }
 
-    name: Literal["gan_slimming"] = Field(
-        default="gan_slimming", description="the method, as `ganshrink methods` lists them"
-    )
-    exact: Literal[True] = Field(
-        default=True,
-        description="what layer norms and group norms run over stays whole: masks do not tell its cut",
-    )
+    name: Annotated[Literal["gan_slimming"], MethodName] = "gan_slimming"
     variant: Literal["gs", "cp", "d", "d+cp", "cp+d", "postq"] = Field(
         default="gs",
         description="gs: all in one; the paper's ablation: cp: pruning by the GAN loss without a teacher, d: a narrow "

@@ -8,6 +8,7 @@ same objective without sparsity. Where the paper and its released code differ, t
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,12 +32,12 @@ from ganshrink.pruning.search.sparsity import Sparsity, advice
 from ganshrink.quant import QuantConfig, Quantizers, attached, spread
 from ganshrink.quant.layers import check_excluded, still_there
 from ganshrink.system.copies import copied
-from ganshrink.training import Taps, Update, adam, extended, sgd, total_steps
+from ganshrink.training import Update, adam, extended, sgd, total_steps
 from ganshrink.training.stages import Artefacts, Run, Stage
-from ganshrink.training.taps import activations
+from ganshrink.training.taps import activations, features_of
 from ganshrink.training.tasks.pool import ImagePool
 from ganshrink.training.tasks.task import RealImages, joined
-from ganshrink.training.train import Nets, Start, Training, batches_of, describe, fit_nets, train_stage
+from ganshrink.training.train import Nets, Start, Training, batches_of, describe, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -84,21 +85,15 @@ def gan_slimming(run: Run, job: Job, config: GanSlimmingConfig) -> Result:
         steered = config.search.adaptive_rho
         logger.info(advice(searched, scores, lives, job.budget, steered=steered, **found["sparsity"]))
         dead = found["dead"]
-        basis = {group.name: "scale under L1" for group in searched.groups if group.frozen is None}
+        basis = {group.name: "scale under L1" for group in searched.free}
         plan = lives.whole(searched, channels, plan)
         nets, found = train("finetune", {**nets, "G": extract(nets["G"], searched, lives)}, whole=nets["G"])
     if "quantize" in stages:
         nets, found = train("quantize", nets)
     bits = QuantConfig(**found["quantization"]) if found["quantization"] else None
-    return Result(
-        students={"G": nets["G"]},
-        plans={"G": plan},
-        channels={"G": channels},
-        originals={"G": generator},
-        quantization=bits,
-        basis=basis,
-        sections={"G": [ratios(generator, nets["G"], channels, plan, bits, dead)]},
-    )
+    of_one = nets["G"], plan, channels, generator
+    sections = {"G": [ratios(generator, nets["G"], channels, plan, bits, dead)]}
+    return Result.of_one(*of_one, quantization=bits, basis=basis, sections=sections)
 
 
 def objective(
@@ -193,7 +188,7 @@ def _train(
 
     def make() -> Nets:
         student = begun(network, start)
-        made = task.nets(student, job.data.in_channels, job.data.out_channels)
+        made = job.nets(student, task)
         return made | {"D": copied(given)} if "D" in made and given is not None else made
 
     def learn(stage: Stage, made: Nets) -> Artefacts:
@@ -206,11 +201,8 @@ def _train(
         gates = {} if sparsity is None else {"gates": sparsity.gates}
         watching = [net for net in (vgg, judge) if net is not None]
         with _few_bits(job, config, name, network) as bits:
-            hooks = sparsity is not None or bits is not None  # which change what the network computes
-            how = training.model_copy(update={"compile": training.compile and not hooks})
-            options: Any = {"updates": updates, "frozen": watching, "progress": job.progress}
-            options["validation"] = job.validation
-            fit_nets(stage, {**made, **gates}, task, job.data, how, **options)
+            how: Any = {"hooked": sparsity is not None or bits is not None, "frozen": watching}
+            replace(job, training=training).fit(stage, {**made, **gates}, task, updates=updates, **how)
             kept: Artefacts = {
                 **reconstructed,
                 "quantization": bits and bits.ranged().model_dump(mode="json"),
@@ -296,11 +288,8 @@ def _triplet(config: NarrowConfig, context: Any) -> Tensor:
 
 def _seen_by(judge: nn.Module, context: Any, *images: Tensor) -> Iterator[Tensor]:
     """Features of images (B, C, H, W) in a D's last hidden layer."""
-    seen = context.ways["G"].seen
-    with Taps(judge, activations(judge)[-1:]) as taps:
-        for image in images:
-            judge(seen(image))
-            yield next(iter(taps.take().values()))
+    seen, last = context.ways["G"].seen, activations(judge)[-1:]
+    return (features_of(judge, seen(image), last)[0] for image in images)
 
 
 def _real(job: Job, config: GanSlimmingConfig, stage: str) -> RealImages:
@@ -325,9 +314,7 @@ def _searched(channels: Channels, config: GanSlimmingConfig) -> Channels:
     trunk = [n for n, g in enumerate(channels.groups) if g.frozen is None and len(g.producers) > 1]
     if "search" in config.stages and not config.prune_trunk:
         channels = channels.refrozen(dict.fromkeys(trunk, TRUNK))
-    if all(group.frozen is not None for group in channels.groups):
-        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
-        raise ValueError(f"no channel of this generator may be cut: {reasons}")
+    channels.check_free()
     return channels
 
 

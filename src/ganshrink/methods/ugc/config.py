@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from ganshrink.methods.base import Floor, MethodConfig, RoundTo, Settings
+from ganshrink.methods.base import MethodConfig, MethodName, Settings, WidthSettings
 from ganshrink.methods.original import Transforms
 from ganshrink.metrics.judge import Fitness
 
 
-class SupernetConfig(Settings):
+class SupernetConfig(WidthSettings):
     """Stage 1: the search space, and how its supernet is trained (section 3.1)."""
 
     steps: int = Field(
         default=8, ge=1, description="widths are 1, 2, .. of so many parts of a layer; the paper's 8"
     )
-    floor: Floor = 1
-    round_to: RoundTo = None
     unlabelled: bool = Field(
         default=True,
         description="subnets learn from unlabelled images (Eq. 5); false: from the labelled ones' inputs (Table 3's w/o "
@@ -115,7 +113,7 @@ class UgcConfig(MethodConfig):
         "finetune_unlabelled": ("finetune.unlabelled",),
     }
 
-    name: Literal["ugc"] = Field(default="ugc", description="the method, as `ganshrink methods` lists them")
+    name: Annotated[Literal["ugc"], MethodName] = "ugc"
     nas: bool = Field(
         default=True,
         description="train a supernet and search it; false: no stage 1, but uniform widths and fresh weights (Table 4's w/o "

@@ -2,33 +2,27 @@
 cost, one wider and one deeper. What the paper leaves open is as in GAN Compression (Li et al. 2020)."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ganshrink.data.held_out import TrainingImages
-from ganshrink.data.images import num_inputs
-from ganshrink.data.passes import remembered, spread_inputs
 from ganshrink.methods.base import Job
 from ganshrink.methods.ugc.config import SearchConfig, SupernetConfig
-from ganshrink.metrics import MetricsConfig
-from ganshrink.metrics.judge import HIGHER, Fitness, chosen, hashes_of, judge_of
+from ganshrink.metrics.judge import HIGHER
 from ganshrink.nets.extra_blocks import extra_sites
 from ganshrink.pruning import Budget, Channels, Plan
 from ganshrink.pruning.budget import readable
 from ganshrink.pruning.cost import Convention
-from ganshrink.pruning.extract import cut
-from ganshrink.pruning.search.evolution import Evolution, evolve, within_budget
+from ganshrink.pruning.search.evolution import Evolution, within_budget
 from ganshrink.pruning.search.known_scores import KnownScores
 from ganshrink.pruning.search.space import Space, sites_of, space_of
-from ganshrink.system.copies import in_evaluation
 from ganshrink.system.distributed import is_main_process
-from ganshrink.training.batch_norm import recalibrate
-from ganshrink.training.devices import open_machine
 from ganshrink.training.progress import ProgressDisplay
+from ganshrink.training.subnets import SubnetScores
 
 logger = logging.getLogger(__name__)
 
@@ -40,26 +34,12 @@ FACTORS = (1.5, 2, 3, 4, 8, 16, 32, 64)
 
 
 class Search:
-    """The searches of one trained supernet. Each is a function of its seed and of scores, which are kept in a file.
+    """The searches of one trained supernet. Each is a function of its seed and of scores, which are kept in a file."""
 
-    Args:
-        network: the trained supernet's whole network.
-        fitness: by what subnets are compared (see `judgement`).
-        file: where scores are kept.
-    """
-
-    def __init__(
-        self, job: Job, config: SearchConfig, space: Space, channels: Channels, images: TrainingImages,
-        network: nn.Module, fitness: Fitness, file: Path,
-    ) -> None:  # fmt: skip
-        self.job, self.config, self.space, self.channels = job, config, space, channels
-        self.held, self.network, self.fitness = images.held, in_evaluation(network), fitness
-        self.device = open_machine(job.training).fabric.device
-        self.calibration = remembered(lambda: spread_inputs(images.unlabelled, config.calibration_images))
-        self.judge = judge_of(
-            fitness, job.metrics, remembered(images.held_batches), images.target_batches(),
-            lambda: self.subnet(space.largest()), device=self.device,
-        )  # fmt: skip
+    def __init__(self, job: Job, config: SearchConfig, subnets: SubnetScores, file: Path) -> None:
+        self.job, self.config, self.subnets = job, config, subnets
+        self.space, self.channels = subnets.space, subnets.channels
+        self.sign = 1 if subnets.fitness in HIGHER else -1  # of scores, to be the metric's values
         self.searches: dict[str, dict[str, Any]] = {}  # the last of each name
         self.scores = KnownScores(self.score, file)
 
@@ -71,8 +51,8 @@ class Search:
         """
         widths = self.space.largest()
         if budget.limits:
-            given = student_settings(self.config, self.job.training.seed)
-            widths = self._evolved("student", within_budget(budget, self.space, self.channels, **given))
+            given = self.space, self.channels, self.config, self.job.training.seed
+            widths = self._evolved("student", student_search(budget, *given))
         return self.space.plan(self.channels, widths)
 
     def teachers(self, student: Plan) -> dict[str, Plan]:
@@ -100,41 +80,30 @@ class Search:
                 "score": self.scores.get(widths),
                 **self.searches.get(name, {}),
             }
-        told = {"fitness": self.fitness, "images": len(self.held), "convention": convention}
+        told = {"fitness": self.subnets.fitness, "images": self.subnets.images, "convention": convention}
         return {**told, "networks": networks}
 
     def score(self, widths: Widths) -> float:
         """How good a subnet is."""
-        return self.judge(self.subnet(widths))
-
-    def subnet(self, widths: Widths) -> nn.Module:
-        """A subnet as a network of its own, its batch norms counted anew."""
-        network = cut(self.network, self.channels, self.space.plan(self.channels, widths))
-        batches = (tuple(tensor.to(self.device) for tensor in inputs) for inputs in self.calibration())
-        return recalibrate(in_evaluation(network).to(self.device), batches)
+        return self.subnets(widths)
 
     def _evolved(self, name: str, evolution: Evolution) -> Widths:
         """The best member, with a progress display of networks scored."""
-        size, sign = evolution.population, 1 if self.fitness in HIGHER else -1
-        with ProgressDisplay(
-            f"searching the {name}", done=0, total=size * evolution.generations,
-            images_per_step=len(self.held), enabled=self.job.progress and is_main_process(),
-        ) as display:  # fmt: skip
+        fitness, total = str(self.subnets.fitness), evolution.population * evolution.generations
+        shown: Any = {"total": total, "enabled": self.job.progress and is_main_process()}
+        shown["images_per_step"] = self.subnets.images
+        with ProgressDisplay(f"searching the {name}", done=0, **shown) as display:
 
-            def score(members: Sequence[Widths]) -> list[float]:
-                begin = size * evolution.generation
-                best = {str(self.fitness): sign * evolution.best_score} if evolution.generation else {}
-                scores = self.scores.of(members, lambda count: display.step(begin + count, best))
-                if len(members) < size:  # what the band does not hold
-                    display.step(begin + size, best)
-                return scores
+            def watch(done: int) -> None:
+                best = {fitness: self.sign * evolution.best_score} if evolution.generation else {}
+                display.step(done, best)
 
-            widths = evolve(evolution, score)
+            widths = self.scores.best(evolution, watch)
         self.searches[name] = {"scored": evolution.scored, "history": evolution.history}
         cost = self.channels.cost_at(widths)
         logger.info(
-            "the %s: %s %.4g after %d networks, %s MACs, %s parameters", name, self.fitness,
-            sign * evolution.best_score, evolution.scored, readable(cost.macs), readable(cost.params),
+            "the %s: %s %.4g after %d networks, %s MACs, %s parameters", name, fitness,
+            self.sign * evolution.best_score, evolution.scored, readable(cost.macs), readable(cost.params),
         )  # fmt: skip
         return widths
 
@@ -151,11 +120,7 @@ def teachers_of(
     Args:
         convention: in which MACs are compared.
     """
-    widths = channels.widths(student)
-
-    def cost(widths: Widths) -> float:
-        return float(channels.cost_at(widths, convention).macs)
-
+    widths, cost = channels.widths(student), partial(channels.macs_at, convention=convention)
     macs = cost(widths)
     wanted, off = config.teacher_ratio * macs, config.teacher_tolerance
     spaces: dict[str, Iterable[Space]] = {"wide": [space.shallow()]}
@@ -186,25 +151,17 @@ def settings_of(config: SearchConfig, seed: int) -> Any:
     return {**sizes, "parents": config.parents, "rate": config.mutation, "seed": seed}
 
 
-def student_settings(config: SearchConfig, seed: int) -> Any:
-    """How the student's goes."""
-    advice = "lower method.search.band, or raise method.supernet.steps"
-    return {"band": config.band, "advice": advice, **settings_of(config, seed)}
-
-
-def judgement(config: SearchConfig, metrics: MetricsConfig, images: TrainingImages) -> dict[str, Any]:
-    """By what subnets are compared, and what else decides scores, for a stage's stamp.
+def student_search(
+    budget: Budget, space: Space, channels: Channels, config: SearchConfig, seed: int
+) -> Evolution:
+    """The search of the student.
 
     Raises:
-        FileNotFoundError: if the weights of a network that judges are missing.
-        ValueError: if these images are of the wrong kind for it, or too few.
+        ValueError: if there is no subnet between `band` and all of the budget.
     """
-    labels = images.held.sample(0, None).get("labels")
-    counts: Any = {"images": num_inputs(images.held), "targets": len(images.labelled)}
-    fitness = chosen(config.fitness, metrics, labels=labels is not None, **counts)
-    size = None if labels is None else list(labels.shape)  # which no fingerprint of images holds
-    known = {"held": images.held.fingerprint(), "metrics": {"seed": metrics.seed, "labels": size}}
-    return {"fitness": fitness, "judges": hashes_of(fitness, metrics), **known}
+    advice = "lower method.search.band, or raise method.supernet.steps"
+    how = {"band": config.band, "advice": advice, **settings_of(config, seed)}
+    return within_budget(budget, space, channels, **how)
 
 
 def searched_space(network: nn.Module, channels: Channels, config: SupernetConfig) -> Space:

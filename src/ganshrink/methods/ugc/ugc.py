@@ -23,27 +23,27 @@ from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import begun, refit, start_of, widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
-from ganshrink.methods.ugc.filter import RealnessFilter
-from ganshrink.methods.ugc.search import TEACHERS, Search, judgement, searched_space, student_settings
+from ganshrink.methods.ugc.search import TEACHERS, Search, searched_space, student_search
 from ganshrink.methods.ugc.section import search_section
+from ganshrink.metrics.judge import Fitness
 from ganshrink.metrics.vgg import load_vgg
 from ganshrink.nets.extra_blocks import begin_as_identity
 from ganshrink.nets.patchgan import second_head
-from ganshrink.pruning import Budget, Plan, extract, initialise
-from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning import Budget, Plan, extract
 from ganshrink.pruning.folding import folded_copy
 from ganshrink.pruning.scores import evenly
-from ganshrink.pruning.search.evolution import within_budget
 from ganshrink.pruning.search.space import Space
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.copies import copied
-from ganshrink.system.distributed import rank_and_world
+from ganshrink.system.distributed import mean_over_processes, rank_and_world
 from ganshrink.system.generator import as_tuple, generate
-from ganshrink.training import Context, Forward, Taps, Update, adam, default_taps, joint, widths_at
+from ganshrink.training import Context, Forward, Taps, Update, default_taps, joint, widths_at
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.stages import Artefacts, Run, Stage
+from ganshrink.training.subnets import SubnetScores, judgement
 from ganshrink.training.tasks import Task
-from ganshrink.training.train import Nets, describe, fit_nets, train_stage
+from ganshrink.training.tasks.task import adam_of
+from ganshrink.training.train import Nets, train_stage
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     # What cannot work fails here, before anything is trained.
     images = divide(job.data, job.unlabelled, config.search_images if config.nas else 0)
     method = Ugc(run, job, config, images)
-    judges = judgement(config.search, job.metrics, images) if config.nas else {}
+    judges = judgement(config.search.fitness, job.metrics, images) if config.nas else {}
     job.check_reachable(method.any_plan)
     if config.finetune.lambda_cd and config.finetune.taps:
         Taps(method.network, config.finetune.taps).close()
@@ -68,14 +68,11 @@ def ugc(run: Run, job: Job, config: UgcConfig) -> Result:
     else:
         plans, found = method.fixed(), {}
         student = method.finetune(plans, method.fresh_nets)
-    return Result(
-        students={"G": student},
-        plans={"G": plans["student"]},
-        channels={"G": job.channels},
-        originals={"G": method.network},
-        files={"G": {"search.json": found}} if found else {},
-        sections={"G": [search_section(found)]} if found else {},
-    )
+    made = student, plans["student"], job.channels, method.network
+    if not found:
+        return Result.of_one(*made)
+    files, sections = {"search.json": found}, [search_section(found)]
+    return Result.of_one(*made, files={"G": files}, sections={"G": sections})
 
 
 class Ugc:
@@ -89,7 +86,8 @@ class Ugc:
         self.start = start_of(job, "inherit" if config.nas else "fresh")
         if not config.nas and self.start != "fresh":
             raise ValueError(f"without a search there is nothing to {self.start}: leave student.start out")
-        self.how = {"supernet": job.training.for_search(), "finetune": job.training}
+        learning = replace(job, data=images.labelled)
+        self.learning = {"supernet": learning.for_search(), "finetune": learning}
         # what a training from fresh weights builds on: the teacher's stage where the task learns from it
         self.before: tuple[str, ...] | None = () if "pairs" in job.task.needs else None
 
@@ -106,12 +104,17 @@ class Ugc:
         stamp, after = self._stamp("supernet"), self.before
         return train_stage(self.run, "supernet", self.fresh_nets, learn, made_from=stamp, after=after)[0]
 
+    def subnets(self, network: nn.Module, fitness: Fitness) -> SubnetScores:
+        """How good the subnets of a trained supernet's whole network are."""
+        given = network, self.channels, self.space, self.images, fitness, self.job.metrics
+        return SubnetScores(*given, seen=self.config.search.calibration_images, training=self.job.training)
+
     def search(self, supernet: Nets, judges: dict[str, Any]) -> tuple[dict[str, Plan], dict[str, Any]]:
         """The plans of "student", "wide" and "deep", the teachers (line 13); and what search.json says of them."""
 
         def look(stage: Stage) -> Artefacts:
-            given = self.job, self.config.search, self.space, self.channels, self.images, supernet["G"]
-            search = Search(*given, judges["fitness"], stage.path / "scores.json")
+            subnets = self.subnets(supernet["G"], judges["fitness"])
+            search = Search(self.job, self.config.search, subnets, stage.path / "scores.json")
             plans = {"student": self.job.plan_within(search.student, self.network, self.channels)}
             plans |= search.teachers(plans["student"])
             found = {name: plan.to_json(self.channels) for name, plan in plans.items()}
@@ -187,9 +190,7 @@ class Ugc:
     def fresh_nets(self) -> Nets:
         """The whole network "G" and, where there is one, "D", built anew: by a stage's seed, since not all of a network is
         what `initialise` touches."""
-        job = self.job
-        network = begin_as_identity(initialise(folded_copy(job.original.transform(job.build()))))
-        return self.task.nets(network, job.data.in_channels, job.data.out_channels)
+        return self.job.nets(begin_as_identity(self.job.original.fresh()), self.task)
 
     def any_plan(self, budget: Budget) -> Plan:
         """A plan for a budget, whichever; fails where there is none."""
@@ -197,31 +198,27 @@ class Ugc:
             return self._uniform(budget)
         if not budget.limits:
             return self.space.plan(self.channels, self.space.largest())
-        given = student_settings(self.config.search, self.job.training.seed)
-        search = within_budget(budget, self.space, self.channels, **given)
-        return self.space.plan(self.channels, search.newcomers()[0])
+        given = self.space, self.channels, self.config.search, self.job.training.seed
+        return self.space.plan(self.channels, student_search(budget, *given).newcomers()[0])
 
     def _uniform(self, budget: Budget) -> Plan:
         """The same share of every layer, and none of the inserted blocks."""
-        config, scores = self.config.supernet, evenly(self.channels, without=chain(*self.space.sites))
-        return bisect_threshold(self.channels, scores, budget, floor=config.floor, round_to=config.round_to)
+        scores = evenly(self.channels, without=chain(*self.space.sites))
+        return self.config.supernet.plan(self.channels, scores, budget)
 
     def _fit(self, stage: Stage, nets: Nets, *, unlabelled: bool, **options: Any) -> None:
-        # not compiled: cuts are views of changing shapes
-        how, vgg = self.how[stage.path.name].model_copy(update={"compile": False}), self.loss.network
+        job, vgg = self.learning[stage.path.name], self.loss.network
         options["unlabelled"] = self.images.unlabelled if unlabelled else None
         options["frozen"] = [vgg] if isinstance(vgg, nn.Module) else []
-        options |= {"validation": self.job.validation, "progress": self.job.progress}
-        whole = self.job.data  # images that are kept apart make no epoch shorter
-        fit_nets(stage, nets, self.task, self.images.labelled, how, whole=whole, **options)
+        # images that are kept apart make no epoch shorter
+        job.fit(stage, nets, self.task, hooked=True, whole=self.job.data, **options)
 
     def _stamp(self, stage: str) -> dict[str, Any]:
-        given = self.job.task, self.images.labelled, self.how[stage], self.job.validation
         own = {**self.job.original.describe(), "unlabelled": self.images.unlabelled.fingerprint()}
         if len(self.images.labelled) < len(self.job.data):
             own["epoch"] = len(self.job.data)
         vgg = getattr(self.loss.network, "sha256", None)
-        return {**describe(*given), **own, "method": self.config.for_stage(stage), "vgg": vgg}
+        return {**self.learning[stage].describe(), **own, "method": self.config.for_stage(stage), "vgg": vgg}
 
 
 def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
@@ -232,8 +229,8 @@ def online_loss(config: UgcConfig, *, parts: int = 1) -> OnlineDistillationLoss:
     """
     style, feature = config.lambda_style, config.lambda_feature
     vgg = None if style == 0 and feature == 0 else load_vgg(config.vgg)
-    own_style, own_feature = (0.0, 0.0) if vgg is None else vgg.online
-    style, feature = own_style if style is None else style, own_feature if feature is None else feature
+    own = (0.0, 0.0) if vgg is None else vgg.online
+    style, feature = (own[i] if given is None else given for i, given in enumerate((style, feature)))
     weights = OnlineWeights(config.lambda_ssim, style, feature, config.lambda_tv)
     return OnlineDistillationLoss(weights, vgg, parts=parts)
 
@@ -262,19 +259,16 @@ def sandwich(
         inputs = as_tuple(context.batch["unlabelled"] if config.unlabelled else context.input)
         with torch.no_grad():
             wanted = loss.look(supernet(*inputs))
-        drawn = subnet(random_widths(space, seed, context.step, fair=config.sampling == "fair"))
-        for name, cut in (("random", drawn), ("smallest", smallest)):
+        # "attentively sampled" and "randomly sample" say the paper: each width and depth is drawn uniformly, or so that
+        # all come equally often; in all processes the same
+        rng = np.random.default_rng([seed, context.step])
+        drawn = space.fair(seed, context.step) if config.sampling == "fair" else space.random(rng)
+        for name, cut in (("random", subnet(drawn)), ("smallest", smallest)):
             made = loss.look(supernet(*inputs, subnet=cut))
             terms = loss.losses(made, wanted)
             yield {f"{name}_{term}": config.subnet_weight * value for term, value in terms.items()}
 
     return [replace(update, losses=losses) if update is generation else update for update in updates]
-
-
-def random_widths(space: Space, seed: int, step: int, *, fair: bool = False) -> np.ndarray:
-    """(groups,) of a step's random subnet, the same in all processes. The paper says both "attentively sampled" and
-    "randomly sample": here each width and each depth is drawn uniformly, or so that all come equally often."""
-    return space.fair(seed, step) if fair else space.random(np.random.default_rng([seed, step]))
 
 
 # Stage 2
@@ -313,9 +307,8 @@ class OnlineDistillation:
 
     def forward(self, batch: dict[str, Any], step: int, epoch: int) -> OnlineContext:
         """How a batch becomes a context."""
-        unlabelled = {"input": batch["unlabelled"]} if "unlabelled" in batch else {}
-        make = self.forwards.items()
-        of_parts = [{name: of(part, step, epoch) for name, of in make} for part in (batch, unlabelled)]
+        parts = batch, {"input": batch["unlabelled"]} if "unlabelled" in batch else {}
+        of_parts = [{name: of(part, step, epoch) for name, of in self.forwards.items()} for part in parts]
         return OnlineContext(batch, step, epoch, *of_parts)
 
     def updates(self) -> list[Update]:
@@ -326,11 +319,10 @@ class OnlineDistillation:
             for name, kind in (("D", "D"), ("teachers", "G"))
             if kind in own["wide"]
         ]
-        settings: Any = self.task.config
         learning = [p for n in ("G", "connectors") if n in self.nets for p in self.nets[n].parameters()]
-        optimizer = adam(learning, lr=settings.lr, betas=(settings.beta1, settings.beta2))
-        kept: Any = {"state": {"filter": self.filter}, "watch": self.filter.watch}
-        return [*teaching, Update("student", [optimizer], self._learn, **kept)]
+        optimizer = adam_of(self.task.config, learning)
+        state = {"filter": self.filter}
+        return [*teaching, Update("student", [optimizer], self._learn, state=state, watch=self.filter.watch)]
 
     def _labelled(self, context: OnlineContext, name: str) -> Any:
         """What a teacher learns from. The images that the student learns from are of before this: they are made first."""
@@ -360,6 +352,44 @@ class OnlineDistillation:
             distance = self.nets["connectors"].distance(mine, contexts["wide"].features("G"))  # type: ignore[operator]
             total[f"{part}_cd"] = self.config.lambda_cd * distance
         return total
+
+
+class RealnessFilter:
+    """Phi of Eq. 8: which unlabelled images count, by how real D finds what a teacher made of them.
+
+    As printed, images that D rates above its average count only every second time, and bad ones always, against the aim
+    to "improve the pseudo-label quality": the default is the other way round. The average moves after the decision.
+    """
+
+    def __init__(self, config: FinetuneConfig, teachers: Sequence[str] = TEACHERS) -> None:
+        self.config = config
+        self.average: dict[str, float] = {}  # D_EMA
+        self.updates: dict[str, int] = dict.fromkeys(teachers, 0)
+        self.kept: dict[str, float] = dict.fromkeys(teachers, 1.0)
+
+    def __call__(self, name: str, scores: Tensor) -> Tensor:
+        """Weights (B,) of 0 or 1 for a teacher's images, from D's mean scores of each (B,)."""
+        config, average = self.config, self.average.get(name)
+        mean = float(mean_over_processes(scores.detach().float().mean()))
+        phi = torch.ones_like(scores, dtype=torch.float32)
+        if average is not None and self.updates[name] >= config.filter_after:
+            good = scores >= average if config.filter == "realness" else scores <= average
+            phi = torch.where(good, phi, torch.randint(2, scores.shape, device=scores.device).float())
+        self.average[name] = mean if average is None else config.ema * average + (1 - config.ema) * mean
+        self.updates[name] += 1
+        self.kept[name] = float(phi.mean())
+        return phi
+
+    def watch(self) -> dict[str, float]:
+        """For the log: the share that counted in the last step, and the average."""
+        kept = {f"kept_{name}": value for name, value in self.kept.items()}
+        return kept | {f"realness_{name}": value for name, value in self.average.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": dict(self.average), "updates": dict(self.updates)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.average, self.updates = dict(state_dict["average"]), dict(state_dict["updates"])
 
 
 def image_of(context: Any) -> Tensor:

@@ -60,7 +60,7 @@ class Gates(nn.Module):
         self._model = (model,)  # a tuple: no submodule of this one
         self._channels, self.floor, self.revive = channels, floor, revive
         self._initial = torch.ones(channels.num_atoms) if initial is None else initial.float()
-        self.groups = [group for group in channels.groups if group.frozen is None]
+        self.groups = channels.free
         self.own = nn.ParameterList()
         self._scales: tuple[nn.Parameter, ...] = ()
         self._factors = Factors()

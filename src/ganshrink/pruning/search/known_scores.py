@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ganshrink.pruning.atoms import Index
+from ganshrink.pruning.search.evolution import Evolution, evolve
 from ganshrink.system.atomic import write_json
 from ganshrink.system.distributed import broadcast, is_main_process, rank_and_world, spread
 
@@ -37,6 +38,22 @@ class KnownScores:
             if watch is not None:
                 watch(start + 1)
         return [self.known[_key(widths)] for widths in members]
+
+    def best(self, evolution: Evolution, watch: Callable[[int], None]) -> Index:
+        """(groups,) the best member that a search finds by these scores.
+
+        Args:
+            watch: is told as they come how many members are done, those included that the band does not hold.
+        """
+
+        def score(members: Sequence[Index]) -> list[float]:
+            begin, size = evolution.population * evolution.generation, evolution.population
+            scores = self.of(members, lambda count: watch(begin + count))
+            if len(members) < size:
+                watch(begin + size)
+            return scores
+
+        return evolve(evolution, score)
 
     def get(self, widths: Index) -> float | None:
         """The score of a member, where it was computed."""

@@ -324,11 +324,10 @@ def maskable(channels: Channels) -> Channels:
 def _masked_producers(channels: Channels) -> list[tuple[Producer, bool]]:
     """Each layer that makes free channels, in forward order, and whether all of these are outside of branches and sums."""
     outer: dict[tuple[str, int], bool] = {}
-    for group in channels.groups:
-        if group.frozen is None:
-            for made in group.producers:
-                key = (made.parameter, made.axis)
-                outer[key] = outer.get(key, True) and not group.removable and len(group.producers) == 1
+    for group in channels.free:
+        for made in group.producers:
+            key = (made.parameter, made.axis)
+            outer[key] = outer.get(key, True) and not group.removable and len(group.producers) == 1
     keys = ((p, (p.parameter, p.axis)) for p in channels.producers)
     return [(producer, outer[key]) for producer, key in keys if key in outer]
 
@@ -336,8 +335,8 @@ def _masked_producers(channels: Channels) -> list[tuple[Producer, bool]]:
 def _branch_readers(channels: Channels) -> list[tuple[Index, frozenset[tuple[str, int]]]]:
     """The atoms of each removable group, and the layers (producing parameter and axis) that read them."""
     found = []
-    for group in channels.groups:
-        if group.removable and group.frozen is None:
+    for group in channels.free:
+        if group.removable:
             atoms = group.atoms.numpy()
             readers = frozenset(
                 (producer.parameter, producer.axis)

@@ -220,9 +220,7 @@ def space_of(
     for name, value in (("steps", steps), ("least", least), ("round_to", round_to)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if all(group.frozen is not None for group in channels.groups):
-        reasons = "; ".join(sorted({str(group.frozen) for group in channels.groups}))
-        raise ValueError(f"no channel of this network may be cut, it has no subnets: {reasons}")
+    channels.check_free()
     _check_sites(channels, sites)
 
     def width(group: Group, step: int) -> int:
