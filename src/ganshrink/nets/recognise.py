@@ -104,7 +104,7 @@ def _advice(name: str, options: Mapping[str, Any], state: State) -> Iterator[str
     if name == "gaugan":
         yield "weights do not tell how often it doubles the size: 6 times is taken, as for Cityscapes; else add doublings=5"
         if options.get("styles"):
-            yield "weights do not tell the sides of its pictures: the smallest is taken as a square, or twice as wide as high"
+            yield "weights do not tell the sides of its pictures: they are taken as alike, or one as twice the other"
     if (
         options.get("norm") != "batch"
         and name != "gaugan"
