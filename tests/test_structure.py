@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "reports": {"system"},
     "metrics": {"system", "losses"},
     "nets": {"system"},
-    "data": {"system"},
+    "data": {"system", "nets"},
     "pruning": {"system"},
     "graph": {"system", "pruning"},
     "training": {"system", "losses", "metrics", "nets", "data", "pruning", "graph"},

@@ -136,3 +136,10 @@ def test_resnet_takes_any_number_of_blocks():
 def test_a_wrong_name_or_option_is_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         nets.build(name, **options)
+
+
+def test_a_style_takes_the_place_of_the_smallest_map():
+    """Of 256 numbers, 4 x 8 pixels of 1024 channels, where a convolution was."""
+    network = meta("gaugan", in_channels=36, spectral=False, styles=256)
+    without = 93_048_003 - (36 * 9 + 1) * 1024
+    assert sum(p.numel() for p in network.parameters()) == without + 257 * 32 * 1024 == 101_136_579

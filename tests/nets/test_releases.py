@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganshrink import nets
+from ganshrink.exporters import export_onnx
+from ganshrink.graph import trace
 from ganshrink.nets.checkpoint_file import read_networks
 from ganshrink.nets.recognise import LAYOUTS, recognise
+from ganshrink.pruning import Plan, extract, zeroed
 from telling import rest_exhaustive
 
 NORMS = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
@@ -444,20 +447,23 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(nn.Module):
-    def __init__(self, nf: int, doublings: int) -> None:
+    def __init__(self, nf: int, doublings: int, styles: int = 0) -> None:
         super().__init__()
         self.doublings, self.fc = doublings, nn.Conv2d(4, 16 * nf, 3, padding=1)
+        if styles:  # --use_vae, for 64 x 128 pixels
+            self.fc = nn.Linear(styles, 16 * nf * 1 * 2)
         self.head_0, self.G_middle_0, self.G_middle_1 = (SpadeBlock(16 * nf, 16 * nf) for _ in range(3))
         self.up_0, self.up_1 = SpadeBlock(16 * nf, 8 * nf), SpadeBlock(8 * nf, 4 * nf)
         self.up_2, self.up_3 = SpadeBlock(4 * nf, 2 * nf), SpadeBlock(2 * nf, nf)
         self.conv_img = nn.Conv2d(nf, 3, 3, padding=1)
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Tensor, z: Tensor | None = None) -> Tensor:
         def double(x: Tensor) -> Tensor:
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
         factor = 2**self.doublings
-        x = self.head_0(self.fc(labels[:, :, ::factor, ::factor]), labels)
+        first = self.fc(labels[:, :, ::factor, ::factor]) if z is None else self.fc(z).view(len(z), -1, 1, 2)
+        x = self.head_0(first, labels)
         x = self.G_middle_0(double(x), labels)
         x = self.G_middle_1(double(x) if self.doublings == 6 else x, labels)
         for block in (self.up_0, self.up_1, self.up_2, self.up_3):
@@ -489,3 +495,54 @@ def test_gaugan_s_generator(doublings, tmp_path):
     torch.save(ours.state_dict(), tmp_path / "ours.pth")
     ours.load_state_dict(nets.load_weights(tmp_path / "ours.pth", ours))
     torch.testing.assert_close(ours(labels), theirs(labels))
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@torch.no_grad()
+def test_gaugan_with_styles_loads_is_cut_and_exports(tmp_path):
+    torch.manual_seed(0)
+    theirs = SpadeGenerator(2, 6, styles=5).eval()
+    labels, styles = torch.randn(2, 4, 64, 128), torch.randn(2, 5)
+    torch.save(theirs.state_dict(), tmp_path / "latest_net_G.pth")
+    found = recognise(theirs.state_dict())
+    wanted = {
+        "in_channels": 4,
+        "ngf": 2,
+        "hidden": 8,
+        "spectral": False,
+        "styles": 5,
+        "height": 64,
+        "width": 128,
+    }
+    assert (found.name, found.options) == ("gaugan", wanted)
+    ours = nets.build("gaugan", **wanted).eval()
+    ours.load_state_dict(found.fit.state)
+    torch.testing.assert_close(ours(labels, styles), theirs(labels, styles))
+    channels = trace(ours, labels[:1], styles[:1])
+    plan = Plan.random(channels, 0.5, seed=0)
+    student = extract(ours, channels, plan)
+    torch.testing.assert_close(student(labels, styles), zeroed(ours, channels, plan)(labels, styles))
+    assert student.fc.out_features < ours.fc.out_features
+    entry = export_onnx(
+        student, (labels[:1], styles[:1]), tmp_path / "student.onnx", inputs=[(labels[0], styles[0])]
+    )
+    assert entry["psnr_db"] > 90
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({}, 2, "with styles = 0 it takes a map$"),
+        ({"styles": 3, "height": 32, "width": 32}, 1, "with styles = 3 it takes a map and a style"),
+        (
+            {"styles": 3, "height": 48, "width": 32},
+            1,
+            "height and width must be multiples of 32, got 48 and 32",
+        ),
+    ],
+)
+def test_a_gaugan_says_what_it_takes(options, given, message):
+    with pytest.raises(ValueError, match=message):
+        network = nets.build("gaugan", ngf=1, in_channels=2, hidden=2, doublings=5, **options)
+        network(*(torch.zeros(1, 2, 32, 32), torch.zeros(1, 3))[:given])

@@ -9,11 +9,12 @@ from torch import nn
 import ganshrink
 from ganshrink import nets
 from ganshrink.data import TensorPairs
+from ganshrink.latency.profiles import read_profile
 from ganshrink.methods.original import Original
 from ganshrink.workflow.compress import compress_recipe, original_of
 from ganshrink.workflow.device_budget import resolve_budget
 from ganshrink.workflow.recipe import dump, resolve
-from ganshrink.workflow.saved_networks import NetworkSpec, build_network
+from ganshrink.workflow.saved_networks import NetworkSpec, build_network, load_network, save_network
 from ganshrink.workflow.student_net import check_student_network, student_network
 from ganshrink.workflow.verbs import evaluate_run, load_networks
 from tiny_recipe import tiny
@@ -52,21 +53,56 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, message, tmp_path):
     assert "\n" not in str(told.value)
 
 
-def test_a_budget_in_percent_is_of_the_teacher_and_one_in_milliseconds_is_absolute(tmp_path):
+def test_a_budget_in_percent_is_of_the_teacher_and_on_another_device_milliseconds_are_absolute(tmp_path):
     teacher = Original(lambda: nets.build("resnet9", ngf=4, blocks=1), EXAMPLE, {})
     recipe = recipe_of(tmp_path, net="devicenet", budget="macs=10%")
     assert recipe.student.net.name == "devicenet" and 'name = "devicenet"' in dump(recipe)
     whole = student_network(recipe, PAIRS, EXAMPLE)
     budget, *_ = resolve_budget(recipe, teacher, whole, folder=tmp_path, shared=tmp_path)
     assert budget.numbers() == {"macs": pytest.approx(teacher.channels.cost().macs / 10, abs=1)}
-    recipe = recipe_of(tmp_path, budget="latency=50%@cpu")
-    with pytest.raises(ValueError, match="with student.net the time of the teacher is not measured"):
+    recipe = recipe_of(tmp_path, budget="latency=50%@pi.toml")
+    with pytest.raises(ValueError, match="with student.net, pi.toml has no time of the teacher"):
         resolve_budget(recipe, teacher, whole, folder=tmp_path, shared=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_a_share_of_milliseconds_is_of_the_teacher_s_on_this_machine(tmp_path):
+    teacher = Original(lambda: nets.build("resnet9", ngf=4, blocks=1), EXAMPLE, {})
+    recipe = recipe_of(tmp_path, budget="latency=50%@cpu", latency={"runtime": "torch", "threads": 1})
+    whole = student_network(recipe, PAIRS, EXAMPLE)
+    budgets = [resolve_budget(recipe, teacher, whole, folder=tmp_path, shared=tmp_path)[0] for _ in range(2)]
+    measured = read_profile(tmp_path / "teacher/device-cpu.toml").original
+    for budget in budgets:  # the same when the run goes on
+        assert budget.latency.amount == pytest.approx(measured / 2) and not budget.latency.percent
 
 
 def test_a_network_of_this_package_is_built_by_its_file_whatever_is_given_for_the_teacher():
     spec = NetworkSpec(net={"name": "devicenet", "ngf": 4, "blocks": 1}, example=[[1, 3, 16, 16]])
     assert type(build_network(spec, nn.Conv2d(3, 3, 1))).__name__ == "DeviceNet"
+
+
+def test_two_networks_of_the_user_s_own_are_named_with_a_comma(tmp_path, monkeypatch):
+    """Whichever of them a file was made from is built, with the options that the file has."""
+    lines = ["from torch import nn"]
+    for name, kernel in (("large", 3), ("small", 1)):
+        layers = f"nn.Conv2d(3, width, 1), nn.Conv2d(width, 3, {kernel})"
+        lines.append(f"def {name}(width: int = 2): return nn.Sequential({layers})")
+    (tmp_path / "two_nets.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, width in (("large", 4), ("small", 2)):
+        net = {"name": f"two_nets:{name}", "width": width}
+        save_network(tmp_path / name, nets.build(**net), NetworkSpec(net=net, example=[[1, 3, 8, 8]]))
+    both = "two_nets:large,two_nets:small"
+    for name, kernel, width in (("large", 3, 4), ("small", 1, 2)):
+        network, _ = load_network(tmp_path / name, both)
+        assert network[1].weight.shape == (3, width, kernel, kernel)
+    with pytest.raises(
+        ValueError, match="was made from two_nets:small, and is no two_nets:large: name both, --net two"
+    ):
+        load_network(tmp_path / "small", "two_nets:large")
+    with pytest.raises(ValueError, match="code that is run only if you name it"):
+        load_network(tmp_path / "small")
 
 
 @pytest.mark.slow

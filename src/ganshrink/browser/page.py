@@ -102,7 +102,7 @@ def _facts(of: str, file: Path, note: FileNote) -> dict[str, Any]:
     known = spec is not None and (
         spec.kind == "labels" or (spec.kind == "image" and spec.channels in CHANNELS)
     )
-    if spec is None or spec.edges or not known:
+    if spec is None or spec.edges or spec.features or not known:
         raise ValueError(
             f"{printable(file)} takes no picture that a browser has: grey, RGB, or a map of classes"
         )

@@ -20,7 +20,8 @@ OwnNet = Annotated[
     typer.Option(
         "--net",
         metavar="MODULE:NAME",
-        help="for a student of your own network: that network uncut, a function or class to import and call",
+        help="for a student of your own network: that network uncut, a function or class to import and call; where "
+        "student.net is another one of yours, both with a comma between",
         show_default=False,
     ),
 ]

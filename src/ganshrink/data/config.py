@@ -33,6 +33,8 @@ _ONLY: dict[str, set[str]] = {
         "split_seed",
         "partition",
         "edges",
+        "features",
+        "encoder",
         "unlabelled",
         "white",
         "out_channels",
@@ -94,6 +96,16 @@ class DataConfig(BaseModel):
     edges: bool = Field(
         False,
         description="labelled: the PNGs are Cityscapes' instanceIds, and the edges of instances become one channel more",
+    )
+    features: int | None = Field(
+        None,
+        ge=1,
+        description="labelled: so many channels more, features of instances (pix2pixHD has 3): zeros that a task's encoder "
+        "fills while it is trained (task.features), or what `encoder` makes of each photo",
+    )
+    encoder: str | None = Field(
+        None,
+        description="labelled: the run that trained an encoder of features, or its encoder.safetensors",
     )
     partition: str | None = Field(
         None,
@@ -187,7 +199,7 @@ class DataConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, description="facades-synthetic: which city is drawn")
 
-    @field_validator("root", "a", "b", "photos", "labels", "unlabelled", mode="before")
+    @field_validator("root", "a", "b", "photos", "labels", "unlabelled", "encoder", mode="before")
     @classmethod
     def _is_a_path(cls, given: Any) -> Any:
         if isinstance(given, list | tuple):
@@ -226,6 +238,13 @@ class DataConfig(BaseModel):
                 raise ValueError("labelled data have one folder of photos, not several")
             if self.photos is None:
                 raise ValueError("labelled data need photos")
+        if self.encoder is not None and self.features is None:
+            raise ValueError("encoder makes features: say how many, such as features = 3")
+        height, width = self.height_width
+        if self.features is not None and (height % 16 or width % 16 or height * width == 16 * 16):
+            raise ValueError(
+                f"size = {self.size}: with features sides must be multiples of 16, not both of them 16"
+            )
         if self.name == "labelled" or self.labels is not None:
             self._check_labels()
         elif self.name == "paired" and (
@@ -357,7 +376,7 @@ class DataConfig(BaseModel):
     def relevant(self) -> dict[str, Any]:
         """The settings that decide what a sample of the pairs is, JSON-ready, sizes resolved; not which of them are used."""
         # Those of later versions count where they are set: what earlier ones made is not made again.
-        late = _FILES | _LATENTS | {"target_size", "label_ids", "edges", "partition"}
+        late = _FILES | _LATENTS | {"target_size", "label_ids", "edges", "partition", "features", "encoder"}
         beside = (
             {key for key in late if not getattr(self, key)}
             | {"label_size", "unlabelled", "split_seed"}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from ganshrink.data import cityscapes
 from ganshrink.data.config import DataConfig
+from ganshrink.data.instance_features import ClassMeans, class_means
 from ganshrink.data.pictures import convert_labels, printable, read_labels, to_tensor
 from ganshrink.data.pixels import PictureReader, as_picture
 from ganshrink.data.views import View, view_image, view_labels
@@ -30,8 +31,8 @@ class InputSpec(BaseModel):
     )
     channels: PositiveInt = Field(
         3,
-        description="channels of the input tensor; labels: classes, and edges of instances where there are; latent: numbers "
-        "in a vector",
+        description="channels of the input tensor; labels: classes, and edges and features of instances where there are; "
+        "latent: numbers in a vector",
     )
     size: tuple[PositiveInt, PositiveInt] = Field(
         description="height and width it was trained at; latent: of images"
@@ -39,7 +40,11 @@ class InputSpec(BaseModel):
     void: int | None = Field(None, description="labels: the channel of pixels without a class")
     label_ids: Literal["cityscapes"] | None = Field(None, description="labels: what a map's numbers are")
     edges: bool = Field(
-        False, description="labels: whether maps hold instances, whose edges are the last channel"
+        False, description="labels: whether maps hold instances, whose edges are a channel behind the classes"
+    )
+    features: ClassMeans | None = Field(
+        None,
+        description="labels: for each class the features that a map without a photo has, in the last channels",
     )
     white: float | None = Field(
         None,
@@ -49,7 +54,12 @@ class InputSpec(BaseModel):
     @property
     def classes(self) -> int:
         """labels: the channels that are classes."""
-        return self.channels - self.edges
+        return self.channels - self.edges - self.num_features
+
+    @property
+    def num_features(self) -> int:
+        """labels: the channels that are features."""
+        return len(self.features[0]) if self.features else 0
 
 
 class _Described(Protocol):
@@ -64,11 +74,12 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
             assert source.num_classes is not None
             return InputSpec(
                 kind="labels",
-                channels=source.num_classes + source.edges,
+                channels=source.num_classes + source.edges + (source.features or 0),
                 size=source.height_width,
                 void=source.void,
                 label_ids=source.label_ids,
                 edges=source.edges,
+                features=_mean_features(source, source.num_classes),
             )
         if source.name == "latents":
             return InputSpec(kind="latent", channels=source.latent or LATENT, size=source.height_width)
@@ -81,6 +92,25 @@ def input_spec(source: "DataConfig | _Described") -> InputSpec:
             "these data have no picture as input, which is needed here: vectors are for Python alone"
         )
     return InputSpec(kind="image", channels=source.in_channels, size=source.size, void=None)
+
+
+def _mean_features(config: DataConfig, classes: int) -> ClassMeans | None:
+    """Of each class; zero where the encoder is yet to be trained.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such encoder, or it has other features or classes.
+    """
+    if config.features is None:
+        return None
+    if config.encoder is None:
+        return ((0.0,) * config.features,) * classes
+    means = class_means(config.encoder)
+    if (len(means), len(means[0])) != (classes, config.features):
+        raise ValueError(
+            f"data.encoder was trained for {len(means)} classes and {len(means[0])} features, the data have {classes} and "
+            f"{config.features}"
+        )
+    return means
 
 
 def prepare(
@@ -139,10 +169,13 @@ def _label_ids(image: str | Path | Image.Image | np.ndarray) -> tuple[np.ndarray
 
 def label_input(numbers: np.ndarray, spec: InputSpec, *, where: str) -> torch.Tensor:
     """The input (channels, H, W) of a label map's numbers (H, W). Raises as `map_ids`."""
-    planes = one_hot(torch.from_numpy(class_ids(numbers, spec, where=where)), spec.classes)
-    if not spec.edges:
-        return planes
-    return torch.cat([planes, torch.from_numpy(cityscapes.edges(numbers)).float()[None]])
+    ids = torch.from_numpy(class_ids(numbers, spec, where=where))
+    planes = [one_hot(ids, spec.classes)]
+    if spec.edges:
+        planes.append(torch.from_numpy(cityscapes.edges(numbers)).float()[None])
+    if spec.features is not None:
+        planes.append(torch.tensor(spec.features)[ids].movedim(-1, 0))
+    return torch.cat(planes) if len(planes) > 1 else planes[0]
 
 
 def class_ids(numbers: np.ndarray, spec: InputSpec, *, where: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from ganshrink.data.inputs import (
     preview_input,
     scored_ids,
 )
+from ganshrink.data.instance_features import encoder_path, features_of, instance_numbers
 from ganshrink.data.pictures import printable, read_labels, to_tensor
 from ganshrink.data.pixels import readers, warn_dark
 from ganshrink.data.splits import share
@@ -40,14 +41,21 @@ class LabelledImages:
         return len(self._pairs)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
-        """One pair: "input" float32 one-hot (classes, H, W), "target" float32 (C, H, W) in [-1, 1],
-        "labels" int64, "name". Without `rng` there is no augmentation, and the labels have the size they are
-        scored at (`label_size`), which may be finer than what the generator sees."""
+        """One pair: "input" float32 (channels, H, W), one-hot classes first, "target" float32 (C, H, W) in [-1, 1],
+        "labels" int64, "name"; with features also "instances" int64 (1, H, W), numbers from 0 on. Without `rng` there is no
+        augmentation, and the labels have the size they are scored at (`label_size`), which may be finer than what the
+        generator sees."""
         key, photo, label = self._pairs[index]
         pixels = self._reader(photo)
         view = view_of(self.config, pixels.shape, rng)
-        maps = label_maps(read_labels(label), view, self.config, augmented=rng is not None, where=label)
+        numbers = read_labels(label)
+        maps = label_maps(numbers, view, self.config, augmented=rng is not None, where=label)
         target = to_tensor(view_image(pixels, view))
+        if (many := self.spec.num_features) > 0:
+            instances = instance_numbers(view_labels(numbers, view), where=printable(label))
+            maps["instances"] = instances
+            if self.config.encoder is not None:
+                maps["input"][-many:] = features_of(self.config.encoder, target, instances)
         return {**maps, "target": target, "name": sample_name(key)}
 
     def stored_target(self, index: int) -> torch.Tensor:
@@ -70,6 +78,8 @@ class LabelledImages:
     def fingerprint(self) -> str:
         """A hash of the settings and the files."""
         files = [(f"{side}/{key}", path) for key, *pair in self._pairs for side, path in enumerate(pair)]
+        if self.config.encoder is not None:
+            files.append(("encoder", encoder_path(self.config.encoder)))
         return hash_files({"split": self.split, **self.config.relevant()}, files)
 
     def preview(self, input: torch.Tensor) -> np.ndarray:

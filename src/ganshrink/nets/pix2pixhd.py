@@ -90,7 +90,7 @@ class LocalEnhancer(nn.Module):
             upsample=upsample,
             padding=padding,
         )
-        self.coarse.up = self.coarse.up[:-IMAGE]
+        self.coarse.up = nn.Sequential(*list(self.coarse.up)[:-IMAGE])
         self.enhancers = nn.ModuleList(
             Enhancer(
                 in_channels,

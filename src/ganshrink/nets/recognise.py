@@ -13,6 +13,7 @@ import torch
 
 from ganshrink.nets.fitting import Fit, Misfit, State, fit
 from ganshrink.nets.load import build, net_options
+from ganshrink.nets.spade import MULTIPLES
 
 NO_WEIGHTS = (".filt", ".weight_g", ".original0")  # four axes, but a blur or the lengths of a weight norm
 Shapes = list[tuple[int, ...]]
@@ -102,6 +103,8 @@ def _advice(name: str, options: Mapping[str, Any], state: State) -> Iterator[str
         yield "its blocks have dropout, which is off here; where it stayed on at test time, its pictures were random"
     if name == "gaugan":
         yield "weights do not tell how often it doubles the size: 6 times is taken, as for Cityscapes; else add doublings=5"
+        if options.get("styles"):
+            yield "weights do not tell the sides of its pictures: they are taken as alike, or one as twice the other"
     if (
         options.get("norm") != "batch"
         and name != "gaugan"
@@ -180,14 +183,21 @@ def _of_strides(shapes: Shapes) -> Iterator[Guess]:
 def _of_labels(state: State) -> Guess:
     """GauGAN's generator, by the names of its code; a spectral norm, where there is one, is folded."""
     outside, ngf = state["conv_img.weight"].shape[:2]
+    first = state["fc.weight"]
+    style: dict[str, Any] = {}
+    if first.ndim == 2:  # of a style; the smallest size is a square, or twice as wide as high
+        pixels = first.shape[0] // (MULTIPLES[0] * ngf)
+        side = isqrt(pixels) if isqrt(pixels) ** 2 == pixels else isqrt(pixels // 2)
+        style = {"styles": first.shape[1], "height": 64 * side, "width": 64 * (pixels // max(side, 1))}
     tracked = "head_0.norm_0.param_free_norm.running_mean" in state
     return "gaugan", {
-        "in_channels": state["fc.weight"].shape[1],
+        "in_channels": state["head_0.norm_0.mlp_shared.0.weight"].shape[1],
         "out_channels": outside,
         "ngf": ngf,
         "hidden": state["head_0.norm_0.mlp_shared.0.weight"].shape[0],
         "norm": "batch" if tracked else "instance",
         "spectral": False,
+        **style,
     }
 
 

@@ -102,9 +102,14 @@ class Growing(nn.Module):
         self.doubling = nn.ModuleDict({name: nn.Sequential(nn.Upsample(scale_factor=2.0)) for name in grows})
 
     def forward(self, labels: Tensor) -> Tensor:
-        least = 2**self.doublings
-        size = (labels.shape[2] // least, labels.shape[3] // least)
-        x = self.fc(F.interpolate(labels, size=size, mode="nearest"))
+        return self.grown(self.fc(F.interpolate(labels, size=self.least(labels), mode="nearest")), labels)
+
+    def least(self, labels: Tensor) -> tuple[int, int]:
+        """(H, W) before the first doubling."""
+        return labels.shape[2] // 2**self.doublings, labels.shape[3] // 2**self.doublings
+
+    def grown(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The image, of features at the smallest size."""
         for name in NAMES:
             if name in self.doubling:
                 x = self.doubling[name](x)
@@ -113,7 +118,7 @@ class Growing(nn.Module):
 
 
 class GauGAN(Growing):
-    """SPADE's generator without an encoder of styles. Shapes are those of `Growing`.
+    """SPADE's generator. Shapes are those of `Growing`; with `styles` it takes (map, style).
 
     Args:
         norm: of what is scaled by the map: the paper's batch norm, which is one over all processes in training.
@@ -121,6 +126,12 @@ class GauGAN(Growing):
         doublings: six for Cityscapes ("more" in the released code), five for the paper's other data sets ("normal").
         spectral: spectral norm on the convolutions of the blocks, as in the paper. It is folded before a cut; released
             students, and teachers that GAN Compression and CAT take, have none.
+        styles: numbers in a style (B, styles), normal ones or those of an encoder of photos (256 in the paper, section 3),
+            of which the first features are made in place of the smallest map; 0: there is none.
+        height, width: with styles, of the images, which are then of one size.
+
+    Raises:
+        ValueError: if such sides are no multiples of the smallest.
     """
 
     def __init__(
@@ -133,11 +144,31 @@ class GauGAN(Growing):
         hidden: int = HIDDEN,
         doublings: int = 6,
         spectral: bool = True,
+        styles: int = 0,
+        height: int = 256,
+        width: int = 512,
     ) -> None:
         modulated = partial(SPADE, labels=in_channels, norm=norm, hidden=hidden)
-        begin = nn.Conv2d(in_channels, MULTIPLES[0] * ngf, 3, padding=1)
+        wide, step = MULTIPLES[0] * ngf, 2**doublings
+        if styles and (height % step or width % step):
+            raise ValueError(f"height and width must be multiples of {step}, got {height} and {width}")
+        begin = (
+            nn.Linear(styles, wide * (height // step) * (width // step))
+            if styles
+            else nn.Conv2d(in_channels, wide, 3, padding=1)
+        )
         block = partial(Block, modulated=modulated, spectral=spectral)
         super().__init__(begin, block, ngf=ngf, out_channels=out_channels, doublings=doublings)
+        self.styles = styles
+
+    def forward(self, labels: Tensor, style: Tensor | None = None) -> Tensor:
+        if (style is None) == bool(self.styles):
+            raise ValueError(
+                f"with styles = {self.styles} it takes a map{' and a style' * bool(self.styles)}"
+            )
+        if style is None:
+            return super().forward(labels)
+        return self.grown(self.fc(style).view(style.shape[0], -1, *self.least(labels)), labels)
 
 
 class MobileGauGAN(Growing):

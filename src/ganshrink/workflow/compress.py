@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from ganshrink.data import DataConfig, Images, input_spec, joined, open_dataset, open_unlabelled
 from ganshrink.data.images import offered_by
+from ganshrink.data.instance_features import FILE as ENCODER
 from ganshrink.methods import DEFAULT
 from ganshrink.methods.base import Job, Method, MethodConfig, Result
 from ganshrink.metrics import Metric
+from ganshrink.nets.instance_encoder import InstanceEncoder
 from ganshrink.system.atomic import write_text
 from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.distributed import barrier, is_main_process
@@ -30,6 +32,7 @@ from ganshrink.training.trial import Trial
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import step_of, with_finer_steps
 from ganshrink.workflow.finish import FinishedRun, finish
+from ganshrink.workflow.instance_features import save_encoder
 from ganshrink.workflow.measured_devices import FILE as DEVICES
 from ganshrink.workflow.net_config import NetConfig, with_channels
 from ganshrink.workflow.output_stages import forget
@@ -213,7 +216,8 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
             _note(run, recipe)
 
     values = recipe_values(net, recipe.teacher, images)
-    generator = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)["G"]
+    trained = _teacher(run, net, values, recipe, task, images, begin=begin, progress=progress)
+    generator, encoder = trained["G"], trained.get("E")
     path = run.path / "teacher.safetensors"
     spec = input_spec(images)
     example = list(example_input(spec).shape)
@@ -222,6 +226,8 @@ def train_recipe(recipe: Recipe, *, retrain: bool = False, progress: bool = True
             net={"name": net.name, **net.options}, example=[example], input=spec, values=values
         )
         save_network(path, generator, whole)
+        if isinstance(encoder, InstanceEncoder):
+            save_encoder(run.path / ENCODER, encoder, images)
     barrier()
     return {
         "run": str(run.path),

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 
+from ganshrink.latency.backends import Place
 from ganshrink.latency.devices import is_here, open_profile, with_times
 from ganshrink.latency.plan_by_timing import Stopwatch
 from ganshrink.latency.profiles import DeviceProfile
@@ -16,6 +18,7 @@ from ganshrink.methods.base import MethodConfig, Settings
 from ganshrink.methods.original import Original
 from ganshrink.pruning import Budget, Channels
 from ganshrink.pruning.allocate import bisect_threshold
+from ganshrink.pruning.budget import Limit
 from ganshrink.system.copies import in_evaluation
 from ganshrink.workflow.recipe import Recipe
 
@@ -60,10 +63,7 @@ def resolve_budget(
         return budget.resolve(original.untouched), _with_step(recipe.method, 1), device, None
     if whole is not original:
         if limit.percent:
-            raise ValueError(
-                f"budget = {recipe.limits}: with student.net the time of the teacher is not measured; write milliseconds, "
-                "such as latency=30ms"
-            )
+            limit = _of_teacher(limit, original, recipe, shared)
         others = tuple(one for one in budget.limits if one.kind != "latency")
         budget = Budget((limit, *Budget(others).resolve(original.untouched).limits))
     channels, profile = whole.untouched, device(limit.device)
@@ -78,6 +78,29 @@ def resolve_budget(
         )  # fmt: skip
     step = _reachable_step(profile.step, channels, budget, recipe.method)
     return budget, _with_step(recipe.method, step), device, stopwatch
+
+
+def _of_teacher(limit: Limit, original: Original, recipe: Recipe, shared: Path) -> Limit:
+    """A share of the teacher's time in milliseconds: this machine looks at the teacher too, and keeps that apart.
+
+    Raises:
+        ValueError: for a device that is not here, whose profile is of the student's network alone.
+    """
+    if limit.device not in get_args(Place):
+        raise ValueError(
+            f"budget = {recipe.limits}: with student.net, {limit.device} has no time of the teacher; write milliseconds, "
+            "such as latency=30ms"
+        )
+    folder = shared / "teacher"
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime, threads = recipe.latency.runtime, recipe.latency.threads
+    network = in_evaluation(original.build())
+    profile = open_profile(
+        limit.device, network, original.example, runtime=runtime, threads=threads, folder=folder
+    )
+    amount = profile.original * limit.amount / 100
+    logger.info("the teacher takes %.3g ms, the student may take %.3g", profile.original, amount)
+    return replace(limit, amount=amount, percent=False)
 
 
 def _reachable_step(step: int, channels: Channels, budget: Budget, method: MethodConfig) -> int:

@@ -75,6 +75,11 @@ def prepare(
     Raises:
         ValueError: for what cannot work.
     """
+    if getattr(recipe.task, "features", 0):
+        raise ValueError(
+            "task.features trains an encoder beside the generator, and students take that as it is: run `ganshrink train`, "
+            "then compress with data.encoder and teacher.weights = its run, without task.features"
+        )
     init_distributed()  # from here on a process that fails is missed at once
     if is_main_process():
         warn_trained_on(held_out, images, unlabelled, limit=recipe.metrics.limit)
@@ -137,4 +142,24 @@ def check_suited(recipe: Recipe, images: Images) -> None:
         raise ValueError(
             f"task {recipe.task.name} needs {words[min(lacking)]}, and these data have none: "
             "task = 'cyclegan' takes unpaired images, task = 'image2image' inputs alone"
+        )
+    _check_features(recipe)
+
+
+def _check_features(recipe: Recipe) -> None:
+    """Refuse an encoder that nothing trains, or that two things are."""
+    wanted, data = getattr(recipe.task, "features", 0), recipe.data
+    planes, encoder = (None, None) if data is None else (data.features, data.encoder)
+    if wanted and (planes != wanted or encoder is not None):
+        raise ValueError(
+            f"task.features = {wanted} trains an encoder: set data.features = {wanted} too, and leave data.encoder out"
+        )
+    if planes and encoder is None and not wanted:
+        raise ValueError(
+            f"data.features = {planes} without data.encoder are zeros: name the run that trained one, or train it with "
+            f"`ganshrink train` and task.features = {planes}"
+        )
+    if wanted and recipe.teacher.validate_every is not None:
+        raise ValueError(
+            "teacher.validate_every scores pictures without an encoder's features: leave it out with task.features"
         )

@@ -24,7 +24,8 @@ from ganshrink.system.copies import copied, in_evaluation
 from ganshrink.system.values import Values, converting
 from ganshrink.training.stages import save_tensors
 
-Uncut = nn.Module | str | None  # a network of the user's own before the cut, or its MODULE:NAME
+Uncut = nn.Module | str | None
+"""A network of the user's own before the cut, or its MODULE:NAME, or both the teacher's and the student's, with a comma."""
 
 
 class NetworkSpec(BaseModel):
@@ -132,14 +133,27 @@ def load_network(path: str | Path, original: Uncut = None) -> tuple[nn.Module, N
         ValueError: if it is no such file, or does not fit.
     """
     spec = read_spec(path)
-    network = build_network(spec, original, source=str(path))
     try:
+        network = build_network(spec, original, source=str(path))
         network.load_state_dict(load_file(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        named = spec.net["name"] if spec.net is not None else ""
+        if isinstance(original, str) and ":" in named and _of_names(spec, original) != named:
+            raise ValueError(
+                f"{path} was made from {named}, and is no {original}: name both, --net {original},{named}"
+            ) from error
+        if isinstance(error, ValueError):
+            raise
         raise ValueError(
             f"{path} does not fit the network it names: {str(error).splitlines()[-1].strip()}"
         ) from None
     return in_evaluation(network), spec
+
+
+def _of_names(spec: NetworkSpec, given: str) -> str:
+    """Of the names that a user gave, with commas, the one that a file has; else the first."""
+    names = [name.strip() for name in given.split(",")]
+    return spec.net["name"] if spec.net is not None and spec.net["name"] in names else names[0]
 
 
 def read_spec(path: str | Path) -> NetworkSpec:
@@ -174,6 +188,7 @@ def build_network(spec: NetworkSpec, original: Uncut = None, *, source: str = "s
             )
         original = str(spec.net["name"])
     if isinstance(original, str):
+        original = _of_names(spec, original)
         known = spec.net if spec.net is not None and spec.net["name"] == original else {}
         original = nets.build(original, **{key: value for key, value in known.items() if key != "name"})
     if spec.values is not None:

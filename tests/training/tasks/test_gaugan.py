@@ -13,6 +13,7 @@ from ganshrink.data import Batches, TensorPairs
 from ganshrink.losses import feature_matching, weighted_distance
 from ganshrink.metrics.vgg import VGG, VGG19, load_vgg19
 from ganshrink.nets import build
+from ganshrink.nets.instance_encoder import instance_means
 from ganshrink.nets.patchgan import second_head
 from ganshrink.training import FitConfig, fit
 from ganshrink.training.tasks import GauGAN, GauGANConfig, Pix2PixHD, Pix2PixHDConfig
@@ -133,6 +134,26 @@ def test_vgg_19_sees_images_as_they_are(tmp_path):
     x, y = batches().at(0)["input"], batches().at(0)["target"]
     expected = 10 * weighted_distance(task.vgg(nets["G"](x)), task.vgg(y))
     torch.testing.assert_close(terms_of(task, nets)["G_vgg"], expected)
+
+
+def test_an_encoder_of_instances_learns_with_its_generator():
+    """Its means fill the last channels of G's input; D sees them, but teaches the encoder through G's image alone."""
+    task = small(Pix2PixHD, features=1, nef=2)
+    nets = task.nets(generator(), 2, 3)
+    x, y = torch.randn(2, 2, 16, 32), torch.rand(2, 3, 16, 32) * 2 - 1
+    instances = torch.arange(2).repeat(16).expand(2, 1, 16, 32)
+    context = task.forward(nets)({"input": x, "target": y, "instances": instances}, 0, 0)
+    made = instance_means(nets["E"].model(y), instances)
+    torch.testing.assert_close(context.fake, nets["G"](torch.cat([x[:, :1], made], 1)))
+    update = task.updates(nets)[0]
+    trained = {id(p) for group in update.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for name in "GE" for p in nets[name].parameters()}
+    sum(next(update.losses(context)).values()).backward()
+    first = nets["E"].model[1].weight.grad
+    assert first is not None and first.abs().max() > 0
+    nets["E"].zero_grad(set_to_none=True)
+    context.judged(y)[0][-1].sum().backward()
+    assert nets["E"].model[1].weight.grad is None
 
 
 def test_what_cannot_work_is_told_at_the_start():

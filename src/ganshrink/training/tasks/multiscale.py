@@ -96,7 +96,8 @@ class MultiScaleLearning(PairedLearning):
         return super().nets(generator, in_channels, out_channels)
 
     def updates(self, nets: Nets, terms: Sequence[Term] = ()) -> list[Update]:
-        """G, then D, which is shown the images that G made before its step; without a GAN loss, G alone."""
+        """G, with an encoder where there is one, then D, which is shown the images that G made before its step; without a
+        GAN loss, G alone."""
         config = self.config
 
         def generate(context: MultiScaleContext) -> Iterator[dict[str, Tensor]]:
@@ -127,7 +128,8 @@ class MultiScaleLearning(PairedLearning):
             d_real, d_fake = (torch.stack(part).mean() for part in zip(*parts, strict=True))
             yield {"D_real": d_real, "D_fake": d_fake}
 
-        generation = Update("G", [adam_of(config, nets["G"].parameters())], generate)
+        makers = [p for name in ("G", "E") if name in nets for p in nets[name].parameters()]
+        generation = Update("G", [adam_of(config, makers)], generate)
         if not config.lambda_gan:
             return [generation]
         return [generation, Update("D", [adam_of(config, nets["D"].parameters(), lr=config.lr_d)], judge)]
