@@ -134,14 +134,23 @@ def test_what_cannot_be_is_refused_in_a_line(said, files):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("runs/a --jobs 2", "--jobs is for a matrix, and runs/a is no TOML file: leave it out"),
-        ("runs/a --resource GPU=1", "--resource is for a matrix, and runs/a is no TOML file"),
-        ("matrix.toml --rank-by psnr", "--rank-by is for runs that exist: of a matrix write rank_by=METRIC"),
-        ("matrix.toml --resource GPU", "--resource GPU is no NAME=AMOUNT, such as GPU=1"),
+        ("compare a --jobs 2", "--jobs is for a matrix, and a is no TOML file: leave it out"),
+        ("compare a --resource GPU=1", "--resource is for a matrix, and a is no TOML file"),
+        (
+            "compare m.toml --rank-by psnr",
+            "--rank-by is for runs that exist: of a matrix write rank_by=METRIC",
+        ),
+        ("compare m.toml --resource GPU", "--resource GPU is no NAME=AMOUNT, such as GPU=1"),
+        ("measure a --name Pixel", "--name is of a device that a page measured: give --page MEASURED.json"),
+        (
+            "demo a --serve --single-file",
+            "--single-file makes a page that needs no server: leave --serve out",
+        ),
+        ("demo empty", "empty holds no student.safetensors: is it the folder of a finished run?"),
     ],
 )
-def test_compare_tells_runs_from_a_matrix(words, said):
-    done = CliRunner().invoke(app, ["compare", *words.split()])
+def test_options_that_do_not_go_together_are_refused(words, said, files):
+    done = CliRunner().invoke(app, words.split())
     assert done.exit_code == 1 and said in " ".join(str(done.exception).split())
 
 

@@ -281,6 +281,36 @@ def test_sources_of_every_kind_and_pictures_of_every_format(tmp_path):
         predict(saved(tmp_path, four), picture, tmp_path, original=four, format="jpg")
 
 
+@pytest.mark.parametrize(
+    ("channels", "sources", "options", "message"),
+    [
+        (3, "photo.png", {"tile": 0}, "--tile 0: a number of pixels, such as 512"),
+        (
+            3,
+            "photo.png",
+            {"count": 3},
+            "--count, --seed and --truncation are for students that take latent vectors",
+        ),
+        (3, [], {}, "there is no picture to run the student on"),
+        (3, "photo.png", {"format": "gif"}, "--format gif: write png, jpg"),
+        (5, "photo.png", {"side_by_side": True}, "--side-by-side: images of 5 channels are no pictures"),
+    ],
+)
+def test_what_predict_is_not_for_is_refused(tmp_path, channels, sources, options, message):
+    network = nn.Sequential(conv(3, channels))
+    with pytest.raises(ValueError, match=message):
+        predict(saved(tmp_path, network), sources, tmp_path / "out", original=network, **options)
+
+
+def test_a_picture_of_four_channels_stands_beside_its_source(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    file, source = saved(tmp_path, network), photo(tmp_path, 8, 8)
+    [made] = predict(file, source, tmp_path / "out.png", original=network, side_by_side=True)
+    with Image.open(made) as picture, Image.open(source) as given:
+        left, beside = np.asarray(picture)[:, :8], np.asarray(given.convert("RGB"))
+    assert picture.mode == "RGBA" and np.array_equal(left[..., :3], beside) and (left[..., 3] == 255).all()
+
+
 @pytest.mark.formats
 @pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
 def test_a_film_is_a_row_of_pictures(tmp_path, name):
