@@ -23,6 +23,7 @@ from ganshrink.exporters.note import read_note
 from ganshrink.methods.original import transformed
 from ganshrink.metrics.config import MetricsConfig
 from ganshrink.metrics.config import build as build_metrics
+from ganshrink.training.stages import Run, finished_stage
 from ganshrink.training.update import extended
 from ganshrink.workflow import verbs
 from ganshrink.workflow.lint import lint_net
@@ -44,6 +45,7 @@ def files(tmp_path, monkeypatch):
         "bare.toml": "seed = 1",
         "mine.onnx": "no ONNX",
         "mine.ncnn.param": "7767517",
+        "bare.ncnn.param": "7767517",
         "mine.ncnn.param.json": '{"inputs": 3}',
         "mine.safetensors": "no weights",
     }.items():
@@ -54,6 +56,9 @@ def files(tmp_path, monkeypatch):
         (tmp_path / "both" / way).mkdir(parents=True)
         (tmp_path / "both" / way / "cost.json").write_text("{}")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "half/stages/teacher").mkdir(parents=True)
+    (tmp_path / "half/stages/teacher/done.json").write_text('{"key": "k", "artefacts": ["G.safetensors"]}')
+    (tmp_path / "half/stages/teacher/G.safetensors").write_text("no weights")
 
 
 def damaged_cell(**given):
@@ -101,11 +106,18 @@ REFUSED = {
     "the task has no update 'E'": lambda: extended([], "E"),
     # files
     "there is no ncnn file other.ncnn.param": lambda: read_note("other.ncnn.param"),
+    "bare.ncnn.param does not say what pictures it takes": lambda: read_note("bare.ncnn.param"),
     "mine.ncnn.param says what it takes in a form that is not known": lambda: read_note("mine.ncnn.param"),
     "mine.onnx is not a readable ONNX file": lambda: read_note("mine.onnx"),
     "mine.safetensors is not a readable safetensors file": lambda: load_network("mine.safetensors"),
     "there is no file other.npy of outputs": lambda: _outputs(Path("other.npy")),
     "flat.npy must hold one array (N, C, H, W)": lambda: _outputs(Path("flat.npy")),
+    "cost.json is not there: is empty the folder of a finished run": lambda: Run("empty").read("cost.json"),
+    "cannot read both/AtoB: Is a directory": lambda: Run("both").read("AtoB"),
+    "empty is not the folder of a run with a finished teacher": lambda: finished_stage(
+        Path("empty"), "teacher"
+    ),
+    "G.safetensors is damaged": lambda: finished_stage(Path("half"), "teacher"),
     # verbs
     "no format is named": lambda: verbs.export_run("empty", formats=()),
     "empty is a run, whose network is as it is: net.ngf=3 would change a recipe": lambda: (
@@ -121,7 +133,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("said", REFUSED)
 def test_what_cannot_be_is_refused_in_a_line(said, files):
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+    with pytest.raises((ValueError, OSError)) as caught:
         REFUSED[said]()
     told = (
         str(caught.value.errors()[0]["msg"])
