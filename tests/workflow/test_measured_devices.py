@@ -37,6 +37,11 @@ def test_a_measured_device_is_in_the_report_once(run):
     assert "In a browser, Pixel &lt;8&gt;" in page and "40.0 ms" in page and "Pixel <8>" not in page
 
 
+def test_the_command_says_what_was_measured(run, command):
+    out, _ = command("measure", run, "--page", run / "measured.json", "--name", "Pixel 8")
+    assert out.split("\nreport: ")[0] == "Pixel 8, WebAssembly, 4 threads: teacher 40.0 ms, student 10.0 ms"
+
+
 def test_what_was_measured_otherwise_is_refused(run):
     (run / "student.onnx").write_bytes(b"another")
     with pytest.raises(ValueError, match="measured with a student.onnx of 2 bytes, that of .* has 7"):
