@@ -1,6 +1,7 @@
 """What a user gets wrong is refused in one line that names it, in every room: what no other test comes by."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,14 @@ from ganshrink.comparison.matrix import Matrix, cells, read_matrix
 from ganshrink.comparison.running import outcome
 from ganshrink.data.config import DataConfig
 from ganshrink.data.images import check
+from ganshrink.data.latents import Latents
+from ganshrink.data.tensors import hold_out
 from ganshrink.deploy.goldens import _outputs
 from ganshrink.exporters.note import read_note
 from ganshrink.methods.original import transformed
 from ganshrink.metrics.config import MetricsConfig
 from ganshrink.metrics.config import build as build_metrics
+from ganshrink.system.own import settings_of
 from ganshrink.training.stages import Run, finished_stage
 from ganshrink.training.update import extended
 from ganshrink.workflow import verbs
@@ -59,6 +63,10 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "half/stages/teacher").mkdir(parents=True)
     (tmp_path / "half/stages/teacher/done.json").write_text('{"key": "k", "artefacts": ["G.safetensors"]}')
     (tmp_path / "half/stages/teacher/G.safetensors").write_text("no weights")
+
+
+def its_own(config: "Missing"):  # noqa: F821
+    """A part of a user's own whose settings are of no known class."""
 
 
 def damaged_cell(**given):
@@ -104,6 +112,9 @@ REFUSED = {
     "doublings must be 5 or 6, got 4": lambda: nets.build("gaugan", doublings=4),
     "ngf = 4: it leaves no channel for each of six branches": lambda: nets.build("incres_gaugan", ngf=4),
     "the task has no update 'E'": lambda: extended([], "E"),
+    "its_own: the type of its parameter config cannot be read": lambda: settings_of("its_own", its_own),
+    "unpaired images have no samples to keep apart": lambda: hold_out(SimpleNamespace(paired=False)),
+    "a latent vector is no picture": lambda: Latents.preview(None, RED),
     # files
     "there is no ncnn file other.ncnn.param": lambda: read_note("other.ncnn.param"),
     "bare.ncnn.param does not say what pictures it takes": lambda: read_note("bare.ncnn.param"),
