@@ -302,6 +302,28 @@ def test_what_predict_is_not_for_is_refused(tmp_path, channels, sources, options
         predict(saved(tmp_path, network), sources, tmp_path / "out", original=network, **options)
 
 
+class Hungry(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("can't allocate memory: you tried to allocate 99999999999 bytes")
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "message"),
+    [
+        (
+            Hungry(),
+            None,
+            "there is not enough memory for 40x40 pixels at once: run them in tiles, --tile 1024",
+        ),
+        (FixedSize(), (40, 40), r"does not run at 40x40 \(.*\): leave --size out, or take --size trained"),
+    ],
+)
+def test_a_size_that_a_student_cannot_take_is_told_with_a_way_out(tmp_path, network, size, message):
+    file = saved(tmp_path, network, size=(32, 32))
+    with pytest.raises(ValueError, match=message):
+        predict(file, photo(tmp_path, 40, 40), tmp_path / "out.png", original=network, size=size)
+
+
 def test_a_picture_of_four_channels_stands_beside_its_source(tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 4, 1))
     file, source = saved(tmp_path, network), photo(tmp_path, 8, 8)
