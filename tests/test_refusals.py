@@ -30,9 +30,10 @@ from ganshrink.system.own import settings_of
 from ganshrink.training.stages import Run, finished_stage
 from ganshrink.training.update import extended
 from ganshrink.workflow import verbs
+from ganshrink.workflow.compress import compress_recipe
 from ganshrink.workflow.lint import lint_net
 from ganshrink.workflow.recipe import read_recipe, resolve
-from ganshrink.workflow.saved_networks import load_network
+from ganshrink.workflow.saved_networks import NetworkSpec, load_network, save_network
 from tiny_recipe import tiny
 
 LABELLED = {"name": "labelled", "labels": "maps", "num_classes": 3}
@@ -63,6 +64,13 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "half/stages/teacher").mkdir(parents=True)
     (tmp_path / "half/stages/teacher/done.json").write_text('{"key": "k", "artefacts": ["G.safetensors"]}')
     (tmp_path / "half/stages/teacher/G.safetensors").write_text("no weights")
+
+
+def misfit():
+    """A file whose weights are of another width than the network that it names."""
+    spec = NetworkSpec(net={"name": "srvgg", "ngf": 5, "convs": 1}, example=[[1, 3, 8, 8]])
+    save_network("other.safetensors", nets.build("srvgg", ngf=4, convs=1), spec)
+    return load_network("other.safetensors")
 
 
 def its_own(config: "Missing"):  # noqa: F821
@@ -100,6 +108,7 @@ REFUSED = {
     ),
     "net.name: is missing": lambda: resolve({"net": {}}),
     "'seed.x.y=1': seed is a value, not a table": lambda: read_recipe("bare.toml", ["seed.x.y=1"]),
+    "the recipe names no folder: add run = 'runs/mine'": lambda: compress_recipe(resolve({"net": "resnet9"})),
     # metrics
     "a metric is a name or has update and compute, got 3": lambda: MetricsConfig(names=(3,)),
     "two metrics are called psnr": lambda: build_metrics(
@@ -121,6 +130,7 @@ REFUSED = {
     "mine.ncnn.param says what it takes in a form that is not known": lambda: read_note("mine.ncnn.param"),
     "mine.onnx is not a readable ONNX file": lambda: read_note("mine.onnx"),
     "mine.safetensors is not a readable safetensors file": lambda: load_network("mine.safetensors"),
+    "other.safetensors does not fit the network it names": misfit,
     "there is no file other.npy of outputs": lambda: _outputs(Path("other.npy")),
     "flat.npy must hold one array (N, C, H, W)": lambda: _outputs(Path("flat.npy")),
     "cost.json is not there: is empty the folder of a finished run": lambda: Run("empty").read("cost.json"),
