@@ -23,6 +23,7 @@ from ganshrink.data.latents import Latents
 from ganshrink.data.tensors import hold_out
 from ganshrink.deploy.goldens import _outputs
 from ganshrink.exporters.note import read_note
+from ganshrink.exporters.sizes import Sizes
 from ganshrink.methods.original import transformed
 from ganshrink.metrics.config import MetricsConfig
 from ganshrink.metrics.config import build as build_metrics
@@ -64,6 +65,18 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "half/stages/teacher").mkdir(parents=True)
     (tmp_path / "half/stages/teacher/done.json").write_text('{"key": "k", "artefacts": ["G.safetensors"]}')
     (tmp_path / "half/stages/teacher/G.safetensors").write_text("no weights")
+
+
+def wordless():
+    """A file of this package that says of its network alone what it is."""
+    spec = NetworkSpec(net={"name": "srvgg", "ngf": 4, "convs": 1}, example=[[1, 3, 8, 8]])
+    save_network("bare.safetensors", nets.build("srvgg", ngf=4, convs=1), spec)
+    return ganshrink.predict("bare.safetensors", "photo.png", "out.png")
+
+
+class OneSize(nn.Module):
+    def forward(self, x):
+        return x.view(1, 3, 8, 8)
 
 
 def misfit():
@@ -131,6 +144,10 @@ REFUSED = {
     "mine.onnx is not a readable ONNX file": lambda: read_note("mine.onnx"),
     "mine.safetensors is not a readable safetensors file": lambda: load_network("mine.safetensors"),
     "other.safetensors does not fit the network it names": misfit,
+    "bare.safetensors does not say what pictures it takes": wordless,
+    "the network runs at 8x8 but at none of 12x20, 4x4, 16x8: export it with a fixed size": lambda: Sizes(
+        4, 4
+    ).compared(OneSize(), (torch.zeros(1, 3, 8, 8),)),
     "there is no file other.npy of outputs": lambda: _outputs(Path("other.npy")),
     "flat.npy must hold one array (N, C, H, W)": lambda: _outputs(Path("flat.npy")),
     "cost.json is not there: is empty the folder of a finished run": lambda: Run("empty").read("cost.json"),
