@@ -21,8 +21,18 @@ import ganshrink
 from ganshrink.data.pictures import read_image, to_tensor
 from ganshrink.pruning import Channels, extract, reconstruct
 from ganshrink.pruning.allocate import bisect_threshold
-from ganshrink.pruning.effect import output_effect, over_mean, pivoted
+from ganshrink.pruning.effect import output_effect, pivoted
 from ganshrink.pruning.scores import evenly, norm_scale
+
+
+def over_mean(scores: Tensor, channels: Channels) -> Tensor:
+    """Scores over the mean of each group's that are finite: one threshold then spares no group for being large."""
+    out = scores.clone()
+    for group in channels.groups:
+        own = scores[group.atoms]
+        if group.frozen is None:
+            out[group.atoms] = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
+    return out
 
 
 def pivots(model: nn.Module, channels: Channels, shown: Tensor) -> Tensor:

@@ -70,6 +70,16 @@ def test_a_missing_extra_is_told_with_what_installs_it(monkeypatch):
     assert lines["self-test"].strip().startswith("passed")
 
 
+def test_a_fault_of_the_package_is_told_by_its_kind(monkeypatch, command):
+    """What is wrong with what a user gave is a line of its own; anything else names its kind, and `--debug` the place."""
+
+    def fails(**options):
+        raise KeyError("macs")
+
+    monkeypatch.setattr(doctor, "examine", fails)
+    assert command("doctor", code=1) == ("", "error: KeyError: 'macs' (--debug shows where)\n")
+
+
 def test_doctor_fails_where_torch_computes_something_else(monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", {})
     conv2d = F.conv2d

@@ -5,6 +5,7 @@ from PIL import Image
 
 from ganshrink.data import read_image, read_labels, to_tensor, to_uint8, write_png
 from ganshrink.data.pictures import read_size
+from ganshrink.data.pixels import PictureReader
 
 
 def gradient(height=6, width=10):
@@ -158,3 +159,11 @@ def test_tensors_and_pixels_are_inverse_to_each_other(tmp_path):
     assert to_uint8(torch.tensor([[[-7.0, 7.0]]])).ravel().tolist() == [0, 255]
     write_png(tmp_path / "new folder" / "ü.png", pixels)
     assert np.array_equal(np.asarray(read_image(tmp_path / "new folder" / "ü.png")), pixels)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((6, 10), 1), ((6, 10, 5), 5), ((5, 6, 10), 5)])
+def test_arrays_have_their_sides_wherever_channels_stand(tmp_path, shape, channels):
+    np.save(tmp_path / "a.npy", array := np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    read = PictureReader(channels)(tmp_path / "a.npy")
+    assert read.shape == (6, 10, channels) and read_size(tmp_path / "a.npy") == (6, 10)
+    assert np.array_equal(np.moveaxis(read, -1, 0) if shape[0] == 5 else read.reshape(shape), array)

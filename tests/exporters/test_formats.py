@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ganshrink.exporters.note import FileNote
 from ganshrink.exporters.parity import compare, compare_half, on_pictures
 from ganshrink.exporters.runtime import EXTRAS
 from ganshrink.training.stages import Run
-from ganshrink.workflow.formats import write_formats
+from ganshrink.workflow.formats import in_words, time_format, write_formats
 
 
 def tiny() -> nn.Module:
@@ -121,6 +122,45 @@ def test_the_table_of_formats(tmp_path: Path) -> None:
 def worst(run, net: nn.Module, *batch: Tensor) -> float:
     with torch.no_grad():
         return (run(batch) - net(*batch)).abs().max().item()
+
+
+TIMED = """
+import torch
+from ganshrink.exporters import Exporter
+
+OPENED = []
+
+def write(model, example, path, *, inputs, **options):
+    path.write_text(str(sum(p.numel() for p in model.parameters())))
+    return {"bytes": path.stat().st_size}
+
+def run(path, threads):
+    OPENED.append((path, path.read_text(), threads))
+    return lambda inputs: torch.tanh(inputs[0])
+
+PART = Exporter("student.txt", write, "a number", open=run)
+SILENT = Exporter("student.txt", write, "a number")
+"""
+
+
+def test_a_format_is_timed_beside_the_teachers_file_of_the_same(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "timed_part.py").write_text(TIMED)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = Run(tmp_path / "run")
+    (run.path / "student.txt").write_text("7")
+    run.write("parity.json", {"student.txt": {"format": "timed_part:PART", "bytes": 1}})
+    teacher, example = nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 8, 16),)
+    given = {"image_io": None, "threads": 1, "seconds": 0.01}
+    time_format(run, "timed_part:SILENT", teacher, example, **given)  # which nothing here runs
+    assert "latency" not in run.read("parity.json")["student.txt"]
+    time_format(run, "timed_part:PART", teacher, example, **given)
+    (made, whole, _), (path, own, threads) = sys.modules.pop("timed_part").OPENED
+    assert (whole, own, threads, path) == ("12", "7", 1, run.path / "student.txt") and not made.exists()
+    told = run.read("parity.json")["student.txt"]["latency"]
+    assert told["q1"] <= told["ratio"] <= told["q3"] and told["sizes"] == ["3x8x16"] and told["rounds"] > 1
+    [row] = run.read("formats.json")["rows"]
+    assert row["latency"]["ratio"] == told["ratio"]
+    assert in_words(run.path, run.read("parity.json"), None)[0].startswith(f"{path}: {{")
 
 
 @pytest.mark.formats

@@ -57,6 +57,10 @@ def no_gan_to_prune_by(variant: str) -> Callable[[], tuple[Job, dict]]:
             r"method.search.adaptive_rho multiplies method.search.rho, which is 0",
         ),
         (
+            lambda: (tiny.job(), {"search": {"start": "fresh"}, "quantization": {"activations": "observed"}}),
+            r"activations = 'observed' sees ranges of random weights: with new weights use 'fixed'",
+        ),
+        (
             lambda: (
                 tiny.job(),
                 {"inherit_discriminator": False, "search": {"fixed_discriminator": True}},

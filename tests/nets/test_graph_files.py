@@ -1,6 +1,7 @@
 """Files that hold a graph beside the weights: read in order, and believed where both make the same picture."""
 
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -108,6 +109,11 @@ def test_what_cannot_be_read_is_named(tmp_path):
     path.with_suffix(".bin").write_bytes(struct.pack("<I", 0x000D4B38) + weights[4:])
     with pytest.raises(ValueError, match="weights of b0 are quantized"):
         open_checkpoint(path)
+    path.with_suffix(".bin").write_bytes(weights + b"more")
+    with pytest.raises(
+        ValueError, match=f"its .bin has {len(weights) + 4} bytes, its layers take {len(weights)}"
+    ):
+        open_checkpoint(path)
     path.with_suffix(".bin").write_bytes(weights)
     path.write_text(whole.replace("PixelShuffle", "Softmax"))
     with pytest.raises(ValueError, match="the layers Softmax are not read here"):
@@ -115,6 +121,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
     path.with_suffix(".bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no file .*net\.bin"):
         open_checkpoint(path)
+    (tmp_path / "net.onnx").write_bytes(weights)
+    with pytest.raises(ValueError, match="is damaged or no ONNX file"):
+        open_checkpoint(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +133,15 @@ def test_what_cannot_be_read_is_named(tmp_path):
         (lambda text: "7767517", "holds no convolution"),
         (lambda text: text.replace("0=5 1=3", "0=five 1=3", 1), "the line .* is no layer of ncnn"),
         (lambda text: text.replace("data b0", "nothing b0", 1), "its graph does not run on .*nothing"),
+        (
+            lambda text: text.replace(" 4=1 ", " 4=-233 ", 1),
+            "b0 pads as its size needs, which is not read here",
+        ),
+        (lambda text: text.replace(" 5=1 ", " 5=1 9=3 ", 1), "b0 ends in an activation .*, of kind 3"),
+        (
+            lambda text: re.sub(r"(BinaryOp .*) 0=0", r"\1 0=9", text),
+            "is an operation of kind 9, which is not read",
+        ),
     ],
 )
 def test_a_damaged_graph_is_one_line(tmp_path, change, said):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import unfold
+from torch.nn.utils.parametrizations import weight_norm
 
 import ganshrink
 from ganshrink.graph import trace
@@ -14,10 +15,12 @@ from ganshrink.pruning import Plan, extract
 from ganshrink.pruning.linear_layers import (
     by_group,
     inputs_at,
+    kept_outputs,
     matrix,
     outputs_at,
     places_of,
     put,
+    unfit,
     unknowns_of,
 )
 
@@ -288,3 +291,23 @@ def test_a_failure_leaves_the_student_as_it_was():
     assert torch.equal(student[2].weight, given[2].weight)
     with pytest.raises(ValueError, match="4 is not what this plan leaves of the teacher's"):
         ganshrink.reconstruct(student, nn.Sequential(*teacher[:4], nn.Linear(8, 8).double()), images())
+
+
+def test_only_layers_whose_own_weight_says_what_they_put_out_are_fitted():
+    hooked = nn.Conv2d(3, 4, 3)
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    reasons = {
+        "a ReLU is no convolution": nn.ReLU(),
+        "its weight is computed": weight_norm(nn.Conv2d(3, 4, 3)),
+        "it has hooks, which may change": hooked,
+    }
+    assert all(unfit(module).startswith(reason) for reason, module in reasons.items())
+    assert unfit(nn.ConvTranspose2d(4, 8, 3, groups=4)) is None
+
+
+def test_outputs_that_stay_of_a_transposed_depthwise_layer_are_those_of_its_inputs():
+    layer, alive = nn.ConvTranspose2d(4, 8, 3, groups=4), np.array([True, False, True, True])
+    kept = kept_outputs(layer, {0: alive})
+    x = torch.randn(1, 4, 5, 5) * torch.from_numpy(alive)[:, None, None]
+    made = (layer(x) - layer.bias[:, None, None]).abs().amax((0, 2, 3)) > 0
+    assert kept.tolist() == made.nonzero().flatten().tolist() == [0, 1, 4, 5, 6, 7]

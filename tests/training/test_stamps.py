@@ -1,11 +1,13 @@
 """Stamps of a user's own code and objects: two things share one only if they do the same."""
 
+import copy
 import functools
 import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -144,3 +146,20 @@ def test_a_run_for_own_code_makes_its_stages_again_when_that_changes(tmp_path: P
         assert [one["name"] for one in again.stages()] == ["teacher", "search"]
     assert made == ["teacher", "search", "search"]
     del run
+
+
+def test_arrays_methods_and_what_holds_itself_are_told_apart(module):
+    rows = np.arange(4)
+    assert stamp(rows) == stamp(rows.copy()) == stamp(torch.arange(4)) != stamp(rows + 1)
+    net = module("nets_one", NET.format(more="")).Net
+    assert stamp(net(2.0).forward) == stamp(net(2.0).forward) != stamp(net(3.0).forward)
+    ring: dict = {"scale": 1.0}
+    ring["self"] = ring
+    other: dict = {"scale": 2.0}
+    other["self"] = other
+    assert stamp(ring) == stamp(copy.deepcopy(ring)) != stamp(other)
+
+
+def test_what_holds_nothing_to_know_it_by_is_told(caplog):
+    assert stamp(object()) != stamp(object())
+    assert "a object has no stamp: what is made with it is not taken up by a later run" in caplog.text

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ganshrink.latency.profiles import read_profile
-from ganshrink.workflow.measured_devices import add_device
+from ganshrink.workflow.measured_devices import add_device, keep_current
 
 MEASURED = {
     "kind": "ganshrink browser measurement", "run": "mine", "when": "2026-11-30T21:00:00.000Z",
@@ -37,6 +37,11 @@ def test_a_measured_device_is_in_the_report_once(run):
     assert "In a browser, Pixel &lt;8&gt;" in page and "40.0 ms" in page and "Pixel <8>" not in page
 
 
+def test_the_command_says_what_was_measured(run, command):
+    out, _ = command("measure", run, "--page", run / "measured.json", "--name", "Pixel 8")
+    assert out.split("\nreport: ")[0] == "Pixel 8, WebAssembly, 4 threads: teacher 40.0 ms, student 10.0 ms"
+
+
 def test_what_was_measured_otherwise_is_refused(run):
     (run / "student.onnx").write_bytes(b"another")
     with pytest.raises(ValueError, match="measured with a student.onnx of 2 bytes, that of .* has 7"):
@@ -55,3 +60,17 @@ def test_what_was_measured_otherwise_is_refused(run):
     with pytest.raises(ValueError, match="times whole networks, and a budget needs the times of layers"):
         read_profile(run / "measured.json")
     assert not (run / "devices.json").exists()
+
+
+def test_what_was_measured_of_files_that_changed_is_forgotten(run):
+    add_device(run, run / "measured.json", name="Pixel 8")
+    keep_current(run)
+    assert len(json.loads((run / "devices.json").read_text())["devices"]) == 1
+    (run / "student.onnx").write_bytes(b"bb")
+    keep_current(run)
+    assert json.loads((run / "devices.json").read_text()) == {"devices": []}
+    (run / "student.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no student.onnx, which .* was measured with"):
+        add_device(run, run / "measured.json")
+    with pytest.raises(FileNotFoundError, match="the page of `ganshrink demo RUN` saves one"):
+        add_device(run, run / "none.json")

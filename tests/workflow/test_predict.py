@@ -282,6 +282,60 @@ def test_sources_of_every_kind_and_pictures_of_every_format(tmp_path):
         predict(saved(tmp_path, four), picture, tmp_path, original=four, format="jpg")
 
 
+@pytest.mark.parametrize(
+    ("channels", "sources", "options", "message"),
+    [
+        (3, "photo.png", {"tile": 0}, "--tile 0: a number of pixels, such as 512"),
+        (
+            3,
+            "photo.png",
+            {"count": 3},
+            "--count, --seed and --truncation are for students that take latent vectors",
+        ),
+        (3, [], {}, "there is no picture to run the student on"),
+        (3, "photo.png", {"format": "gif"}, "--format gif: write png, jpg"),
+        (5, "photo.png", {"side_by_side": True}, "--side-by-side: images of 5 channels are no pictures"),
+    ],
+)
+def test_what_predict_is_not_for_is_refused(tmp_path, channels, sources, options, message):
+    network = nn.Sequential(conv(3, channels))
+    with pytest.raises(ValueError, match=message):
+        predict(saved(tmp_path, network), sources, tmp_path / "out", original=network, **options)
+
+
+class Hungry(nn.Module):
+    def forward(self, x):
+        if x.shape[-1] > 32:
+            raise RuntimeError("can't allocate memory: you tried to allocate 99999999999 bytes")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "message"),
+    [
+        (
+            Hungry(),
+            None,
+            "there is not enough memory for 40x40 pixels at once: run them in tiles, --tile 1024",
+        ),
+        (FixedSize(), (40, 40), r"does not run at 40x40 \(.*\): leave --size out, or take --size trained"),
+    ],
+)
+def test_a_size_that_a_student_cannot_take_is_told_with_a_way_out(tmp_path, network, size, message):
+    file = saved(tmp_path, network, size=(32, 32))
+    with pytest.raises(ValueError, match=message):
+        predict(file, photo(tmp_path, 40, 40), tmp_path / "out.png", original=network, size=size)
+
+
+def test_a_picture_of_four_channels_stands_beside_its_source(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    file, source = saved(tmp_path, network), photo(tmp_path, 8, 8)
+    [made] = predict(file, source, tmp_path / "out.png", original=network, side_by_side=True)
+    with Image.open(made) as picture, Image.open(source) as given:
+        left, beside = np.asarray(picture)[:, :8], np.asarray(given.convert("RGB"))
+    assert picture.mode == "RGBA" and np.array_equal(left[..., :3], beside) and (left[..., 3] == 255).all()
+
+
 @pytest.mark.formats
 @pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
 def test_a_film_is_a_row_of_pictures(tmp_path, name):

@@ -155,12 +155,3 @@ def _pivots(correlations: Tensor, effects: Tensor) -> Tensor:
         if diagonal[best] > 1e-12 * effects.max():
             left = left - torch.outer(left[:, best], left[best]) / diagonal[best]
     return found
-
-
-def over_mean(scores: Tensor, channels: Channels) -> Tensor:
-    """Scores over the mean of each group's that are finite: one threshold then spares no group for being large."""
-    out = scores.clone()
-    for group in channels.free:
-        own = scores[group.atoms]
-        out[group.atoms] = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
-    return out
