@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganshrink.nets.instance_encoder import INSTANCES, InstanceEncoder
+from ganshrink.system.copies import in_evaluation
 
 FILE = "encoder.safetensors"  # in the folder of a run
 KEY = "ganshrink_encoder"  # of its metadata: options of the network, and the mean features of each class
@@ -73,4 +74,6 @@ def _opened(path: Path, changed: int) -> tuple[InstanceEncoder, ClassMeans]:
         network.load_state_dict(load_file(path))
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f"data.encoder: {path} is no encoder that ganshrink wrote") from error
-    return network.eval().requires_grad_(False), tuple(tuple(row) for row in note["classes"])
+    network = in_evaluation(network)
+    network.requires_grad_(False)
+    return network, tuple(tuple(row) for row in note["classes"])

@@ -87,7 +87,8 @@ def _differences() -> dict[str, float]:
     """A convolution and its gradient in torch against numpy in float64; half of its channels cut against them at zero."""
     rng = np.random.default_rng(0)
     image, first, last = rng.random((2, 3, 32, 32)), rng.random((16, 3, 3, 3)), rng.random((3, 16, 1, 1)) / 16
-    x, w, v = (torch.from_numpy(array).float().requires_grad_() for array in (image, first, last))
+    given: Any = {"dtype": torch.float32, "requires_grad": True}
+    x, w, v = (torch.tensor(array, **given) for array in (image, first, last))
     made = F.conv2d(x, w)
     made.sum().backward()
     windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), (2, 3))
