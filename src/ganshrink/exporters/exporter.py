@@ -33,8 +33,9 @@ class Exporter:
         extra: what must be installed for it, a key of `ganshrink.exporters.runtime.EXTRAS`; empty: nothing.
         runtime: the package that runs the file; empty where none does here.
         open: the file as a function, on so many threads; None: it cannot be run here.
-        python: lines that run the file without this package, for the report: of `batch`, a NumPy array of shape
-            (1, C, H, W), they make `image`; `{file}` stands for its name. Empty: there are none, or it is an ONNX file.
+        python: imports, an empty line, and lines that run the file without this package, for the report: of `batch`, a
+            NumPy array of shape (1, C, H, W), they make `image`; `{file}` stands for its name. Empty: there are none, or
+            it is an ONNX file.
     """
 
     file: str

@@ -13,11 +13,13 @@ image = session.run(None, {{session.get_inputs()[0].name: batch}})[0]
 
 CODE = """\
 import numpy as np
+{imports}
 from PIL import Image
 
 {read}
 
 {run}
+
 {write}
 """
 
@@ -99,7 +101,8 @@ def _code(run: RunFiles, lines: str, entry: dict[str, Any]) -> str:
         f"pixels = {writing.format('image[0].transpose(1, 2, 0)')}\n"
         'Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).squeeze()).save("out.png")'
     )
-    return CODE.format(read=read, run=lines.strip(), write=write)
+    imports, _, rest = lines.partition("\n\n")
+    return CODE.format(imports=imports, read=read, run=rest.strip(), write=write)
 
 
 def _encoded(values: str) -> str:
