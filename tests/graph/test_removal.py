@@ -182,3 +182,19 @@ def test_a_branch_that_another_name_holds_too_is_not_removable():
     model.alias = model.branch[0]
     channels = trace(model, torch.randn(1, 3, 8, 12))
     assert not any(g.removable for g in channels.groups)
+
+
+def test_branches_that_go_apart_are_asked_once_each_and_the_answer_is_the_same(monkeypatch):
+    net, example = nets.build("resnet6", ngf=4, affine=True), torch.randn(1, 3, 32, 32)
+    channels = trace(net, example)
+    monkeypatch.setattr("ganshrink.graph.assembly._go_apart", lambda together, each: False)
+    more = trace(net, example)
+    assert sum(group.removable for group in channels.groups) == 6
+    assert [g.removable for g in channels.groups] == [g.removable for g in more.groups]
+    assert len(more.removals.known) == len(channels.removals.known) + 6  # all branches but one
+
+
+def test_branches_whose_sum_goes_with_the_last_of_them_are_asked_without_one_of_them_too(incres):
+    _, channels = incres
+    chosen = [group for group in channels.groups if group.removable]
+    assert len(channels.removals.known) >= 2 * len(chosen) + 1

@@ -15,7 +15,7 @@ from ganshrink.graph.regions import find_regions, takes_scalars, writes
 from ganshrink.pruning.atoms import Index
 from ganshrink.pruning.channels import Channels, Group, Norm, Producer
 from ganshrink.pruning.cost import CostModel
-from ganshrink.pruning.removal import Removals
+from ganshrink.pruning.removal import Removals, Removed
 from ganshrink.pruning.statistics import Positions, Statistics, call_names, calls_of
 
 SINGLE = "it has a single channel"
@@ -323,7 +323,8 @@ def with_removable(channels: Channels, why_one: Mapping[int, str]) -> Channels:
     for number in alone if not chosen else ():
         if resolve(frozenset([*chosen, number])).problem is None:
             chosen.append(number)
-    if any(resolve(frozenset(chosen) - {n}).problem for n in chosen):
+    apart = _go_apart(resolve(frozenset(chosen)), [resolve(frozenset([n])) for n in chosen])
+    if not apart and any(resolve(frozenset(chosen) - {n}).problem for n in chosen):
         chosen = []
     groups = []
     for i, g in enumerate(channels.groups):
@@ -332,6 +333,14 @@ def with_removable(channels: Channels, why_one: Mapping[int, str]) -> Channels:
         reason = why_one.get(i, SINGLE if one else TIED) if single else None
         groups.append(replace(g, removable=i in chosen, frozen=g.frozen or reason))
     return replace(channels, groups=tuple(groups))
+
+
+def _go_apart(together: Removed, each: Sequence[Removed]) -> bool:
+    """Whether all go as each does by itself, so that no choice of them has to be looked at: there are too many for that
+    in a network of a thousand layers."""
+    return sum(len(one.calls) for one in each) == len(together.calls) and together.calls == frozenset().union(
+        *(one.calls for one in each)
+    )
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Index:

@@ -199,6 +199,8 @@ class Removals:
         found: list[Region] = []
         taken: set[fx.Node] = set()
         for region in self.regions:
+            if region.nodes.isdisjoint(unread):
+                continue
             free = region.nodes - covered
             if free and not free & taken and free <= unread:
                 found.append(region)
