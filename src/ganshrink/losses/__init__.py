@@ -24,6 +24,7 @@ from ganshrink.losses.online_distillation import (
     reduced,
 )
 from ganshrink.losses.perceptual import gram, perceptual_distance
+from ganshrink.losses.shift_consistency import shift_consistency
 from ganshrink.losses.ssim import structural_similarity
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "perceptual_distance",
     "reduced",
     "resized",
+    "shift_consistency",
     "structural_similarity",
     "weighted_distance",
 ]

@@ -5,15 +5,14 @@ compared with the one before. A generator that commutes with shifts scores 0. It
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ganshrink.losses.shift_consistency import MARGIN, moved
 from ganshrink.metrics.mean import MeanOverImages
 from ganshrink.metrics.resampling import mean_of
 from ganshrink.metrics.value import Listed, Pictures, Setup, to_uint8
 
 STEPS = 4  # as many as two halvings have phases
-MARGIN = 8  # of a side: the part at each border that is left out, since the moved picture is mirrored there
 
 
 def flicker(batch: Pictures) -> Tensor:
@@ -30,8 +29,8 @@ def flicker(batch: Pictures) -> Tensor:
     top, side = height // MARGIN, max(width // MARGIN, STEPS * batch.scale)
     frames = []
     for step in range(STEPS + 1):
-        moved = F.pad(picture, (step, 0, 0, 0), mode="reflect")[..., : picture.shape[-1]] if step else picture
-        made = to_uint8(batch.generator((moved,)), truncate=batch.truncate) if step else fake
+        again = batch.generator((moved(picture, step, 0),)) if step else None
+        made = fake if again is None else to_uint8(again, truncate=batch.truncate)
         at = side + step * batch.scale
         frames.append(made[..., top : height - top, at : at + width - 2 * side].double())
     return torch.stack(

@@ -121,8 +121,15 @@ class StudentTraining(Training):
         default=24, ge=1, description="training images that reconstruct refits to, all in memory at once"
     )
 
+    lambda_shift: float = Field(
+        default=0,
+        ge=0,
+        description="weight of a loss against flicker in films: the mean |difference| of what is made of an input moved by "
+        "up to 4 pixels, and the output moved so; 0: none. It costs one more pass of the student",
+    )
+
     def decisive(self) -> dict[str, Any]:
-        """Also what it starts from, where that is set."""
+        """Also what it starts from, where that is set. `lambda_shift` is a term of the task, and stamped as that."""
         begun = {} if self.start is None else {"start": self.start}
         return (
             super().decisive()

@@ -19,6 +19,7 @@ from ganshrink.system.distributed import init_distributed, is_main_process
 from ganshrink.system.generator import batch_of_one, generate
 from ganshrink.training.stages import Run
 from ganshrink.training.stamps import with_source
+from ganshrink.training.tasks.steady import check_movable, steadied
 from ganshrink.training.train import Nets
 from ganshrink.workflow import outputs
 from ganshrink.workflow.device_budget import resolve_budget
@@ -95,6 +96,8 @@ def prepare(
     original = Original(build, example, recipe.method.transforms(), recipe.method.exact, net)
     whole = student_net or original
     sample = images.sample(0, None)
+    if recipe.student.lambda_shift:
+        check_movable(whole.network, sample["input"])
     if "target" not in sample:  # inputs alone do not tell what the generator makes of them
         with torch.no_grad():
             images.out_channels = generate(original.network, batch_of_one(sample["input"])).shape[1]
@@ -106,7 +109,7 @@ def prepare(
     job = Job(
         original,
         teacher,
-        recipe.new_task(),
+        steadied(recipe.new_task(), recipe.student.lambda_shift),
         trained_on,
         budget,
         recipe.student,
