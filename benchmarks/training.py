@@ -1,9 +1,9 @@
 """What a training step costs: Pix2Pix beside a plain loop over the same networks, and distillation beside the student alone.
 
 Run: `OMP_NUM_THREADS=1 python benchmarks/training.py [--net resnet9] [--ngf 32] [--size 128] [--steps 8] [--rounds 5]`.
-The plain loop is what one writes by hand: the batches of a list, two optimisers, hinge losses and L1, in float32. Student:
-30 % of each layer. Distillation compares features at four places of the teacher's trunk (CAT), without the discriminator's
-share, which both trainings have.
+The plain loop is what one writes by hand: the batches of a list, two optimisers, hinge losses and L1, in float32, and again
+in each other precision. Student: 30 % of each layer. Distillation compares features at four places of the teacher's trunk
+(CAT), without the discriminator's share, which both trainings have.
 """
 
 import argparse
@@ -30,8 +30,15 @@ from ganshrink.training.tasks.pix2pix import Pix2Pix, Pix2PixConfig
 TASK = Pix2Pix(Pix2PixConfig(ndf=64))
 
 
-def plain(networks: dict[str, nn.Module], batches: list[dict[str, Any]], steps: int) -> None:
+def plain(
+    networks: dict[str, nn.Module], batches: list[dict[str, Any]], steps: int, precision: str = "32-true"
+) -> None:
     """Pix2Pix by hand."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        _plain(networks, batches, steps)
+
+
+def _plain(networks: dict[str, nn.Module], batches: list[dict[str, Any]], steps: int) -> None:
     G, D = (in_training(networks[name]) for name in ("G", "D"))
     adam = {name: torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for name, net in networks.items()}
     for batch in itertools.islice(itertools.cycle(batches), steps):
@@ -91,15 +98,17 @@ def main() -> None:
                 directory=Path(folder),
             )
 
-    def by_hand() -> None:
+    def by_hand(precision: str = "32-true") -> None:
         torch.manual_seed(0)
-        plain(TASK.nets(initialise(teacher), 3, 3), listed, given.steps)
+        plain(TASK.nets(initialise(teacher), 3, 3), listed, given.steps, precision)
 
     print(
         f"{given.net} ngf {given.ngf}, {given.size} px, batch {given.batch_size}, {given.steps} steps a turn"
     )
     runs = {"plain loop": by_hand}
     for precision in given.precision:
+        if precision != "32-true":
+            runs[f"plain loop, {precision}"] = lambda p=precision: by_hand(p)  # type: ignore[misc]
         runs[f"Pix2Pix, {precision}"] = lambda p=precision: trained("teacher", teacher, p)  # type: ignore[misc]
     interleaved(runs, given.rounds)
     alone = lambda: trained("student", small, given.precision[0])  # noqa: E731

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from ganshrink import nets
 from ganshrink.exporters import export_int8, open_session
+from ganshrink.exporters.graph import capture, prepare, write
+from ganshrink.exporters.int8 import pad_bytes
+from ganshrink.exporters.integers import dequantize, quantize
 from ganshrink.exporters.network import OnnxGenerator
 from ganshrink.exporters.runtime import has_openvino, open_openvino
 from ganshrink.quant import QuantConfig, calibrate, deploy
@@ -50,6 +53,15 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
+def written(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, not compared with torch: what it is made of is the same on every machine."""
+    path = tmp_path_factory.mktemp("written") / "net.onnx"
+    graph, encode, given = prepare(network, pictures(1)[0], None, False)
+    write(capture(graph, encode, given, True, False)[0], path, rewrite=pad_bytes)
+    return path
+
+
+@pytest.fixture(scope="module")
 def exported(
     network: nn.Module, exact_integers: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict]:
@@ -57,9 +69,8 @@ def exported(
     return path, export_int8(network, pictures(1)[0], path, inputs=pictures(34))
 
 
-def test_weights_are_bytes_in_the_file(network: nn.Module, exported: tuple[Path, dict]) -> None:
-    path, entry = exported
-    model = onnx.load(path)
+def test_weights_are_bytes_in_the_file(network: nn.Module, written: Path) -> None:
+    model = onnx.load(written)
     kinds = {i.name: i.data_type for i in model.graph.initializer}
     int8 = [i for i in model.graph.initializer if i.data_type == onnx.TensorProto.INT8 and len(i.dims) == 4]
     convs = [m for m in network.modules() if hasattr(m, "round_output")]
@@ -68,14 +79,13 @@ def test_weights_are_bytes_in_the_file(network: nn.Module, exported: tuple[Path,
     assert all(len(i.dims) < 4 for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT)
     used = Counter(node.op_type for node in model.graph.node)
     assert used["QuantizeLinear"] == 7 + 5  # of every input but the stem's, of every output but three
-    assert entry["bytes"] == path.stat().st_size
 
 
-def test_onnx_runtime_computes_in_integers(exported: tuple[Path, dict], tmp_path: Path) -> None:
+def test_onnx_runtime_computes_in_integers(written: Path, tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(str(exported[0]), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(str(written), options, providers=["CPUExecutionProvider"])
     used = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert used["QLinearConv"] == 5
     assert (
@@ -83,18 +93,48 @@ def test_onnx_runtime_computes_in_integers(exported: tuple[Path, dict], tmp_path
     )  # the stem, and what it has no integer operator for
 
 
-def test_mirrored_padding_moves_bytes(exported: tuple[Path, dict]) -> None:
-    graph = onnx.load(exported[0]).graph
+def test_mirrored_padding_moves_bytes(written: Path) -> None:
+    graph = onnx.load(written).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
     pads = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Pad"]
     assert sorted(map(str, pads)) == ["None"] + 3 * ["QuantizeLinear"]  # the picture's own is in float
 
 
 def test_the_entry_says_what_was_compared(exported: tuple[Path, dict]) -> None:
-    _, entry = exported
+    path, entry = exported
+    assert entry["bytes"] == path.stat().st_size
     assert entry["images"] == 34 and entry["psnr_db"] >= 40 and entry["worst_psnr_db"] <= entry["psnr_db"]
     assert entry["runtimes"]["onnxruntime"]["version"] == onnxruntime.__version__
     assert ("openvino" in entry["runtimes"]) == has_openvino()
+
+
+def test_rounding_is_that_of_onnx_runtime_to_the_last_bit(tmp_path: Path) -> None:
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.tensor(0.037))
+            self.register_buffer("scales", torch.rand(3) + 0.01)
+            self.register_buffer("zero", torch.tensor(91, dtype=torch.uint8))
+            self.register_buffer("zeros", torch.tensor([0, 128, 255], dtype=torch.uint8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = quantize(x * 9, self.scale, self.zero)
+            of_channel = dequantize(levels, self.scales, self.zeros, axis=1)
+            return dequantize(levels, self.scale, self.zero) + of_channel
+
+    torch.manual_seed(0)
+    network = Rounded().eval()
+    x = torch.cat(
+        [
+            torch.rand(1, 3, 64, 64) * 2 - 1,
+            (torch.arange(3 * 64 * 64) % 512 - 256).reshape(1, 3, 64, 64) / 18 * 0.037,
+        ]
+    )
+    graph, encode, given = prepare(network, x[:1], None, False)
+    write(capture(graph, encode, given, True, False)[0], tmp_path / "rounded.onnx")
+    [found] = open_session(tmp_path / "rounded.onnx").run(None, {"input": x.numpy()})
+    assert torch.equal(torch.from_numpy(found), network(x))
+    assert len(network(x).unique()) > 256
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganshrink.exporters.instance_norm import OwnNorms, translations, whole
+from ganshrink.exporters import instance_norm, integers
+from ganshrink.exporters.instance_norm import OwnNorms, whole
 from ganshrink.exporters.parity import shapes_of
 from ganshrink.exporters.picture import DTYPES, ImageIO, PictureIO, are_pictures
 from ganshrink.exporters.probes import Inputs, free_sides
@@ -141,7 +142,7 @@ def write(
                 input_names=names,
                 output_names=["image"],
                 opset_version=opset,
-                custom_translation_table=translations(),
+                custom_translation_table=instance_norm.translations() | integers.translations(),
                 verbose=False,
                 optimize=False,  # it takes `+ 1e-8` for `+ 0`
             )

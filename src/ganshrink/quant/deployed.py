@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, pad
 
+from ganshrink.exporters.integers import dequantize, quantize
 from ganshrink.exporters.parity import psnr_of_mse
 from ganshrink.quant.config import QuantConfig
 from ganshrink.quant.grid import Grid, Grids, LayerGrids
@@ -116,7 +117,7 @@ def _images(
 
 
 class Rounding(nn.Module):
-    """x on a grid of bytes (uint8). While exporting, a pair of QuantizeLinear and DequantizeLinear."""
+    """x on a grid of bytes (uint8)."""
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -127,12 +128,9 @@ class Rounding(nn.Module):
         self.register_buffer("zero", torch.tensor(grid.zero, dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.onnx.is_in_onnx_export():
-            return self.grid.round(x)
         if (self.grid.lowest, self.grid.highest) != (0, 255):  # a byte would hold more levels than there are
             x = x.clamp(*self.grid.bounds())
-        levels = _operator("QuantizeLinear", (x, self.scale, self.zero), torch.uint8, x.shape)
-        return _operator("DequantizeLinear", (levels, self.scale, self.zero), torch.float32, x.shape)
+        return dequantize(quantize(x, self.scale, self.zero), self.scale, self.zero)  # type: ignore[no-any-return]
 
 
 class Requantizing(nn.Module):
@@ -158,13 +156,10 @@ class Requantizing(nn.Module):
         self.register_buffer("none", torch.tensor(0, dtype=torch.uint8))
 
     def forward(self, levels: Tensor) -> Tensor:
-        if torch.onnx.is_in_onnx_export():
-            rounded = _operator("QuantizeLinear", (levels, self.one, self.none), torch.uint8, levels.shape)
-            given = (rounded, self.scale, self.zero)
-            return _operator("DequantizeLinear", given, torch.float32, levels.shape, {"axis": 1})
-        if self.rounds:
-            levels = levels.round().clamp(0, 255)
-        return (levels - self.zero.float()[:, None, None]) * self.scale[:, None, None]
+        if not self.rounds:
+            return (levels - self.zero.float()[:, None, None]) * self.scale[:, None, None]
+        rounded = quantize(levels, self.one, self.none)
+        return dequantize(rounded, self.scale, self.zero, axis=1)  # type: ignore[no-any-return]
 
 
 class Integers(nn.Module):
@@ -181,21 +176,8 @@ class Integers(nn.Module):
         self.register_buffer("zero", torch.zeros_like(scale, dtype=values.dtype))
 
     def forward(self) -> Tensor:
-        if torch.onnx.is_in_onnx_export():
-            given = (self.values, self.scale, self.zero)
-            attrs = {"axis": self.axis} if self.scale.dim() else {}
-            return _operator("DequantizeLinear", given, torch.float32, self.values.shape, attrs)
-        scale = self.scale
-        if scale.dim():
-            scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(self.values.dim())])
-        return self.values.float() * scale
-
-
-def _operator(
-    name: str, given: tuple[Tensor, ...], dtype: torch.dtype, shape: Any, attrs: dict[str, Any] | None = None
-) -> Tensor:
-    result: Tensor = torch.onnx.ops.symbolic(name, given, attrs or {}, dtype=dtype, shape=shape, version=19)
-    return result
+        axis = self.axis if self.scale.dim() else None
+        return dequantize(self.values, self.scale, self.zero, axis)  # type: ignore[no-any-return]
 
 
 class DeployedConv(nn.Module):
