@@ -8,7 +8,14 @@ from torch import Tensor
 
 from ganshrink.metrics import Pictures
 from ganshrink.metrics.features import FeatureNetwork
-from ganshrink.metrics.kernel import KernelDistance, Reservoir, kernel_distance, unpaired_kernel_distance
+from ganshrink.metrics.kernel import (
+    ROWS,
+    KernelDistance,
+    Reservoir,
+    kernel_distance,
+    of_subsets,
+    unpaired_kernel_distance,
+)
 
 
 def features(n: int, *, seed: int, dim: int = 5) -> Tensor:
@@ -195,6 +202,15 @@ def test_many_images_give_subsets_whose_mean_is_near_the_exact_estimate(corner: 
     spread = float(results[0].protocol["standard_deviation"])
     assert 0 < abs(results[0].value - exact.compute().value) < 4 * spread / 20**0.5
     assert (results[0].protocol["subsets"], results[0].protocol["subset_size"]) == (20, 25)
+
+
+def test_subsets_together_are_what_each_is_alone() -> None:
+    x, y = features(ROWS + 70, seed=0), features(2 * ROWS + 30, seed=1) + 0.2
+    of_x, of_y = (torch.stack([torch.randperm(n)[:40] for _ in range(7)]) for n in (len(x), len(y)))
+    apart = [unpaired_kernel_distance(x[a], y[b])[0] for a, b in zip(of_x, of_y, strict=True)]
+    assert of_subsets(x, y, of_x, of_y, paired=False).tolist() == pytest.approx(apart, rel=1e-11)
+    pairs = [kernel_distance(x[places], y[places])[0] for places in of_x]
+    assert of_subsets(x, y, of_x, of_x, paired=True).tolist() == pytest.approx(pairs, rel=1e-11)
 
 
 def test_the_protocol_says_how_many_of_the_images_were_sampled(corner: FeatureNetwork) -> None:
