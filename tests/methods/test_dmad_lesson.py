@@ -149,7 +149,8 @@ def test_the_lesson_is_the_paper_s(changes, name):
     for one, other in zip(found, expected, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+            # the teacher sees pictures one by one, here all at once: sums that cancel differ by rounding
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert not any(module._forward_hooks for module in judge.modules())
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ganshrink.system.generator import Input, as_tuple, generate, image_like
+from ganshrink.system.generator import Input, as_tuple, image_like
 from ganshrink.training import Taps
-from ganshrink.training.tasks.taught_images import TaughtImages
+from ganshrink.training.tasks.teacher_cache import TeacherCache, look
 
 Tapped = Literal["G", "teacher"]
 
@@ -26,7 +26,7 @@ class GeneratorPass:
         teacher: a trained generator for the same input; none: there is no image to learn from.
         taps: on the generator as "G" and on the teacher as "teacher"; either may be missing.
         conditional: whether a discriminator sees the input's images beside the one that it judges.
-        memory: the teacher's images of inputs that came before, for when nobody asks for its features.
+        cache: what the teacher made of inputs that came before.
     """
 
     generator: nn.Module
@@ -34,7 +34,7 @@ class GeneratorPass:
     teacher: nn.Module | None = None
     taps: Mapping[str, Taps] = field(default_factory=dict)
     conditional: bool = False
-    memory: TaughtImages | None = None
+    cache: TeacherCache | None = None
 
     @property
     def fake(self) -> Tensor:
@@ -67,7 +67,7 @@ class GeneratorPass:
 
     @cached_property
     def _made(self) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._run("G", self.generator)
+        return look(self.generator, self.input, self.taps.get("G"))
 
     @cached_property
     def _taught(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -75,14 +75,8 @@ class GeneratorPass:
             raise ValueError(
                 "no teacher looks on here: make the task with task.as_student_task(teacher) or task.with_teachers(teachers)"
             )
-        if self.memory is not None and "teacher" not in self.taps:
-            return self.memory.of(self.input), {}
+        taps = self.taps.get("teacher")
+        if self.cache is not None:
+            return self.cache.of(self.input, taps)
         with torch.no_grad():
-            return self._run("teacher", self.teacher)
-
-    def _run(self, net: Tapped, network: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
-        taps = self.taps.get(net)
-        if taps is None:
-            return generate(network, self.input), {}
-        taps.clear()  # a cycle runs its generators again after this, and the taps see those passes too
-        return generate(network, self.input), taps.take()
+            return look(self.teacher, self.input, taps)

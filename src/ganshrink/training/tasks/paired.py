@@ -26,7 +26,7 @@ from ganshrink.training.tasks.task import (
     joined,
     new_discriminator,
 )
-from ganshrink.training.tasks.taught_images import TaughtImages
+from ganshrink.training.tasks.teacher_cache import TeacherCache
 
 
 class PairedConfig(BaseModel):
@@ -64,7 +64,7 @@ class PairedContext(Context):
         """The generator at work, as "G"."""
         task = self.task
         G = self.nets["G"]
-        return {"G": GeneratorPass(G, self.input, task.teacher, self.taps, task.conditional, task.memory)}
+        return {"G": GeneratorPass(G, self.input, task.teacher, self.taps, task.conditional, task.cache)}
 
     @property
     def input(self) -> Input:
@@ -125,9 +125,9 @@ class PairedLearning:
     conditional: bool = True
 
     @cached_property
-    def memory(self) -> TaughtImages | None:
+    def cache(self) -> TeacherCache | None:
         """What the teacher made of inputs that came before."""
-        return None if self.teacher is None else TaughtImages(self.teacher)
+        return None if self.teacher is None else TeacherCache(self.teacher)
 
     @property
     def frozen(self) -> Sequence[nn.Module]:

@@ -100,7 +100,7 @@ class Unconditional(PairedLearning):
     drawn: bool = False
 
     @property
-    def memory(self) -> None:  # type: ignore[override]
+    def cache(self) -> None:  # type: ignore[override]
         """None: vectors do not come again."""
 
     def as_student_task(
