@@ -1,6 +1,7 @@
 """Files in integers: that they are, that runtimes compute in integers, and that they compute what torch does."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.exporters import export_int8, open_session
 from ganshrink.exporters.graph import capture, prepare, write
-from ganshrink.exporters.int8 import pad_bytes
+from ganshrink.exporters.int8 import suit_runtimes
 from ganshrink.exporters.integers import dequantize, quantize
 from ganshrink.exporters.network import OnnxGenerator
 from ganshrink.exporters.runtime import has_openvino, open_openvino
@@ -57,7 +58,7 @@ def written(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The file, not compared with torch: what it is made of is the same on every machine."""
     path = tmp_path_factory.mktemp("written") / "net.onnx"
     graph, encode, given = prepare(network, pictures(1)[0], None, False)
-    write(capture(graph, encode, given, True, False)[0], path, rewrite=pad_bytes)
+    write(capture(graph, encode, given, True, False)[0], path, rewrite=suit_runtimes)
     return path
 
 
@@ -98,6 +99,44 @@ def test_mirrored_padding_moves_bytes(written: Path) -> None:
     makers = {name: node.op_type for node in graph.node for name in node.output}
     pads = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Pad"]
     assert sorted(map(str, pads)) == ["None"] + 3 * ["QuantizeLinear"]  # the picture's own is in float
+
+
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "Relu": nn.functional.relu,
+    "LeakyRelu": nn.functional.leaky_relu,
+    "Sigmoid": torch.sigmoid,
+    "Softmax": lambda x: x.softmax(1),
+    "Add": lambda x: x + x.flip(1),
+    "Mul": lambda x: x * x.flip(1),
+    "Concat": lambda x: torch.cat([x[:, :4], x[:, :4]], 1),
+    "Where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "AveragePool": lambda x: nn.functional.avg_pool2d(x, 2),
+    "MaxPool": lambda x: nn.functional.max_pool2d(x, 2),
+    "GlobalAveragePool": lambda x: nn.functional.adaptive_avg_pool2d(x, 1).expand_as(x),
+    "MatMul": lambda x: x @ x.transpose(2, 3) / 8,
+    "Transpose": lambda x: x.transpose(2, 3),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_runtimes_take_what_stands_between_two_integer_convolutions(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime fuses some of these into integer operators, which have one scale for all channels."""
+
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = (nn.Conv2d(n, 8, 3, padding=1) for n in (3, 8, 8))
+            self.last = nn.Conv2d(8, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = BETWEEN[name](self.second(self.first(x)))
+            return self.last(self.third(x))
+
+    torch.manual_seed(0)
+    # seven bits, so that no processor's sums overflow
+    network = deployed(Between(), CALIBRATED.model_copy(update={"weight_bits": 7}))
+    entry = export_int8(network, pictures(1)[0], tmp_path / "net.onnx", inputs=pictures(4))
+    assert entry["psnr_db"] > 90
 
 
 def test_the_entry_says_what_was_compared(exported: tuple[Path, dict]) -> None:
