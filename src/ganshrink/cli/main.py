@@ -7,7 +7,7 @@ import typer
 
 import ganshrink
 from ganshrink.cli import compare as comparing
-from ganshrink.cli import look, runs, terminal
+from ganshrink.cli import look, predict, runs, terminal
 from ganshrink.cli.exit import MANY, run_app
 from ganshrink.cli.options import AsNet, Explain, Json, Overrides, Quiet, RecipeFile, Retime, Retrain
 
@@ -23,7 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(runs.app)  # without a name: its verbs are ours
+app.add_typer(predict.app)  # without a name: its verbs are ours
+app.add_typer(runs.app)
 app.add_typer(comparing.app)
 app.add_typer(look.app)
 

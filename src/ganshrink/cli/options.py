@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+FINISHED = "Use and check a finished run"  # where --help lists a verb
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe: a TOML file")]
 Overrides = Annotated[
     list[str] | None,

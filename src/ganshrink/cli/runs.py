@@ -1,21 +1,18 @@
 """Verbs that use and check a finished run."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ganshrink.cli.options import Json, OwnNet, OwnParts, Quiet, RunFolder
+from ganshrink.cli.options import FINISHED, Json, OwnNet, OwnParts, Quiet, RunFolder
 from ganshrink.cli.terminal import answer, show_scores, show_table, start_logging, verdict_on, verified
-
-PANEL = "Use and check a finished run"  # in --help
 
 app = typer.Typer()
 
 
 @app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Example: `ganshrink evaluate runs/mine \"metrics.names=['psnr']\" metrics.split=val`",
 )
 def evaluate(
@@ -44,7 +41,7 @@ def evaluate(
 
 
 @app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink export runs/mine --dynamic-size --image-io uint8`, or `ganshrink export runs/mine --format "
     "onnx,ncnn --time`",
 )
@@ -94,7 +91,7 @@ def export(
 
 
 @app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink quantize runs/mine`, or `ganshrink quantize runs/mine quantization.mode=finetune`",
 )
 def quantize(
@@ -127,7 +124,7 @@ def quantize(
 
 
 @app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink measure runs/mine --threads 1 --seconds 5`, or, to make widths and budgets in milliseconds "
     "count on another machine, there: `ganshrink measure recipes/cat/quick.toml --device-profile phone.toml`",
 )
@@ -215,96 +212,7 @@ def measure(
 
 
 @app.command(
-    rich_help_panel=PANEL,
-    epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, `ganshrink predict runs/mine photos out --format "
-    "webp --side-by-side`, `ganshrink predict student.onnx huge.png out.png --tile 1024`, or of latent vectors "
-    "`ganshrink predict runs/faces out --count 64 --seed 1`",
-)
-def predict(
-    student: Annotated[
-        Path,
-        typer.Argument(
-            metavar="STUDENT", help="student.safetensors, an exported student.onnx, or the folder of a run"
-        ),
-    ],
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IN... OUT",
-            help="images, folders of images, patterns such as `photos/*.jpg`, or films; then the image or folder to write. "
-            "- is standard input or output. Of a student that takes latent vectors OUT alone",
-        ),
-    ],
-    net: OwnNet = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW|trained",
-            help="resize pictures to this height and width, or to the size that the student was trained at; if not given "
-            "they keep their own, where the student takes that",
-        ),
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="run pictures larger than N pixels in overlapping tiles of N; refused where the student looks at the "
-            "whole picture",
-        ),
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(metavar="torch|onnxruntime|openvino", help="what runs it; of a run, its student.onnx"),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option(metavar="png|jpg|webp", help="what to write into a folder")
-    ] = None,
-    side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="write each picture beside what is made of it")
-    ] = False,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="of latent vectors: how many pictures; 16 if not given")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="of latent vectors: which ones; 0 if not given")
-    ] = None,
-    truncation: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="of latent vectors: numbers farther than this from 0 are drawn again"),
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run a student on images, on every image of a folder, or on a film."""
-    from ganshrink.data.pictures import printable
-    from ganshrink.workflow.piped import PIPE, predict_piped
-    from ganshrink.workflow.predict import parse_size
-
-    start_logging(quiet)
-    *sources, target = source
-    written = predict_piped(
-        student,
-        sources,
-        target,
-        given=sys.stdin.buffer,
-        out=sys.stdout.buffer,
-        original=net,
-        size=parse_size(size),
-        tile=tile,
-        runtime=runtime,
-        format=format,
-        side_by_side=side_by_side,
-        count=count,
-        seed=seed,
-        truncation=truncation,
-        progress=not quiet,
-    )
-    if str(target) != PIPE:
-        typer.echo(f"{len(written)} image{'s' if len(written) != 1 else ''} -> {printable(target)}")
-
-
-@app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink verify runs/mine`, `ganshrink verify copied --runtime openvino`, or for what a phone made "
     "of goldens.npz: `ganshrink verify copied --outputs made.npy --levels 4`",
 )
@@ -346,7 +254,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(rich_help_panel=FINISHED)
 def report(run: RunFolder) -> None:
     """Write report.html anew from the files of a run, also of one that is still at work."""
     from ganshrink.reports import write_report
@@ -355,7 +263,7 @@ def report(run: RunFolder) -> None:
 
 
 @app.command(
-    rich_help_panel=PANEL,
+    rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink demo runs/mine --serve`, or `ganshrink demo runs/mine --single-file -o mine.html`, which "
     "works from a double click. The first one fetches onnxruntime-web by npm, into `GANSHRINK_CACHE` or `~/.cache`.",
 )

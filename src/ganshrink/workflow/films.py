@@ -57,7 +57,6 @@ def rewrite_film(
         ValueError: the film cannot be read, or has no picture.
     """
     av = load_av()
-    codec = CODECS[target.suffix.lower()]
     try:
         given = av.open(str(source))
     except (av.FFmpegError, OSError) as error:
@@ -73,21 +72,33 @@ def rewrite_film(
                 sound.take(part_of)
                 continue
             frame, done = part_of, done + 1
-            picture = _even(change(_upright(frame)))
+            picture = change(upright(frame))
             if out is None:
-                out = made.add_stream(codec, rate=stream.average_rate or 25, options=OPTIONS[codec])
-                out.height, out.width = picture.shape[:2]
-                out.pix_fmt = "yuv420p"
-                out.codec_context.time_base = stream.time_base
+                out = begin_picture(made, target, picture, stream)
                 sound.begin()
-            new = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            new.pts, new.time_base = frame.pts, frame.time_base
-            made.mux(out.encode(new))
+            made.mux(encoded(av, out, picture, frame.pts, frame.time_base))
             told(done, stream.frames)
         if out is None:
             raise ValueError(f"cannot use film {printable(source)}: it has no frames")
         made.mux(out.encode())
         sound.end()
+
+
+def begin_picture(made: Any, target: Path, picture: np.ndarray, source: Any) -> Any:
+    """The stream of pictures like this one (H, W, 3) in a film that is made, at the rate and in the units of a source's."""
+    codec = CODECS[target.suffix.lower()]
+    out = made.add_stream(codec, rate=source.average_rate or 25, options=OPTIONS[codec])
+    out.height, out.width = _even(picture).shape[:2]
+    out.pix_fmt = "yuv420p"
+    out.codec_context.time_base = source.time_base
+    return out
+
+
+def encoded(av: Any, out: Any, picture: np.ndarray, pts: int, time_base: Any) -> Any:
+    """The packets of a picture (H, W, 3) at its time."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(_even(picture)), format="rgb24")
+    frame.pts, frame.time_base = pts, time_base
+    return out.encode(frame)
 
 
 class _Sound:
@@ -151,7 +162,7 @@ def _parts(av: Any, given: Any, stream: Any, sound: Any, source: Path) -> Any:
         raise ValueError(f"cannot use film {printable(source)}: {one_line(error)}") from None
 
 
-def _upright(frame: Any) -> np.ndarray:
+def upright(frame: Any) -> np.ndarray:
     """A frame's pixels, turned as a phone's film says."""
     return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4)
 

@@ -24,6 +24,7 @@ from ganshrink.data.folders import empty_folder
 from ganshrink.data.pictures import SUFFIXES, printable, write_pixels
 from ganshrink.data.pixels import ARRAY, PNG_CHANNELS, resize
 from ganshrink.system.generator import generate
+from ganshrink.workflow.camera import CAMERA, camera_of, film_camera
 from ganshrink.workflow.films import CODECS, is_film, load_av, rewrite_film
 from ganshrink.workflow.runner import Runner, Size
 from ganshrink.workflow.saved_networks import Uncut
@@ -48,6 +49,7 @@ def predict(
     count: int | None = None,
     seed: int | None = None,
     truncation: float | None = None,
+    seconds: float | None = None,
     progress: bool = False,
 ) -> list[Path]:
     """Run a student on an image, or on every image of a folder; one that takes latent vectors, on vectors of a seed.
@@ -59,7 +61,7 @@ def predict(
         student: a student.safetensors, an exported student.onnx, or the folder of a run.
         source: an image (for a student that takes label maps: a PNG of label ids), a folder of them, whose subfolders
             and names with a leading dot are left out, a pattern such as `photos/*.jpg`, a film (extra `video`), or several
-            of all these.
+            of all these; or, alone, a camera: `camera`, `camera:1`, `camera:NAME` (see `camera_of`).
         target: the picture to write, or the folder to write pictures of the same names into. Images of other than one,
             three or four channels are written as .npy; films as WebM (VP9), or what the target's name says.
         original: for students of a network of your own, that network uncut, or its MODULE:NAME.
@@ -72,6 +74,7 @@ def predict(
         count: of a student of latent vectors, for which there is no source: how many pictures; none: 16.
         seed: of the same: which ones; none: 0. Each is a function of the seed and its number.
         truncation: of the same: numbers farther than this from 0 are drawn again; none: all numbers.
+        seconds: of a camera: how long to film; none: until Ctrl-C.
         progress: show how far it is.
 
     Returns:
@@ -100,6 +103,9 @@ def predict(
         raise ValueError(
             "there is no picture to run the student on: name images, a folder or a film before OUT"
         )
+    camera = camera_of(sources[0]) if len(sources) == 1 else None
+    if camera is None and seconds is not None:
+        raise ValueError("--seconds is for a camera alone: write `camera` in place of pictures")
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         in_all, in_one = bar.add_task("pictures"), bar.add_task("parts", visible=False)
@@ -108,16 +114,23 @@ def predict(
             bar.update(in_one, completed=done, total=total, visible=done < total)
 
         runner = Runner(network, spec, sizes, tile=tile, told=told)
-        endings = _endings(runner.channels, spec, format, side_by_side)
-        pairs = _pair(sources, target, endings)
-        if any(is_film(path) for path, _ in pairs):
-            _check_films(runner)
         asked = spec.size if size == "trained" else size
-        problems = []
 
         def changed(frame: np.ndarray) -> np.ndarray:
             image = runner(frame, asked)
             return _beside(frame, spec, image) if side_by_side else _colour(as_picture(image))
+
+        if camera is not None:
+            _check_films(runner)
+            written = target / f"{CAMERA}{next(iter(CODECS))}" if target.is_dir() else target
+            _check_ending(written, tuple(CODECS), film=True)
+            film_camera(camera, written, changed, seconds=seconds, told=told)
+            return [written]
+        endings = _endings(runner.channels, spec, format, side_by_side)
+        pairs = _pair(sources, target, endings)
+        if any(is_film(path) for path, _ in pairs):
+            _check_films(runner)
+        problems = []
 
         for path, written in bar.track(pairs, task_id=in_all):
             try:
@@ -214,13 +227,7 @@ def _pair(sources: Sequence[str | Path], target: Path, endings: tuple[str, ...])
     else:
         pairs = [(path, target / f"{path.stem}{able[path][0]}") for path in found]
     for path, written in pairs:
-        if written.suffix.lower() not in able[path]:
-            endings = able[path]
-            kind = "films" if is_film(path) else "pictures"
-            why = f"{kind} are written as {', '.join(ending[1:].upper() for ending in endings)}"
-            if endings == (ARRAY,):
-                why = "images of its channels are no PNG"
-            raise ValueError(f"{printable(written)}: {why}; name a {endings[0]} file, or a folder")
+        _check_ending(written, able[path], film=is_film(path))
     for written, count in Counter(written for _, written in pairs).items():
         if count > 1:
             where = printable(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
@@ -233,6 +240,17 @@ def _pair(sources: Sequence[str | Path], target: Path, endings: tuple[str, ...])
     return pairs
 
 
+def _check_ending(written: Path, endings: tuple[str, ...], *, film: bool) -> None:
+    """Raise a ValueError for a file that is not named as what is written to it may be."""
+    if written.suffix.lower() in endings:
+        return
+    kind = "films" if film else "pictures"
+    why = f"{kind} are written as {', '.join(ending[1:].upper() for ending in endings)}"
+    if endings == (ARRAY,):
+        why = "images of its channels are no PNG"
+    raise ValueError(f"{printable(written)}: {why}; name a {endings[0]} file, or a folder")
+
+
 def _images(source: str | Path) -> list[Path]:
     """The images that a source names."""
     path = Path(source)
@@ -243,6 +261,8 @@ def _images(source: str | Path) -> list[Path]:
         return found
     if path.exists() or path.is_symlink():
         return [path]
+    if camera_of(source) is not None:
+        raise ValueError(f"{source} stands for a camera, which is filmed alone: name nothing beside it")
     if glob.has_magic(str(source)):
         names = glob.glob(str(source), recursive=True)  # noqa: PTH207  of any folder, `**` as the shell has it
         found = sorted(path for path in map(Path, names) if _is_image(path) or is_film(path))
