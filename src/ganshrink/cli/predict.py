@@ -15,8 +15,8 @@ app = typer.Typer()
 @app.command(
     rich_help_panel=FINISHED,
     epilog="Examples: `ganshrink predict runs/mine photo.jpg out.png`, `ganshrink predict runs/mine photos out --format "
-    "webp --side-by-side`, `ganshrink predict student.onnx huge.png out.png --tile 1024`, "
-    "`ganshrink predict runs/mine camera out.webm --seconds 20`, or of latent vectors `ganshrink predict runs/faces out --count 64 --seed 1`",
+    "webp --side-by-side`, `ganshrink predict student.onnx huge.png out.png --tile 1024`, `ganshrink predict runs/mine "
+    "camera out.webm --seconds 20`, or of latent vectors `ganshrink predict runs/faces out --count 64 --seed 1`",
 )
 def predict(
     student: Annotated[
