@@ -1,5 +1,6 @@
 """A camera: which one is meant, and what is written of its frames. FFmpeg's own test picture stands for the device."""
 
+import signal
 import sys
 
 import numpy as np
@@ -40,10 +41,11 @@ def test_which_camera_is_meant(source, platform, camera):
     assert camera_of(source, platform) == camera
 
 
-def test_a_file_of_that_name_is_the_file(tmp_path, monkeypatch):
+def test_a_file_of_that_name_is_the_file(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "camera").mkdir()
     assert camera_of("camera", "linux") is None
+    assert "the camera is camera:0" in caplog.text
     assert camera_of("camera:0", "linux") == Camera("v4l2", "/dev/video0")
 
 
@@ -93,18 +95,65 @@ def test_it_ends_after_so_many_seconds(tmp_path):
 
 
 @pytest.mark.formats
-def test_ctrl_c_ends_the_film_and_keeps_it(tmp_path):
+def test_a_frame_is_shown_at_the_time_at_which_it_was_taken(tmp_path):
+    # grey tells the number of the frame; the clock is a camera's: microseconds since long ago
+    levels = f"color=size=64x48:rate={RATE}:duration=1,format=gray,geq=lum=20*N"
+    clock = "settb=1/1000000,setpts=PTS+1700000000000000,realtime"
+    film_camera(Camera("lavfi", f"{levels},{clock}"), tmp_path / "out.webm", lambda frame: frame)
+    frames = [(time, picture.mean() / 20) for time, picture in frames_of(tmp_path / "out.webm")]
+    for time, number in frames:
+        assert abs(number - frames[0][1] - time * RATE) < 0.3
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_film_and_keeps_it(tmp_path, number):
     count = 0
 
     def interrupted(frame: np.ndarray) -> np.ndarray:
         nonlocal count
         count += 1
         if count == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return frame
 
     film_camera(Camera("lavfi", f"testsrc=size=64x48:rate={RATE}"), tmp_path / "out.webm", interrupted)
-    assert len(frames_of(tmp_path / "out.webm")) == 2
+    assert len(frames_of(tmp_path / "out.webm")) == 3
+
+
+# The second frame comes after a quarter of an hour.
+HANGING = Camera("lavfi", "testsrc=size=64x48:rate=1/1000,realtime=limit=100000")
+
+
+@pytest.mark.formats
+def test_ctrl_c_ends_the_film_of_a_camera_that_hangs(tmp_path):
+    def interrupted(frame: np.ndarray) -> np.ndarray:
+        signal.raise_signal(signal.SIGINT)
+        return frame
+
+    film_camera(HANGING, tmp_path / "out.webm", interrupted)
+    assert len(frames_of(tmp_path / "out.webm")) == 1
+
+
+@pytest.mark.formats
+def test_a_damaged_frame_is_passed_over(tmp_path, caplog):
+    av = pytest.importorskip("av")
+    caplog.set_level("INFO")
+    with av.open(str(tmp_path / "in.mkv"), "w") as made:
+        out = made.add_stream("mjpeg", rate=RATE)
+        out.height, out.width, out.pix_fmt = 48, 64, "yuvj420p"
+        for place in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * place, np.uint8), format="rgb24")
+            frame.pts = place
+            for good in out.encode(frame):
+                packet = good if place != 4 else av.Packet(b"no picture")
+                packet.pts, packet.dts, packet.time_base = good.pts, good.dts, good.time_base
+                packet.stream = out
+                made.mux(packet)
+        made.mux(out.encode())
+    film_camera(Camera("matroska", str(tmp_path / "in.mkv")), tmp_path / "out.webm", lambda frame: frame)
+    said = caplog.records[-1].args
+    assert said[0] + said[2] == 9 and "ended early" not in caplog.text
 
 
 @pytest.mark.formats
@@ -145,6 +194,8 @@ def test_predict_films_a_camera_alone(tmp_path):
         (["camera:97", "camera:98"], "out", {}, "filmed alone"),
         ([tmp_path / "one.png", "camera"], "out", {}, "filmed alone"),
         ([tmp_path / "one.png"], "out.png", {"seconds": 3}, "--seconds is for a camera alone"),
+        (["camera:97"], "out.webm", {"seconds": 0}, "--seconds 0: a number above 0"),
+        (["camera:97"], "out.webm", {"format": "png"}, "--format png is for pictures"),
     ):
         with pytest.raises(ValueError, match=words):
             predict(file, sources, tmp_path / target, original=network, **options)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ganshrink.data.pictures import printable
 from ganshrink.system.atomic import replacing
+from ganshrink.system.signals import Interrupted, stop_requests
 from ganshrink.system.spelling import one_line
 from ganshrink.workflow.films import begin_picture, encoded, load_av, upright
 
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 CAMERA = "camera"
 KINDS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}  # FFmpeg's devices
 OPTIONS = {"avfoundation": {"framerate": "30"}}  # most cameras of a Mac refuse its default
+POLL = 0.1  # seconds between looks for Ctrl-C while a camera gives nothing
+LEAVE = 1.0  # seconds in which the reading thread ends; one that takes longer hangs in the device
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,11 @@ def camera_of(source: str | Path, platform: str = sys.platform) -> Camera | None
         ValueError: FFmpeg has no cameras on this system, or wants a name.
     """
     word, _, which = str(source).partition(":")
-    if word != CAMERA or Path(source).exists():
+    if word != CAMERA:
+        return None
+    if Path(source).exists():
+        if source == CAMERA:
+            logger.warning("there is a file or folder named camera, which is taken: the camera is camera:0")
         return None
     kind = KINDS.get(platform)
     if kind is None:
@@ -75,30 +83,31 @@ def film_camera(
     Raises:
         ValueError: the camera cannot be opened, or gives no picture.
     """
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"--seconds {seconds:g}: a number above 0, such as 20")
     av = load_av()
-    with _opened(av, camera) as given, replacing(target) as part, av.open(str(part), "w") as made:
-        stream = given.streams.video[0]
-        newest = _Newest(av, given)
+    given = _opened(av, camera)
+    # signals are noted, so that none comes between a picture's encoder and the file
+    with stop_requests() as stop, replacing(target) as part, av.open(str(part), "w") as made:
         out, first, last, count = None, None, 0.0, 0
         logger.info("filming %s", "until Ctrl-C" if seconds is None else f"for {seconds:g} s")
-        try:
-            while (frame := newest.take()) is not None:
+        with _Newest(av, given) as newest:
+            while (frame := newest.take(lambda: stop.number is not None)) is not None:
                 first = frame if first is None else first
                 last = float((frame.pts - first.pts) * frame.time_base)
                 if seconds is not None and last >= seconds:
                     break
                 picture = change(upright(frame))
                 if out is None:
-                    out = begin_picture(made, target, picture, stream)
+                    out = begin_picture(made, target, picture, newest.stream)
                 made.mux(encoded(av, out, picture, frame.pts - first.pts, frame.time_base))
                 count += 1
                 told(int(10 * last), int(10 * (seconds or 0)))
-        except KeyboardInterrupt:
-            logger.info("stopped")
-        finally:
-            newest.stop()
+        if out is None and stop.number is not None:
+            raise Interrupted("stopped before the first frame; no film is written", stop.number)
         if out is None:
-            raise ValueError(f"cannot use camera {camera.name}: {newest.failed or 'it gave no frames'}")
+            why = newest.failed or "it gave no frames"
+            raise ValueError(f"cannot use camera {printable(camera.name)}: {why}")
         made.mux(out.encode())
     if newest.failed:
         logger.warning("camera %s ended early: %s", camera.name, newest.failed)
@@ -128,48 +137,71 @@ def _opened(av: Any, camera: Camera) -> Any:
 
 
 class _Newest:
-    """The newest frame of a device, which a thread of its own reads.
+    """The newest frame of a device, which a thread of its own reads, and which is closed at the end of the block.
 
     Attributes:
+        stream: the device's picture.
         missed: how many frames nobody took.
         failed: why the device ended; empty where it just did.
     """
 
     def __init__(self, av: Any, given: Any) -> None:
         self.missed, self.failed = 0, ""
+        self.stream = given.streams.video[0]
         self._av, self._given = av, given
         self._frame: Any = None
         self._ended = self._stopped = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> "_Newest":
         self._thread.start()
+        return self
 
-    def take(self) -> Any:
-        """The newest frame that nobody has taken, waited for; none after the last."""
+    def take(self, stopped: Callable[[], bool]) -> Any:
+        """The newest frame that nobody has taken, waited for; none after the last, or once `stopped`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._ended)
+            # in short waits: a device that hangs gives no frame after which Ctrl-C would be seen
+            while self._frame is None and not (self._ended or stopped()):
+                self._changed.wait(POLL)
             frame, self._frame = self._frame, None
-            return frame
+            return None if stopped() else frame
 
-    def stop(self) -> None:
-        """Read no more. The device may be closed then."""
+    def __exit__(self, *_: object) -> None:
         self._stopped = True
-        self._thread.join()
+        self._thread.join(LEAVE)
+        if not self._thread.is_alive():  # else it hangs in the device, which must not be closed under it
+            self._given.close()
 
     def _read(self) -> None:
         try:
-            for frame in self._given.decode(video=0):
-                if self._stopped:
-                    break
-                if frame.pts is None:
-                    continue
-                with self._changed:
-                    self.missed += self._frame is not None
-                    self._frame = frame
-                    self._changed.notify()
+            while not self._stopped and self._read_on():
+                time.sleep(0.005)
         except self._av.FFmpegError as error:
             self.failed = one_line(error)
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify()
+
+    def _read_on(self) -> bool:
+        """Read until there is no frame yet, and say whether there may be one later: AVFoundation does not wait for any."""
+        try:
+            for packet in self._given.demux(self.stream):
+                if self._stopped:
+                    break
+                for frame in self._frames(packet):
+                    with self._changed:
+                        self.missed += self._frame is not None
+                        self._frame = frame
+                        self._changed.notify()
+        except self._av.BlockingIOError:
+            return True
+        return False
+
+    def _frames(self, packet: Any) -> list[Any]:
+        """The frames of a packet that have a time; none of a damaged one, such as a webcam's first."""
+        try:
+            return [frame for frame in packet.decode() if frame.pts is not None]
+        except self._av.InvalidDataError:
+            return []

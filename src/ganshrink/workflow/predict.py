@@ -91,10 +91,10 @@ def predict(
     sources = [source] if isinstance(source, str | Path) else list(source)
     network, spec, sizes = open_student(student, original, runtime)
     if spec.kind == "latent":
-        if sources or size is not None or tile is not None or side_by_side:
+        if sources or side_by_side or (size, tile, seconds) != (None,) * 3:
             raise ValueError(
-                f"{printable(student)} makes pictures of latent vectors: leave pictures, --size, --tile and "
-                "--side-by-side out"
+                f"{printable(student)} makes pictures of latent vectors: leave pictures, --size, --tile, "
+                "--side-by-side and --seconds out"
             )
         return _draw(network, spec, target, format, count or COUNT, seed or 0, truncation)
     if (count, seed, truncation) != (None,) * 3:
@@ -106,6 +106,10 @@ def predict(
     camera = camera_of(sources[0]) if len(sources) == 1 else None
     if camera is None and seconds is not None:
         raise ValueError("--seconds is for a camera alone: write `camera` in place of pictures")
+    if camera is not None and format is not None:
+        raise ValueError(
+            f"--format {format} is for pictures: a camera is written as a film, by the name of OUT"
+        )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         in_all, in_one = bar.add_task("pictures"), bar.add_task("parts", visible=False)
@@ -124,7 +128,12 @@ def predict(
             _check_films(runner)
             written = target / f"{CAMERA}{next(iter(CODECS))}" if target.is_dir() else target
             _check_ending(written, tuple(CODECS), film=True)
-            film_camera(camera, written, changed, seconds=seconds, told=told)
+            bar.update(in_all, description="filming", total=None)
+
+            def filmed(done: int, total: int) -> None:
+                bar.update(in_all, completed=done, total=total or None)
+
+            film_camera(camera, written, changed, seconds=seconds, told=filmed)
             return [written]
         endings = _endings(runner.channels, spec, format, side_by_side)
         pairs = _pair(sources, target, endings)
