@@ -1,5 +1,6 @@
 """A camera: which one is meant, and what is written of its frames. FFmpeg's own test picture stands for the device."""
 
+import logging
 import signal
 import sys
 
@@ -133,6 +134,25 @@ def test_ctrl_c_ends_the_film_of_a_camera_that_hangs(tmp_path):
 
     film_camera(HANGING, tmp_path / "out.webm", interrupted)
     assert len(frames_of(tmp_path / "out.webm")) == 1
+
+
+@pytest.mark.formats
+def test_ctrl_c_before_the_first_frame_leaves_no_film(tmp_path, caplog):
+    caplog.set_level("INFO")
+
+    def interrupting(record: logging.LogRecord) -> bool:
+        if record.msg.startswith("filming"):
+            signal.raise_signal(signal.SIGINT)
+        return True
+
+    log = logging.getLogger("ganshrink.workflow.camera")
+    log.addFilter(interrupting)
+    try:
+        with pytest.raises(KeyboardInterrupt, match="stopped before the first frame; no film is written"):
+            film_camera(shown(1), tmp_path / "out.webm", lambda frame: frame)
+    finally:
+        log.removeFilter(interrupting)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.formats
