@@ -62,7 +62,8 @@ def open_run(path: Path, threads: int | None = None) -> Runner:
 PYTHON = """\
 import openvino
 
-model = openvino.Core().compile_model("{file}", "CPU")
+exact = {{"INFERENCE_PRECISION_HINT": "f32"}}  # as it was compared; else bfloat16, faster and coarser, where there is that
+model = openvino.Core().compile_model("{file}", "CPU", exact)
 image = model(batch)[0]
 """
 
