@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganshrink import nets
 from ganshrink.exporters import export_int8, open_session
 from ganshrink.exporters.graph import capture, prepare, write
-from ganshrink.exporters.int8 import suit_runtimes
+from ganshrink.exporters.int8 import check_integers, suit_runtimes
 from ganshrink.exporters.integers import dequantize, quantize
 from ganshrink.exporters.network import OnnxGenerator
 from ganshrink.exporters.runtime import has_openvino, open_openvino
@@ -222,6 +222,25 @@ def test_other_grids(config: QuantConfig, tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+def test_a_network_in_float_is_no_int8_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing in the network is in integers"):
+        export_int8(small(), pictures(1)[0], tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_its_roundings_is_refused(network: nn.Module, written: Path, tmp_path: Path) -> None:
+    graph, encode, given = prepare(network, pictures(1)[0], None, False)
+    program = capture(graph, encode, given, True, False)[0]
+    check_integers(program, written)
+    model = onnx.load(written)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            node.op_type = "Identity"
+    onnx.save(model, tmp_path / "float.onnx")
+    with pytest.raises(ValueError, match="the file is not in integers: 0 QuantizeLinear where 12 belong"):
+        check_integers(program, tmp_path / "float.onnx")
+
+
 def test_without_images_random_ones_are_compared(tmp_path: Path) -> None:
     entry = export_int8(deployed(small()), pictures(1)[0], tmp_path / "net.onnx")
     assert entry["images"] == 0 and entry["psnr_db"] >= 40

@@ -4,6 +4,7 @@ turn into integer arithmetic. Compared with torch on real images in every runtim
 import importlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ def export_int8(
         `failed`), and how the file was made.
 
     Raises:
-        ValueError: the network does not export.
+        ValueError: the network does not export, or nothing in it is in integers.
         ParityError: ONNX Runtime computes something else. No new file is left in either case.
     """
     path = Path(path)
@@ -88,6 +89,7 @@ def export_int8(
     with replacing(path) as part:
         note = note_of(deployed, given, image_io, sizes, spec, provenance)
         found = write(program, part, rewrite=suit_runtimes, about=about | note.about())
+        check_integers(program, part)
         runtimes: dict[str, dict[str, Any]] = {}
         session = open_session(part)
         run = partial(run_session, session)
@@ -114,6 +116,28 @@ def export_int8(
         "dynamic_size": dynamic_size,
         **about,
     }
+
+
+def check_integers(program: torch.export.ExportedProgram, file: Path) -> None:
+    """Refuse a file that computes the same in float: no comparison of numbers would tell.
+
+    Raises:
+        ValueError: nothing in the network is in integers, or the file has fewer of its roundings and constants.
+    """
+    onnx = load_optional("onnx")
+    made = Counter(node.op_type for node in onnx.load(file).graph.node)
+    asked = Counter(node.target for node in program.graph.nodes)
+    for kind, operator in (
+        ("QuantizeLinear", torch.ops.ganshrink.quantize.default),
+        ("DequantizeLinear", torch.ops.ganshrink.dequantize.default),
+    ):
+        if not asked[operator]:
+            raise ValueError("nothing in the network is in integers: ganshrink.quant.deploy makes it so")
+        if made[kind] != asked[operator]:
+            raise ValueError(
+                f"the file is not in integers: {made[kind]} {kind} where {asked[operator]} belong; the versions of torch "
+                "and onnxscript may be at fault: report them"
+            )
 
 
 def suit_runtimes(graph: Any) -> None:

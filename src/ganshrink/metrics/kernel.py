@@ -100,7 +100,8 @@ def unpaired_kernel_distance(x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def of_subsets(x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, paired: bool) -> Tensor:
-    """MMD^2 (S,) of S subsets of s of the features x (n, d) and y (m, d); `of_x` and `of_y` (S, s) are their places.
+    """MMD^2 (S,) of S subsets of s of the features x (n, d) and y (m, d); `of_x` and `of_y` (S, s) are their places,
+    none twice in a subset.
 
     `kernel_distance` of pairs, or `unpaired_kernel_distance`, of each. Subsets share most of what they are made of, so the
     kernel is computed once, over all features, a block of rows at a time.

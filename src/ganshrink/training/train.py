@@ -124,6 +124,7 @@ class StudentTraining(Training):
     lambda_shift: float = Field(
         default=0,
         ge=0,
+        allow_inf_nan=False,
         description="weight of a loss against flicker in films: the mean |difference| of what is made of an input moved by "
         "up to 4 pixels, and the output moved so; 0: none. It costs one more pass of the student",
     )

@@ -22,6 +22,7 @@ from ganshrink.pruning import Budget
 from ganshrink.reports import write_report
 from ganshrink.system.copies import in_evaluation
 from ganshrink.training.stages import Run, tensors_hash
+from ganshrink.training.tasks.steady import steadied
 from ganshrink.workflow import compress, int8, outputs
 from ganshrink.workflow import formats as formats_file
 from ganshrink.workflow.output_stages import note, stamp_of_times
@@ -303,7 +304,7 @@ def _trained(path: Path, own: Sequence[str]) -> list[Images | None] | None:
 
 def _job(recipe: Recipe, networks: dict[str, nn.Module], images: Images, path: Path, progress: bool) -> Job:
     """What a training of the run's student needs, with the teacher that the run kept."""
-    teacher, task = networks["teacher"], recipe.new_task()
+    teacher, task = networks["teacher"], steadied(recipe.new_task(), recipe.student.lambda_shift)
     budget = Budget.parse(recipe.limits)
     original = Original(lambda: teacher, example_for(path), {})
     return Job(original, lambda: {"G": teacher}, task, images, budget, recipe.student, progress)

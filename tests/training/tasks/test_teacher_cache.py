@@ -99,3 +99,36 @@ def test_features_that_are_not_one_for_each_image_are_those_of_the_batch():
     with Taps(teacher, ["tokens"]) as taps:
         image, features = TeacherCache(teacher).of(batch, taps)
     assert torch.equal(image, batch) and features["tokens"].shape == (64, 4, 3)
+
+
+def test_what_depends_on_its_batch_is_made_of_the_batch():
+    teacher, batch = (
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
+        torch.randn(4, 3, 8, 8),
+    )
+    teacher.eval()
+    assert torch.equal(TeacherCache(teacher).of(batch)[0], teacher(batch))
+
+
+def test_a_layer_that_draws_is_asked_each_time():
+    teacher, photo = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5)).eval(), torch.randn(1, 3, 8, 8)
+    teacher[1].train()
+    cache = TeacherCache(teacher)
+    assert not torch.equal(cache.of(photo)[0], cache.of(photo)[0])
+
+
+def test_another_parameter_in_place_of_one_is_another_teacher():
+    teacher, photo = nn.Conv2d(3, 3, 1).eval(), torch.randn(1, 3, 8, 8)
+    cache = TeacherCache(teacher)
+    cache.of(photo)
+    for _ in range(20):  # memory that was freed is likely taken again
+        teacher.weight = nn.Parameter(torch.randn(3, 3, 1, 1))
+        assert torch.equal(cache.of(photo)[0], teacher(photo))
+
+
+def test_what_was_made_under_autocast_is_for_autocast():
+    teacher, photo = nn.Conv2d(3, 3, 1).eval(), torch.randn(1, 3, 8, 8)
+    cache = TeacherCache(teacher)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cache.of(photo)[0].dtype == torch.bfloat16
+    assert torch.equal(cache.of(photo)[0], teacher(photo))

@@ -4,6 +4,7 @@ import hashlib
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganshrink.system.generator import Input, as_tuple, generate
 from ganshrink.training import Taps
@@ -11,6 +12,7 @@ from ganshrink.training import Taps
 ROOM = 2**30  # bytes kept
 
 Looked = tuple[Tensor, dict[str, Tensor]]
+State = list[tuple[Tensor, int]]
 
 
 def look(network: nn.Module, input: Input, taps: Taps | None) -> Looked:
@@ -25,8 +27,9 @@ class TeacherCache:
     """A teacher's images and features by the bytes of its inputs: a pure function of both, computed for each image alone.
 
     On a CPU a large teacher's pass takes longer than its small student's whole step, and without crops the same few
-    inputs come again in every epoch. Where a teacher changes, is in training mode or works on another device than the
-    CPU, nothing is kept; nor where its features are not one for each image, in their first dimension.
+    inputs come again in every epoch. Where a teacher changes, nothing of before is used. Where part of it is in training
+    mode or takes the batch's statistics, or where it works on another device than the CPU, nothing is kept; nor where its
+    features are not one for each image, in their first dimension.
 
     Args:
         room: bytes that may be kept; what comes after is computed anew each time.
@@ -35,6 +38,7 @@ class TeacherCache:
     def __init__(self, teacher: nn.Module, *, room: int = ROOM) -> None:
         self._teacher, self._room = teacher, room
         self._kept: dict[bytes, Looked] = {}
+        self._bytes = 0
         self._made_by = self._state()
 
     def of(self, input: Input, taps: Taps | None = None) -> Looked:
@@ -42,10 +46,10 @@ class TeacherCache:
         gradient."""
         inputs = as_tuple(input)
         with torch.no_grad():
-            if self._teacher.training or any(tensor.device.type != "cpu" for tensor in inputs):
+            if any(map(_depends, self._teacher.modules())) or any(t.device.type != "cpu" for t in inputs):
                 return look(self._teacher, input, taps)
-            if (state := self._state()) != self._made_by:
-                self._kept, self._made_by = {}, state
+            if not _same(state := self._state(), self._made_by):
+                self._kept, self._bytes, self._made_by = {}, 0, state
             images, features = [], []
             for place in range(len(inputs[0])):
                 image, caught = self._one(tuple(t[place : place + 1] for t in inputs), taps)
@@ -59,22 +63,35 @@ class TeacherCache:
             }
 
     def _one(self, inputs: tuple[Tensor, ...], taps: Taps | None) -> Looked:
-        asked = [(tuple(t.shape), t.dtype) for t in inputs], None if taps is None else taps.paths
+        computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        asked = [(tuple(t.shape), t.dtype) for t in inputs], computed_in, taps and taps.paths
         hashed = hashlib.blake2b(str(asked).encode(), digest_size=20)
         for tensor in inputs:
-            hashed.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            hashed.update(tensor.flatten().contiguous().view(torch.uint8).numpy().tobytes())
         key = hashed.digest()
         if key in self._kept:
             return self._kept[key]
         looked = look(self._teacher, inputs, taps)
-        if _bytes(looked) <= self._room - sum(map(_bytes, self._kept.values())):
+        if self._bytes + _bytes(looked) <= self._room:
             self._kept[key] = looked
+            self._bytes += _bytes(looked)
         return looked
 
-    def _state(self) -> list[tuple[int, int]]:
-        """What changes with the teacher's tensors: torch counts the changes in place of each."""
+    def _state(self) -> State:
+        """What changes with the teacher's tensors: torch counts the changes in place of each (but for those by `.data`)."""
         tensors = [*self._teacher.parameters(), *self._teacher.buffers()]
-        return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+        return [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+
+def _same(state: State, other: State) -> bool:
+    return len(state) == len(other) and all(
+        a is b and changes == before for (a, changes), (b, before) in zip(state, other, strict=True)
+    )
+
+
+def _depends(module: nn.Module) -> bool:
+    """Whether what a layer makes of an image depends on its batch, or on chance."""
+    return module.training or (isinstance(module, _BatchNorm) and module.running_mean is None)
 
 
 def _bytes(looked: Looked) -> int:
