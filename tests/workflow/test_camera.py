@@ -137,6 +137,21 @@ def test_ctrl_c_ends_the_film_of_a_camera_that_hangs(tmp_path):
 
 
 @pytest.mark.formats
+def test_a_camera_that_hangs_is_filmed_no_longer_than_was_said(tmp_path):
+    film_camera(HANGING, tmp_path / "out.webm", lambda frame: frame, seconds=0.3)
+    assert len(frames_of(tmp_path / "out.webm")) == 1
+
+
+@pytest.mark.formats
+@pytest.mark.parametrize("back", [1, 5])
+def test_a_frame_that_is_no_later_than_the_last_is_passed_over(tmp_path, back):
+    stumbling = f"testsrc=size=64x48:rate={RATE}:duration=2,realtime,setpts=if(lt(N\\,10)\\,PTS\\,PTS-{back})"
+    film_camera(Camera("lavfi", stumbling), tmp_path / "out.mp4", lambda frame: frame)
+    times = [time for time, _ in frames_of(tmp_path / "out.mp4")]
+    assert times == sorted(set(times)) and times[-1] == (19 - back) / RATE
+
+
+@pytest.mark.formats
 def test_ctrl_c_before_the_first_frame_leaves_no_film(tmp_path, caplog):
     caplog.set_level("INFO")
 

@@ -1,10 +1,11 @@
 """A student on what a camera sees, written as a film, by PyAV (the extra `video`)."""
 
 import logging
+import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 CAMERA = "camera"
 KINDS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}  # FFmpeg's devices
 OPTIONS = {"avfoundation": {"framerate": "30"}}  # most cameras of a Mac refuse its default
+START = 10.0  # seconds that a camera has for its first frame, where somebody says how long to film
 POLL = 0.1  # seconds between looks for Ctrl-C while a camera gives nothing
 LEAVE = 1.0  # seconds in which the reading thread ends; one that takes longer hangs in the device
 
@@ -46,7 +48,8 @@ def camera_of(source: str | Path, platform: str = sys.platform) -> Camera | None
         return None
     if Path(source).exists():
         if source == CAMERA:
-            logger.warning("there is a file or folder named camera, which is taken: the camera is camera:0")
+            other = "camera:NAME" if platform == "win32" else "camera:0"
+            logger.warning("there is a file or folder named camera, which is taken: the camera is %s", other)
         return None
     kind = KINDS.get(platform)
     if kind is None:
@@ -90,12 +93,19 @@ def film_camera(
     # signals are noted, so that none comes between a picture's encoder and the file
     with stop_requests() as stop, replacing(target) as part, av.open(str(part), "w") as made:
         out, first, last, count = None, None, 0.0, 0
+        limit = math.inf if seconds is None else seconds
+        ends = time.monotonic() + START + limit
+
+        def over() -> bool:  # by the clock, too: a device that hangs gives no frame that would be too late
+            return stop.number is not None or time.monotonic() >= ends
+
         logger.info("filming %s", "until Ctrl-C" if seconds is None else f"for {seconds:g} s")
         with _Newest(av, given) as newest:
-            while (frame := newest.take(lambda: stop.number is not None)) is not None:
-                first = frame if first is None else first
+            while (frame := newest.take(over)) is not None:
+                if first is None:
+                    first, ends = frame, time.monotonic() + limit
                 last = float((frame.pts - first.pts) * frame.time_base)
-                if seconds is not None and last >= seconds:
+                if last >= limit:
                     break
                 picture = change(upright(frame))
                 if out is None:
@@ -110,7 +120,7 @@ def film_camera(
             raise ValueError(f"cannot use camera {printable(camera.name)}: {why}")
         made.mux(out.encode())
     if newest.failed:
-        logger.warning("camera %s ended early: %s", camera.name, newest.failed)
+        logger.warning("camera %s ended early: %s", printable(camera.name), newest.failed)
     logger.info("%d frames in %.1f s, %d left out since the student was busy", count, last, newest.missed)
 
 
@@ -150,6 +160,7 @@ class _Newest:
         self.stream = given.streams.video[0]
         self._av, self._given = av, given
         self._frame: Any = None
+        self._time = -math.inf
         self._ended = self._stopped = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -199,9 +210,16 @@ class _Newest:
             return True
         return False
 
-    def _frames(self, packet: Any) -> list[Any]:
-        """The frames of a packet that have a time; none of a damaged one, such as a webcam's first."""
+    def _frames(self, packet: Any) -> Iterator[Any]:
+        """The frames of a packet that are later than those before; none of a damaged one, such as a webcam's first.
+
+        No film holds two frames of one time, and a device that stumbles gives such.
+        """
         try:
-            return [frame for frame in packet.decode() if frame.pts is not None]
+            frames = packet.decode()
         except self._av.InvalidDataError:
-            return []
+            return
+        for frame in frames:
+            if frame.pts is not None and frame.pts > self._time:
+                self._time = frame.pts
+                yield frame
