@@ -237,8 +237,43 @@ def test_a_file_without_its_roundings_is_refused(network: nn.Module, written: Pa
         if node.op_type == "QuantizeLinear":
             node.op_type = "Identity"
     onnx.save(model, tmp_path / "float.onnx")
-    with pytest.raises(ValueError, match="the file is not in integers: 0 QuantizeLinear where 12 belong"):
+    with pytest.raises(
+        ValueError, match="the file is not in integers: it has no QuantizeLinear, and 12 belong there"
+    ):
         check_integers(program, tmp_path / "float.onnx")
+
+
+class TwoReaders(nn.Module):
+    """Two convolutions of one tensor, and one that is called twice: their roundings and constants are merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = (nn.Conv2d(n, 8, 3, padding=1) for n in (3, 8, 8))
+        self.twice, self.out = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = self.a(x) + self.b(x)
+        return self.out(self.twice(torch.relu(self.twice(x))))
+
+
+@pytest.mark.parametrize("kind", ["two readers", "incres9", "gaugan", "stem alone"])
+def test_equal_roundings_are_merged_and_a_stem_alone_is_a_file(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    built: dict[str, Callable[[], nn.Module]] = {
+        "two readers": TwoReaders,
+        "incres9": lambda: nets.build("incres9", ngf=8, blocks=1),
+        "gaugan": lambda: nets.build(
+            "gaugan", in_channels=3, ngf=4, hidden=8, doublings=5, height=32, width=32, spectral=False
+        ),
+        "stem alone": lambda: nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()),
+    }
+    network = deployed(built[kind](), CALIBRATED.model_copy(update={"weight_bits": 7}))
+    graph, encode, given = prepare(network, pictures(1)[0], None, False)
+    program = capture(graph, encode, given, True, False)[0]
+    write(program, tmp_path / "net.onnx", rewrite=suit_runtimes)
+    check_integers(program, tmp_path / "net.onnx")
+    open_session(tmp_path / "net.onnx")
 
 
 def test_without_images_random_ones_are_compared(tmp_path: Path) -> None:
