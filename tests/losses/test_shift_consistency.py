@@ -23,6 +23,12 @@ def test_a_moved_picture_is_its_pixels_elsewhere_and_mirrored_at_the_borders(rig
     assert torch.equal(moved(x, right, down), by_hand)
 
 
+def test_maps_of_ids_move_as_pictures_do():
+    ids = torch.randint(0, 35, (2, 1, 6, 7), generator=torch.Generator().manual_seed(1))
+    assert moved(ids, 3, -2).dtype == torch.int64
+    assert torch.equal(moved(ids, 3, -2).double(), moved(ids.double(), 3, -2))
+
+
 def naive(network: nn.Module, x: Tensor, right: int, down: int, scale: int = 1) -> Tensor:
     """Pixel by pixel, away from the borders."""
     made, again = network(x), network(moved(x, right, down))

@@ -19,6 +19,7 @@ from ganshrink.nets.patchgan import second_head
 from ganshrink.pruning import extract
 from ganshrink.training.stages import Stage
 from ganshrink.training.tasks import Pix2Pix
+from ganshrink.training.tasks.steady import steadied
 from ganshrink.training.train import Nets, fit_nets
 from telling import rest_exhaustive
 
@@ -171,6 +172,20 @@ def test_the_student_s_losses_teach_nobody_else_and_have_no_judge(work):
             sum(terms.values()).backward()
     for name, net in nets.items():
         assert all((parameter.grad is None) == (name != "G") for parameter in net.parameters())
+
+
+def test_a_task_s_further_terms_are_the_student_s_too(work):
+    config = few.settings(**STRONG)
+    nets = ready(config, work.task)
+    [labelled, unlabelled] = student_losses(
+        online(config, steadied(work.task, 1), nets), few.batch_at(work, 0)
+    )
+    assert labelled.keys() == {"A_ssim", "A_tv", "G_shift"} and unlabelled.keys() == {"U_ssim", "U_tv"}
+    labelled["G_shift"].backward()
+    assert all(parameter.grad is not None for parameter in nets["G"].parameters())
+    assert all(
+        parameter.grad is None for name in nets if name != "G" for parameter in nets[name].parameters()
+    )
 
 
 def images_of(nets: Nets, image: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ganshrink.methods.ugc.config import FinetuneConfig
-from ganshrink.methods.ugc.ugc import RealnessFilter
+from ganshrink.methods.ugc.realness import RealnessFilter
 
 GOOD, BAD = torch.full((64,), 2.0), torch.full((64,), 0.5)
 

@@ -110,6 +110,16 @@ def test_any_finished_run_is_quantized_by_one_call(tmp_path):
         quantize_run(tmp_path, ["quantization.weight_bits=9"])
 
 
+@pytest.mark.exhaustive
+def test_quantize_trains_by_the_losses_of_the_student(tmp_path):
+    student = {"lambda_shift": 3, "log_every": 1, "max_steps": 1}
+    compress_recipe(resolve(small(tmp_path, student=student)), progress=False)
+    words = ["quantization.mode=finetune", "quantization.max_steps=1", "quantization.images=2"]
+    quantize_run(tmp_path, words, progress=False)
+    [line] = (tmp_path / "stages/int8/events.jsonl").read_text().splitlines()
+    assert json.loads(line)["losses"]["G_shift"] > 0
+
+
 def test_a_network_that_can_have_no_file_is_refused_before_anything_is_trained(tmp_path):
     every = [
         path

@@ -3,6 +3,7 @@
 No films are needed for it: a moved picture is its own next frame (the transform invariance of Eilertsen et al. 2019).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,10 +13,11 @@ MARGIN = 8  # of a side: the part at each border that is left out, since the mov
 
 def moved(picture: Tensor, right: int, down: int) -> Tensor:
     """A picture (B, C, H, W) moved by whole pixels, mirrored at the borders that come into view."""
-    height, width = picture.shape[-2:]
-    sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
-    padded = F.pad(picture, sides, mode="reflect")
-    return padded[..., max(-down, 0) :, max(-right, 0) :][..., :height, :width]
+    for axis, by in ((-2, down), (-1, right)):  # by index, since torch's padding takes no maps of ids
+        last = picture.shape[axis] - 1
+        come_from = torch.arange(last + 1, device=picture.device) - by
+        picture = picture.index_select(axis, last - (last - come_from.abs()).abs())
+    return picture
 
 
 def shift_consistency(made: Tensor, again: Tensor, right: int, down: int) -> Tensor:

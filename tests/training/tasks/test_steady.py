@@ -41,6 +41,16 @@ def test_each_generator_that_is_trained_has_its_term():
         assert expected > 0
 
 
+def test_a_generator_may_enlarge_each_side_by_its_own_factor():
+    torch.manual_seed(0)
+    taller = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Upsample(scale_factor=(2.0, 1.0), mode="nearest"))
+    photo = torch.rand(1, 3, 24, 32)
+    check_movable(taller, photo[0])
+    task = steadied(Image2Image(), 1).as_student_task(taller)
+    context = task.forward({"G": taller})({"input": photo}, 0, 0)
+    assert float(task.terms[0](context)["G_shift"].detach()) < 1e-6  # it moves as its input does
+
+
 def test_without_a_weight_the_task_is_as_it_was_and_the_user_s_own_terms_stay():
     task = Image2Image()
     assert steadied(task, 0) is task

@@ -23,6 +23,7 @@ from ganshrink.losses import Connectors, OnlineDistillationLoss, OnlineWeights
 from ganshrink.methods.base import Job, Result
 from ganshrink.methods.distill import begun, refit, start_of, widest
 from ganshrink.methods.ugc.config import FinetuneConfig, SupernetConfig, UgcConfig
+from ganshrink.methods.ugc.realness import RealnessFilter
 from ganshrink.methods.ugc.search import TEACHERS, Search, searched_space, student_search
 from ganshrink.methods.ugc.section import search_section
 from ganshrink.metrics.judge import Fitness
@@ -35,14 +36,15 @@ from ganshrink.pruning.scores import evenly
 from ganshrink.pruning.search.space import Space
 from ganshrink.pruning.search.supernet import Supernet
 from ganshrink.system.copies import copied
-from ganshrink.system.distributed import mean_over_processes, rank_and_world
+from ganshrink.system.distributed import rank_and_world
 from ganshrink.system.generator import as_tuple, generate
 from ganshrink.training import Context, Forward, Taps, Update, default_taps, joint, widths_at
 from ganshrink.training.batch_norm import recalibrate
 from ganshrink.training.stages import Artefacts, Run, Stage
 from ganshrink.training.subnets import SubnetScores, judgement
 from ganshrink.training.tasks import Task
-from ganshrink.training.tasks.task import adam_of
+from ganshrink.training.tasks.generator_pass import GeneratorPass
+from ganshrink.training.tasks.task import adam_of, joined
 from ganshrink.training.train import Nets, train_stage
 
 logger = logging.getLogger(__name__)
@@ -276,10 +278,11 @@ def sandwich(
 
 @dataclass
 class OnlineContext(Context):
-    """What one step knows: the contexts that the task makes of it for each teacher."""
+    """What one step knows: the contexts that the task makes of it for each teacher, and the student's pass as "G"."""
 
     labelled: Mapping[str, Any]
     unlabelled: Mapping[str, Any]
+    ways: Mapping[str, GeneratorPass]
 
 
 class OnlineDistillation:
@@ -308,8 +311,12 @@ class OnlineDistillation:
     def forward(self, batch: dict[str, Any], step: int, epoch: int) -> OnlineContext:
         """How a batch becomes a context."""
         parts = batch, {"input": batch["unlabelled"]} if "unlabelled" in batch else {}
-        of_parts = [{name: of(part, step, epoch) for name, of in self.forwards.items()} for part in parts]
-        return OnlineContext(batch, step, epoch, *of_parts)
+        labelled, unlabelled = (
+            {name: of(part, step, epoch) for name, of in self.forwards.items()} for part in parts
+        )
+        given: Any = labelled["wide"]
+        ways = {"G": GeneratorPass(self.nets["G"], given.input, taps=self.taps)}
+        return OnlineContext(batch, step, epoch, labelled, unlabelled, ways)
 
     def updates(self) -> list[Update]:
         """At every n-th step D, then the teachers, as in stage 1 (Eq. 4); at every step the student (Eqs. 7 and 9)."""
@@ -331,14 +338,18 @@ class OnlineDistillation:
         return context.labelled[name]
 
     def _learn(self, context: OnlineContext) -> Iterator[dict[str, Tensor]]:
-        yield self._online("A", context.labelled)  # Eq. 7
+        own = context.ways["G"]
+        losses = self._online("A", own.fake, context.labelled, own.features("G"))  # Eq. 7
+        yield joined(losses, getattr(self.task, "terms", ()), context)
         if self.config.unlabelled:
-            yield self._online("U", context.unlabelled, filtered=True)  # Eq. 9
+            made = generate(self.nets["G"], context.unlabelled["wide"].input)
+            yield self._online("U", made, context.unlabelled, filtered=True)  # Eq. 9
 
-    def _online(self, part: str, contexts: Mapping[str, Any], *, filtered: bool = False) -> dict[str, Tensor]:
-        """L_OD of the student's images to those of both teachers, term by term."""
-        made = self.loss.look(generate(self.nets["G"], contexts["wide"].input))
-        mine = self.taps["G"].take() if self.taps else {}
+    def _online(
+        self, part: str, fake: Tensor, contexts: Mapping[str, Any], mine: Any = None, *, filtered: bool = False
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """L_OD of the student's images to those of both teachers, term by term; `mine`: its features, if channels count."""
+        made = self.loss.look(fake)
         total: dict[str, Any] = {}
         for name in self.of_teacher:
             image, phi = image_of(contexts[name]), None
@@ -348,48 +359,10 @@ class OnlineDistillation:
                 phi = self.filter(name, scores)  # Eq. 8
             for term, loss in self.loss.losses(made, self.loss.look(image), phi).items():
                 total[f"{part}_{term}"] = total.get(f"{part}_{term}", 0) + loss
-        if mine and not filtered:  # OMGD's, which has labelled images alone
+        if mine:  # OMGD's channel distillation, which has labelled images alone
             distance = self.nets["connectors"].distance(mine, contexts["wide"].features("G"))  # type: ignore[operator]
             total[f"{part}_cd"] = self.config.lambda_cd * distance
         return total
-
-
-class RealnessFilter:
-    """Phi of Eq. 8: which unlabelled images count, by how real D finds what a teacher made of them.
-
-    As printed, images that D rates above its average count only every second time, and bad ones always, against the aim
-    to "improve the pseudo-label quality": the default is the other way round. The average moves after the decision.
-    """
-
-    def __init__(self, config: FinetuneConfig, teachers: Sequence[str] = TEACHERS) -> None:
-        self.config = config
-        self.average: dict[str, float] = {}  # D_EMA
-        self.updates: dict[str, int] = dict.fromkeys(teachers, 0)
-        self.kept: dict[str, float] = dict.fromkeys(teachers, 1.0)
-
-    def __call__(self, name: str, scores: Tensor) -> Tensor:
-        """Weights (B,) of 0 or 1 for a teacher's images, from D's mean scores of each (B,)."""
-        config, average = self.config, self.average.get(name)
-        mean = float(mean_over_processes(scores.detach().float().mean()))
-        phi = torch.ones_like(scores, dtype=torch.float32)
-        if average is not None and self.updates[name] >= config.filter_after:
-            good = scores >= average if config.filter == "realness" else scores <= average
-            phi = torch.where(good, phi, torch.randint(2, scores.shape, device=scores.device).float())
-        self.average[name] = mean if average is None else config.ema * average + (1 - config.ema) * mean
-        self.updates[name] += 1
-        self.kept[name] = float(phi.mean())
-        return phi
-
-    def watch(self) -> dict[str, float]:
-        """For the log: the share that counted in the last step, and the average."""
-        kept = {f"kept_{name}": value for name, value in self.kept.items()}
-        return kept | {f"realness_{name}": value for name, value in self.average.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"average": dict(self.average), "updates": dict(self.updates)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.average, self.updates = dict(state_dict["average"]), dict(state_dict["updates"])
 
 
 def image_of(context: Any) -> Tensor:

@@ -23,8 +23,8 @@ class Steady:
         losses = {}
         for name, way in context.ways.items():
             again = generate(way.generator, moved(way.input, right, down))
-            scale = way.fake.shape[-1] // way.input.shape[-1]
-            distance = shift_consistency(way.fake, again, right * scale, down * scale)
+            wider, taller = (way.fake.shape[side] // way.input.shape[side] for side in (-1, -2))
+            distance = shift_consistency(way.fake, again, right * wider, down * taller)
             losses[f"{name}_shift"] = self.weight * distance
         return losses
 
