@@ -115,6 +115,10 @@ BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
     "GlobalAveragePool": lambda x: nn.functional.adaptive_avg_pool2d(x, 1).expand_as(x),
     "MatMul": lambda x: x @ x.transpose(2, 3) / 8,
     "Transpose": lambda x: x.transpose(2, 3),
+    "Transpose, LeakyRelu": lambda x: nn.functional.leaky_relu(x.transpose(2, 3)),
+    "Sigmoid, Transpose": lambda x: torch.sigmoid(x).transpose(2, 3),
+    "LeakyRelu, MaxPool": lambda x: nn.functional.max_pool2d(nn.functional.leaky_relu(x), 2),
+    "Transpose, Concat, Slice": lambda x: torch.cat([x, x.transpose(2, 3)], 1)[:, 4:12],
 }
 
 

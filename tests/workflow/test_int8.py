@@ -104,6 +104,10 @@ def test_any_finished_run_is_quantized_by_one_call(tmp_path):
     done = read(tmp_path / "stages/int8/done.json")
     assert done["made_from"]["task"]["lr"] == pytest.approx(2e-5)  # a tenth of the task's
     assert (tmp_path / "student.safetensors").read_bytes() == student
+    file = (tmp_path / FILE).read_bytes()
+    export_run(tmp_path, formats=["onnx-int8"])  # made again, it is the same: not a calibrated one
+    assert (tmp_path / FILE).read_bytes() == file
+    assert read(tmp_path / "quantization.json") == tuned
     with pytest.raises(ValueError, match="quantize takes quantization.KEY=VALUE, not 'data'"):
         quantize_run(tmp_path, ["data.size=64"])
     with pytest.raises(ValueError, match="quantization.weight_bits"):

@@ -5,7 +5,7 @@ import importlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ FUSED = frozenset(
     {"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid", "Softmax", "Where"}
 )
 PRODUCTS = frozenset({"MatMul", "Gemm"})  # and behind one alone
+# what it moves a DequantizeLinear or a QuantizeLinear past, since numbers only change places there
+PASSED = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 Runtime = Callable[[Inputs], Tensor]
 
 
@@ -187,13 +189,17 @@ def spread_scales(graph: Any) -> None:
 
 
 def _is_fused(node: Any) -> bool:
-    """Whether ONNX Runtime may put an integer operator in place of this one, which reads a DequantizeLinear."""
+    """Whether ONNX Runtime may put an integer operator in place of this one, whose numbers are a DequantizeLinear's."""
     rounded = any(reader.op_type == "QuantizeLinear" for reader in _readers(node))
     return node.op_type in PRODUCTS or (node.op_type in FUSED and rounded)
 
 
-def _readers(node: Any) -> list[Any]:
-    return [reader for reader, _ in node.outputs[0].uses()]
+def _readers(node: Any) -> Iterator[Any]:
+    """What reads the numbers of an operator, also where they have changed places in between."""
+    for reader, _ in node.outputs[0].uses():
+        yield reader
+        if reader.op_type in PASSED:
+            yield from _readers(reader)
 
 
 def pad_bytes(graph: Any) -> None:

@@ -196,6 +196,15 @@ def trained_under(folder: Path) -> QuantConfig | None:
     return None if trained is None else QuantConfig(**trained)
 
 
+def overrides_of(folder: Path) -> list[str]:
+    """How the INT8 file of a run was made, as words for `quantize`; none where it has no such file."""
+    if not (folder / FILE).is_file():
+        return []
+    made = QuantizationConfig(**json.loads((folder / "quantization.json").read_bytes())["config"]).given()
+    made.pop("ranges", None)  # what training under quantizers came to, and comes to again
+    return [f"quantization.{key}={json.dumps(value)}" for key, value in made.items()]
+
+
 def _add(run: Run, file: str, name: str, value: Any) -> None:
     content = run.read(file) if (run.path / file).is_file() else {}
     run.write(file, content | {name: value})

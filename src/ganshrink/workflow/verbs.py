@@ -91,8 +91,8 @@ def export_run(
     """Write the files of a run's student again; what is not given is as in the recipe.
 
     Args:
-        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the recipe has it; None: onnx
-            and the recipe's formats.
+        formats: exporters by name or MODULE:NAME, or `onnx-int8`, which is `quantize_run` as the run's INT8 file was made,
+            or else as the recipe has it; None: onnx and the recipe's formats.
         timed: also time each of these files beside the teacher's in the same format, which is written for it; `onnx-int8`
             beside the teacher in float32, as `measure_run` does.
 
@@ -115,7 +115,8 @@ def export_run(
     example, licence = example_for(path), licence or recipe.export.licence
     for name in dict.fromkeys(("onnx", *recipe.export.formats) if formats is None else formats):
         if name == formats_file.INT8:
-            quantize_run(path, licence=licence, timed=timed, net=net, own=own, **options)
+            made = int8.overrides_of(path)
+            quantize_run(path, made, licence=licence, timed=timed, net=net, own=own, **options)
             continue
         outputs.write_export(run, name, networks["student"], example, images, licence=licence, **options)
         if timed:
